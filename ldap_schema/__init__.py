@@ -1,0 +1,1 @@
+"""The directory's schema, tree, access rules and migrations."""

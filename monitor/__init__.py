@@ -1,0 +1,1 @@
+"""The VE-monitor: makes the directory equal to what the nodes saw, and does nothing else."""

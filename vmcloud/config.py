@@ -1,0 +1,103 @@
+"""One cloud's settings as every part reads them.
+
+A part is told one thing by its environment: ``VMCLOUD_DATA``, the data directory. There, ``config.toml`` holds what is no
+secret, and ``secrets/<identity>.json`` (mode 0600, owned by the user its part runs as) the passwords and keys of one identity:
+``web``, ``server``, ``monitor``, ``node-<name>``. A node on another machine has the same files with only its own secrets.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+DEFAULT_DATA = Path("/var/lib/vmcloud")
+CONFIG_NAME = "config.toml"
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Times in seconds. ``relist``: full list of a node (jittered by a tenth); ``node_down``: silence after which it is down."""
+
+    relist: float = 15.0
+    node_down: float = 45.0
+    resend: float = 3.0
+    reask: float = 20.0
+    lease: float = 5.0
+    reconcile: float = 5.0
+    claim: float = 30.0
+    complete: float = 5.0
+    order_expiry: float = 600.0
+    clock_skew: float = 60.0
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """This machine as a node. ``simulate``: how many simulated nodes the worker stands for instead of a real one."""
+
+    name: str = ""
+    kinds: tuple[str, ...] = ("lxc",)
+    bridge: str = "vmcloud0"
+    subnet: str = "10.86.0.0/24"
+    idmap_base: int = 1000000
+    idmap_size: int = 65536
+    executors: int = 8
+    simulate: int = 0
+    simulate_delay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything in ``config.toml``, with the data directory it was read from."""
+
+    data: Path
+    suffix: str = "dc=vmcloud,dc=internal"
+    server_name: str = "cloud"
+    broker_url: str = "redis://127.0.0.1:8471/0"
+    directory_uri: str = "ldap://127.0.0.1:8472"
+    database_url: str = ""
+    web_host: str = "127.0.0.1"
+    web_port: int = 8470
+    web_url: str = "http://127.0.0.1:8470"
+    user: str = "vmcloud"
+    node: NodeSettings = field(default_factory=NodeSettings)
+    intervals: Intervals = field(default_factory=Intervals)
+
+    @classmethod
+    def load(cls, data: Path | None = None) -> Self:
+        """Read the data directory's ``config.toml``. Raises FileNotFoundError where there is no cloud yet."""
+        data = data or data_directory()
+        with (data / CONFIG_NAME).open("rb") as stream:
+            table = tomllib.load(stream)
+        node = dict(table.pop("node", {}))
+        if "kinds" in node:
+            node["kinds"] = tuple(node["kinds"])
+        return cls(data=data, node=NodeSettings(**node), intervals=Intervals(**table.pop("intervals", {})), **table)
+
+    def secrets(self, identity: str) -> dict[str, Any]:
+        """The secrets of one identity. PermissionError if this process may not be it."""
+        path = self.data / "secrets" / f"{identity}.json"
+        secrets: dict[str, Any] = json.loads(path.read_text())
+        return secrets
+
+    @property
+    def sql(self) -> str:
+        """The URL of the job database: SQLite in the data directory unless another is set."""
+        return self.database_url or f"sqlite:///{self.data / 'sql' / 'vmcloud.sqlite3'}"
+
+    @property
+    def images(self) -> Path:
+        """Where the web part keeps image archives, one file per SHA-256."""
+        return self.data / "images"
+
+    def node_home(self, name: str) -> Path:
+        """A worker's own files: journal, images, guests, locks."""
+        return self.data / "node" / name
+
+
+def data_directory() -> Path:
+    """``VMCLOUD_DATA``, or the place a system-wide cloud has."""
+    return Path(os.environ.get("VMCLOUD_DATA") or DEFAULT_DATA)

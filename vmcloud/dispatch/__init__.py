@@ -1,0 +1,1 @@
+"""The transport port. Only this package knows Celery, kombu and the broker."""

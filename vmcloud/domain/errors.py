@@ -1,0 +1,106 @@
+"""What can go wrong, in words people can act on.
+
+Every refusal says *what* is wrong, *where* (the field or object), *why*, and *what to do* next. The same four parts reach a
+person through the command line, the API (RFC 9457 problem details) and the admin pages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One refusal. ``code`` is stable (scripts test it); ``where`` is a field path such as ``spec.memory_mib`` or empty."""
+
+    code: str
+    what: str
+    where: str = ""
+    why: str = ""
+    todo: str = ""
+
+    def sentence(self) -> str:
+        """Everything in one line, for logs and terminals."""
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        if self.why:
+            text += f": {self.why}"
+        if self.todo:
+            text += f". {self.todo}"
+        return text
+
+    def to_json(self) -> dict[str, str]:
+        """The parts under their names; empty parts are left out."""
+        fields = {
+            "code": self.code,
+            "what": self.what,
+            "where": self.where,
+            "why": self.why,
+            "todo": self.todo,
+        }
+        return {name: value for name, value in fields.items() if value}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Problem:
+        """The inverse of :meth:`to_json`; unknown names are ignored."""
+        return cls(**{name: str(data.get(name, "")) for name in ("code", "what", "where", "why", "todo")})
+
+
+class VmcloudError(Exception):
+    """Base of every error that vmcloud raises on purpose. ``http_status`` is what the API answers with."""
+
+    http_status = 500
+    code = "internal"
+
+    def __init__(self, what: str, *, where: str = "", why: str = "", todo: str = "", code: str = "") -> None:
+        self.problem = Problem(code=code or self.code, what=what, where=where, why=why, todo=todo)
+        super().__init__(self.problem.sentence())
+
+
+class Invalid(VmcloudError):
+    """The input breaks the grammar or a limit that no machine could lift."""
+
+    http_status = 400
+    code = "invalid"
+
+
+class Unauthenticated(VmcloudError):
+    """Nobody, or nobody we know, is asking."""
+
+    http_status = 401
+    code = "unauthenticated"
+
+
+class Forbidden(VmcloudError):
+    """The asker is known and may not."""
+
+    http_status = 403
+    code = "forbidden"
+
+
+class NotFound(VmcloudError):
+    """The object named does not exist (or the asker may not know that it does)."""
+
+    http_status = 404
+    code = "not-found"
+
+
+class Conflict(VmcloudError):
+    """The request is fine and the world is in its way: a name taken, a generation passed by, an idempotency key reused."""
+
+    http_status = 409
+    code = "conflict"
+
+
+class Impossible(VmcloudError):
+    """Syntactically right, and no part of this cloud could ever do it: refused at once rather than queued for ever."""
+
+    http_status = 422
+    code = "impossible"
+
+
+class Unavailable(VmcloudError):
+    """Could not look or could not act just now; nothing was changed. The same request may work later."""
+
+    http_status = 503
+    code = "unavailable"

@@ -1,0 +1,102 @@
+"""Kinds of VE as data: what each can do and within which limits. Refused here means refused before anything is queued."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .errors import Impossible, Invalid
+from .vocabulary import Kind, Verb
+
+_POWER = frozenset({Verb.CREATE, Verb.START, Verb.STOP, Verb.RESTART, Verb.DELETE})
+
+
+@dataclass(frozen=True)
+class KindInfo:
+    """One kind. Memory in MiB; ``live_resize``: a running VE takes a new size without a restart."""
+
+    kind: Kind
+    title: str
+    verbs: frozenset[Verb]
+    vcpus: tuple[int, int]
+    memory_mib: tuple[int, int]
+    disk_mib: tuple[int, int]
+    live_resize: bool
+    driver: bool
+
+
+KINDS: dict[Kind, KindInfo] = {
+    Kind.LXC: KindInfo(
+        Kind.LXC,
+        "Linux container (liblxc), unprivileged by default",
+        _POWER | {Verb.SUSPEND, Verb.RESUME, Verb.RESIZE},
+        vcpus=(1, 1024),
+        memory_mib=(8, 64 << 20),
+        disk_mib=(0, 1 << 30),
+        live_resize=True,
+        driver=True,
+    ),
+    Kind.SIMULATED: KindInfo(
+        Kind.SIMULATED,
+        "simulated guest, for tests and demonstrations",
+        _POWER | {Verb.SUSPEND, Verb.RESUME, Verb.RESIZE},
+        vcpus=(1, 1024),
+        memory_mib=(1, 64 << 20),
+        disk_mib=(0, 1 << 30),
+        live_resize=True,
+        driver=True,
+    ),
+    Kind.KVM: KindInfo(
+        Kind.KVM,
+        "virtual machine (QEMU through libvirt)",
+        frozenset(),
+        vcpus=(1, 512),
+        memory_mib=(16, 16 << 20),
+        disk_mib=(0, 1 << 30),
+        live_resize=False,
+        driver=False,
+    ),
+    Kind.XEN: KindInfo(
+        Kind.XEN,
+        "Xen domain",
+        frozenset(),
+        vcpus=(1, 512),
+        memory_mib=(16, 16 << 20),
+        disk_mib=(0, 1 << 30),
+        live_resize=False,
+        driver=False,
+    ),
+    Kind.OPENVZ: KindInfo(
+        Kind.OPENVZ,
+        "OpenVZ container",
+        frozenset(),
+        vcpus=(1, 512),
+        memory_mib=(8, 16 << 20),
+        disk_mib=(0, 1 << 30),
+        live_resize=False,
+        driver=False,
+    ),
+}
+
+
+def parse_kind(value: object, *, where: str = "kind") -> Kind:
+    """The kind named ``value``; :class:`Invalid` lists the known ones."""
+    try:
+        return Kind(str(value))
+    except ValueError:
+        known = ", ".join(kind.value for kind in Kind)
+        raise Invalid(f"no kind is called {value!r}", where=where, todo=f"Choose one of: {known}.") from None
+
+
+def check_verb(kind: Kind, verb: Verb) -> None:
+    """Raise :class:`Impossible` if VEs of this kind cannot do ``verb`` at all."""
+    info = KINDS[kind]
+    if verb in info.verbs:
+        return
+    if not info.driver:
+        usable = ", ".join(k.value for k, known in KINDS.items() if known.driver)
+        raise Impossible(
+            f"this version of vmcloud has no driver for kind {kind}",
+            where="kind",
+            todo=f"Choose one of: {usable}.",
+        )
+    raise Impossible(f"a VE of kind {kind} cannot {verb}", where="verb")

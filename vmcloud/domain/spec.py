@@ -1,0 +1,140 @@
+"""The wanted shape of a VE: parsing from untrusted JSON, checking, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Self, TypeVar
+
+from .errors import Invalid
+from .kinds import KINDS, parse_kind
+from .names import check_label, check_ve_name
+from .vocabulary import Desired, Drift, Kind, Restart
+
+E = TypeVar("E", bound=StrEnum)
+
+DESCRIPTION_MAX = 1000
+DEFAULT_PROJECT = "main"
+
+
+def _whole(value: object, limits: tuple[int, int], where: str, unit: str) -> int:
+    """``value`` as a whole number within ``limits`` (both inclusive)."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise Invalid(f"{value!r} is not a whole number", where=where, todo=f"Give {unit} as a whole number.")
+    low, high = limits
+    if not low <= value <= high:
+        raise Invalid(f"{value} is out of range", where=where, why=f"{low} to {high} {unit} are allowed")
+    return value
+
+
+def _choice(value: object, vocabulary: type[E], where: str) -> E:
+    """``value`` as a member of a closed vocabulary."""
+    try:
+        return vocabulary(str(value))
+    except ValueError:
+        known = ", ".join(str(member) for member in vocabulary)
+        raise Invalid(f"{value!r} is not known here", where=where, todo=f"Choose one of: {known}.") from None
+
+
+def _text(value: object, where: str) -> str:
+    """Free text: printable, one paragraph, bounded."""
+    if not isinstance(value, str):
+        raise Invalid("text is needed", where=where)
+    if len(value) > DESCRIPTION_MAX:
+        raise Invalid(f"{len(value)} characters, {DESCRIPTION_MAX} are allowed", where=where)
+    if any(ord(char) < 32 and char not in "\n\t" for char in value) or "\x7f" in value:
+        raise Invalid("control characters are not allowed", where=where)
+    return value
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a VE should be, apart from its name and power. Memory and disk in MiB (2^20 bytes); ``disk_mib`` 0 means no limit.
+
+    ``node`` is a request for one node by name, or empty: the scheduler chooses. ``privileged`` containers share the host's
+    user ids; all others are id-mapped.
+    """
+
+    kind: Kind
+    image: str
+    vcpus: int = 1
+    memory_mib: int = 128
+    disk_mib: int = 0
+    restart: Restart = Restart.ON_FAILURE
+    drift: Drift = Drift.REPORT
+    node: str = ""
+    privileged: bool = False
+    description: str = ""
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> Self:
+        """Check untrusted ``data`` field by field; unknown fields are refused, so that a typing error never passes silently."""
+        unknown = sorted(set(data) - set(cls.__dataclass_fields__))
+        if unknown:
+            known = ", ".join(cls.__dataclass_fields__)
+            raise Invalid(f"no field is called {unknown[0]!r}", where=unknown[0], todo=f"Known fields: {known}.")
+        kind = parse_kind(data.get("kind", Kind.LXC))
+        limits = KINDS[kind]
+        privileged = data.get("privileged", False)
+        if not isinstance(privileged, bool):
+            raise Invalid("true or false is needed", where="privileged")
+        node = data.get("node") or ""
+        return cls(
+            kind=kind,
+            image=check_label(data.get("image"), where="image"),
+            vcpus=_whole(data.get("vcpus", 1), limits.vcpus, "vcpus", "virtual CPUs"),
+            memory_mib=_whole(data.get("memory_mib", 128), limits.memory_mib, "memory_mib", "MiB of memory"),
+            disk_mib=_whole(data.get("disk_mib", 0), limits.disk_mib, "disk_mib", "MiB of disk"),
+            restart=_choice(data.get("restart", Restart.ON_FAILURE), Restart, "restart"),
+            drift=_choice(data.get("drift", Drift.REPORT), Drift, "drift"),
+            node=check_label(node, where="node") if node else "",
+            privileged=privileged,
+            description=_text(data.get("description", ""), "description"),
+        )
+
+    def resized(self, data: Mapping[str, Any]) -> Self:
+        """This spec with the sizes in ``data`` (``vcpus``, ``memory_mib``, ``disk_mib``); nothing else may be in it."""
+        sizes = {"vcpus", "memory_mib", "disk_mib"}
+        unknown = sorted(set(data) - sizes)
+        if unknown:
+            raise Invalid(
+                f"{unknown[0]!r} is not a size",
+                where=unknown[0],
+                todo=f"Give any of: {', '.join(sorted(sizes))}.",
+            )
+        if not data:
+            raise Invalid("no new size was given", todo=f"Give any of: {', '.join(sorted(sizes))}.")
+        wanted = type(self).parse({**self.to_json(), **data})
+        return replace(self, vcpus=wanted.vcpus, memory_mib=wanted.memory_mib, disk_mib=wanted.disk_mib)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values under the API's field names; :meth:`parse` takes them back."""
+        return {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, StrEnum) else value
+
+
+@dataclass(frozen=True)
+class CreateRequest:
+    """A checked request to create one VE: its name and project, the power wanted afterwards, and its spec."""
+
+    name: str
+    project: str
+    power: Desired
+    spec: Spec
+
+    @classmethod
+    def parse(cls, data: object) -> Self:
+        """From the untrusted JSON object of a form, the command line or the API."""
+        if not isinstance(data, Mapping):
+            raise Invalid("a JSON object is needed", todo='Send {"name": "web-1", "image": "busybox"}.')
+        fields = dict(data)
+        name = check_ve_name(fields.pop("name", None))
+        project = check_label(fields.pop("project", DEFAULT_PROJECT), where="project")
+        power = _choice(fields.pop("power", Desired.RUNNING), Desired, "power")
+        if power not in (Desired.RUNNING, Desired.STOPPED):
+            raise Invalid(f"a VE cannot be created {power}", where="power", todo="Choose running or stopped.")
+        return cls(name=name, project=project, power=power, spec=Spec.parse(fields))

@@ -1,0 +1,118 @@
+"""The closed vocabularies of the contract. Each value is spelt the same in code, SQL, directory, API and on screens."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What sort of VE; each has a driver on the nodes that offer it."""
+
+    LXC = "lxc"
+    KVM = "kvm"
+    XEN = "xen"
+    OPENVZ = "openvz"
+    SIMULATED = "simulated"
+
+
+class Desired(StrEnum):
+    """The power state that is wanted."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    SUSPENDED = "suspended"
+    ABSENT = "absent"
+
+
+class Observed(StrEnum):
+    """The state a node saw. A VE without any was never seen; ``UNKNOWN`` means its node could not look."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    SUSPENDED = "suspended"
+    CRASHED = "crashed"
+    STARTING = "starting"
+    STOPPING = "stopping"
+    UNKNOWN = "unknown"
+
+
+class Status(StrEnum):
+    """What people are shown; derived by :func:`vmcloud.domain.status.derive`, never stored as a fact."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    SUSPENDED = "suspended"
+    CRASHED = "crashed"
+    STARTING = "starting"
+    STOPPING = "stopping"
+    UNKNOWN = "unknown"
+    PENDING = "pending"
+    ERROR = "error"
+    LOST = "lost"
+    ORPHAN = "orphan"
+    WRONG_NODE = "wrong-node"
+    DUPLICATE = "duplicate"
+    DELETING = "deleting"
+
+
+class NodeState(StrEnum):
+    """Whether a node is heard from."""
+
+    UP = "up"
+    DOWN = "down"
+    UNKNOWN = "unknown"
+
+
+class Restart(StrEnum):
+    """What to do when a VE that should run is seen stopped."""
+
+    ALWAYS = "always"
+    ON_FAILURE = "on-failure"
+    NEVER = "never"
+
+
+class Drift(StrEnum):
+    """What to do when somebody else changed a guest's power or shape."""
+
+    REPORT = "report"
+    APPLY = "apply"
+
+
+class JobState(StrEnum):
+    """Torque's letters. ``CLAIMING`` comes before them: the job's row exists, its VE's name is not yet claimed."""
+
+    CLAIMING = "-"
+    QUEUED = "Q"
+    HELD = "H"
+    WAITING = "W"
+    RUNNING = "R"
+    EXITING = "E"
+    MIGRATING = "T"
+    SUSPENDED = "S"
+    COMPLETE = "C"
+
+
+class Outcome(StrEnum):
+    """How a complete job ended."""
+
+    OK = "ok"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed-out"
+
+
+class Verb(StrEnum):
+    """Every action a job can ask for."""
+
+    CREATE = "create"
+    START = "start"
+    STOP = "stop"
+    RESTART = "restart"
+    SUSPEND = "suspend"
+    RESUME = "resume"
+    RESIZE = "resize"
+    DELETE = "delete"
+    FETCH = "fetch"
+    IMPORT = "import"
+    CORDON = "cordon"
+    UNCORDON = "uncordon"

@@ -1,0 +1,187 @@
+"""The driver interface: what a kind of VE must be able to do on one node.
+
+A driver is synchronous, node-local and idempotent; it knows no queue and no directory. Every call may be repeated after a crash
+at any point of it, and ends in the same state. Native ids stay inside: callers speak of a VE by its UUID and its native name.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+from uuid import UUID
+
+from vmcloud.domain.errors import Problem
+from vmcloud.domain.messages import Seen
+from vmcloud.domain.spec import Spec
+from vmcloud.domain.vocabulary import Kind
+
+Report = Callable[[str, int], None]
+"""Tells how far a long call is: the name of its phase and percent done (-1: not known)."""
+
+
+def silent(name: str, percent: int) -> None:
+    """A :data:`Report` that tells nobody."""
+
+
+class DriverError(Exception):
+    """A driver could not do what it was asked. ``retryable``: the same call may work later without anybody's help."""
+
+    retryable: ClassVar[bool] = False
+    code: ClassVar[str] = "driver"
+
+    def __init__(self, operation: str, what: str, *, exit_code: int | None = None, stderr: str = "", todo: str = "") -> None:
+        self.operation, self.what, self.exit_code, self.stderr, self.todo = operation, what, exit_code, stderr, todo
+        super().__init__(self.problem().sentence())
+
+    def problem(self) -> Problem:
+        """The error in the form that travels to people; ``why`` carries the exit code and the tail of stderr."""
+        why = self.stderr.strip()[-600:]
+        if self.exit_code is not None:
+            why = f"exit code {self.exit_code}" + (f": {why}" if why else "")
+        return Problem(code=self.code, what=self.what, where=self.operation, why=why, todo=self.todo)
+
+
+class Unsupported(DriverError):
+    """This node, tool version or kernel cannot do it at all."""
+
+    code = "unsupported"
+
+
+class BadRequest(DriverError):
+    """The request itself is wrong (an unknown image, a limit that the kernel refuses)."""
+
+    code = "bad-request"
+
+
+class NoSuchGuest(DriverError):
+    """The guest is not there (the driver looked)."""
+
+    code = "no-such-guest"
+
+
+class CannotLook(DriverError):
+    """The driver could not find out. Never taken for "not there"."""
+
+    retryable = True
+    code = "cannot-look"
+
+
+class ToolFailed(DriverError):
+    """An external tool failed in a way that another try might cure."""
+
+    retryable = True
+    code = "tool-failed"
+
+
+class TimedOut(ToolFailed):
+    """A tool or guest did not do it in time."""
+
+    code = "timed-out"
+
+
+class NoSpace(DriverError):
+    """Out of disk or memory on this node."""
+
+    retryable = True
+    code = "no-space"
+
+
+@dataclass(frozen=True)
+class Guest:
+    """What a driver needs to know to make and keep one guest. ``image`` is the unpacked image's folder on this node.
+
+    ``address`` is an IPv4 address with prefix length (``10.86.0.5/24``), or empty for no network.
+    """
+
+    ve: UUID
+    native: str
+    spec: Spec
+    image: Path | None = None
+    address: str = ""
+    gateway: str = ""
+    mac: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One requirement of a driver on this machine: whether it holds, and the exact fix if not."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What the driver found on this machine: tool version and limits in words."""
+
+    kind: Kind
+    version: str
+    healthy: bool
+    detail: str = ""
+
+
+class Driver(ABC):
+    """One kind's driver on one node. ``isolated``: calls may hang or crash, so they run in a child process of their own."""
+
+    kind: ClassVar[Kind]
+    isolated: ClassVar[bool] = True
+
+    @abstractmethod
+    def fingerprint(self) -> Fingerprint:
+        """What is installed here. Never raises: an unhealthy driver says so."""
+
+    @abstractmethod
+    def preflight(self) -> Sequence[Check]:
+        """Every requirement of this driver, with fixes."""
+
+    @abstractmethod
+    def list(self) -> Sequence[Seen]:
+        """Every guest of this kind on this node, foreign ones too (``ve`` None). Raises :class:`CannotLook`, never answers ``[]``.
+
+        ``generation`` and ``mac`` may be left at their defaults: the worker's journal knows them.
+        """
+
+    @abstractmethod
+    def inspect(self, native: str) -> Seen | None:
+        """One guest now; None if it is not there. Raises :class:`CannotLook`."""
+
+    @abstractmethod
+    def define(self, guest: Guest, report: Report = silent) -> None:
+        """Make the guest, stopped. Does nothing where the same guest (same UUID) is already whole; finishes a half-made one."""
+
+    @abstractmethod
+    def delete(self, native: str, report: Report = silent) -> None:
+        """Remove the guest and all that :meth:`define` made, stopping it first. Absent is success."""
+
+    @abstractmethod
+    def start(self, native: str) -> None:
+        """Boot it. Running is success. Raises :class:`NoSuchGuest`."""
+
+    @abstractmethod
+    def stop(self, native: str, *, force: bool = False, grace: float = 30.0) -> None:
+        """Shut it down; after ``grace`` seconds, or at once with ``force``, take its power. Stopped is success."""
+
+    @abstractmethod
+    def apply(self, guest: Guest) -> bool:
+        """Make the guest's sizes those of ``guest.spec``, live where it runs. True if a restart is needed for all of it."""
+
+    @abstractmethod
+    def events(self) -> Iterator[Seen]:
+        """State changes as they happen, for ever; blocks. Raises :class:`CannotLook` when the source is lost."""
+
+
+class Freezer(ABC):
+    """Optional power: freeze a running guest in memory and thaw it."""
+
+    @abstractmethod
+    def freeze(self, native: str) -> None:
+        """Suspend; suspended is success."""
+
+    @abstractmethod
+    def thaw(self, native: str) -> None:
+        """Resume; running is success."""
