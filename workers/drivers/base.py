@@ -141,7 +141,9 @@ class Driver(ABC):
 
     @abstractmethod
     def list(self) -> Sequence[Seen]:
-        """Every guest of this kind on this node, foreign ones too (``ve`` None). Raises :class:`CannotLook`, never answers ``[]``.
+        """Every guest of this kind on this node, foreign ones too (``ve`` None).
+
+        Raises :class:`CannotLook` where it could not look, and never answers an empty list instead.
 
         ``generation`` and ``mac`` may be left at their defaults: the worker's journal knows them.
         """
