@@ -1,0 +1,45 @@
+"""The broker's users: who may read and write which list (Redis ACL, redis.io/docs/management/security/acl).
+
+A node can read its own list and write its two; it can not read, write or even see another's. Selectors (in brackets) bind a
+command to keys and need Redis 7.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+_CONNECT = "+hello +auth +ping +select +client|setname +multi +exec +discard +watch +unwatch"
+_CONSUME = "+brpop +lpush +rpush +zadd +zrem +hset +hdel +hget +hkeys"
+
+
+def _own(identity: str) -> str:
+    return f"~unacked.{identity} ~unacked_index.{identity}"
+
+
+def rules(identity: str) -> str:
+    """The ACL rules of one identity, without its name and password. ValueError for an identity that has no user."""
+    if identity == "server":
+        return (
+            f"{_CONNECT} ~server ~server.* {_own(identity)} {_CONSUME} (+lpush +llen %RW~node.*) (+lpush %W~monitor) "
+            "+acl|setuser +acl|deluser +acl|save"
+        )
+    if identity == "monitor":
+        return f"{_CONNECT} ~monitor ~monitor.* {_own(identity)} {_CONSUME}"
+    if identity == "web":
+        return f"{_CONNECT} (+lpush %W~server)"
+    if identity.startswith("node-"):
+        node = identity.removeprefix("node-")
+        return f"{_CONNECT} ~node.{node} {_own(identity)} {_CONSUME} (+lpush %W~monitor.{node}) (+lpush %W~server.{node})"
+    raise ValueError(f"identity {identity!r} has no broker user")
+
+
+def user_line(identity: str, password: str) -> str:
+    """One line of the ACL file; the password only as its SHA-256."""
+    digest = hashlib.sha256(password.encode()).hexdigest()
+    return f"user {identity} on #{digest} resetkeys resetchannels -@all {rules(identity)}"
+
+
+def acl_file(passwords: dict[str, str]) -> str:
+    """The whole ACL file: the default user off, one line per identity."""
+    lines = ["user default off", *(user_line(identity, password) for identity, password in sorted(passwords.items()))]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,88 @@
+"""Publishing: orders from the server to nodes, reports from nodes, wake-ups.
+
+A failed publish is *unknown*, never "not sent": the message may have arrived before the connection broke.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from kombu import Connection, Producer
+from kombu.exceptions import KombuError
+
+from vmcloud.config import Config
+from vmcloud.domain.errors import Unavailable
+from vmcloud.domain.messages import Message, Wake
+
+from .app import base_app, queue
+from .envelope import Order, seal
+from .routes import ORDER_TASK, REPORT_TASK, route, wake_list
+
+
+class Sender:
+    """Publishes as one identity. Safe for use by several threads; each has a connection of its own."""
+
+    def __init__(self, config: Config, identity: str) -> None:
+        self._app = base_app(config, identity)
+        self._local = threading.local()
+        connection = self._app.connection_for_write()
+        self._errors = (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
+
+    def report(self, message: Message) -> None:
+        """Put a node's message on the list that :func:`route` says. :class:`Unavailable` if that is not certain."""
+        self._publish(route(message), REPORT_TASK, message.to_json())
+
+    def wake(self, topic: str) -> bool:
+        """Wake server (topic ``jobs``) or monitor (``nodes``). False where the broker did not answer: harmless, they poll too."""
+        message = Wake(topic=topic)
+        try:
+            self._publish(wake_list(message), REPORT_TASK, message.to_json())
+        except Unavailable:
+            return False
+        return True
+
+    def envelope(self, list_name: str, sealed: str) -> None:
+        """Put a sealed order on a node's list. :class:`Unavailable` if that is not certain."""
+        self._publish(list_name, ORDER_TASK, sealed)
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is not None:
+            connection.release()
+        self._local.__dict__.clear()
+
+    def _producer(self) -> Producer:
+        producer: Producer | None = getattr(self._local, "producer", None)
+        if producer is None:
+            self._local.connection = self._app.connection_for_write()
+            self._local.producer = producer = self._app.amqp.Producer(self._local.connection, auto_declare=False)
+        return producer
+
+    def _publish(self, list_name: str, task: str, argument: object) -> None:
+        for last in (False, True):
+            try:
+                self._app.send_task(
+                    task, (argument,), queue=queue(list_name), producer=self._producer(), argsrepr="-", retry=False
+                )
+                return
+            except self._errors as error:
+                self.close()  # a connection kept over a restart of the broker fails once: try a fresh one
+                if last:
+                    raise Unavailable("the broker does not answer", why=str(error), todo="See `vmcloud status`.") from error
+
+
+class OrderSender:
+    """Signs and publishes orders: the server's right only."""
+
+    def __init__(
+        self, sender: Sender, key: Ed25519PrivateKey, *, lifetime: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._sender, self._key, self._lifetime, self._clock = sender, key, lifetime, clock
+
+    def send(self, order: Order) -> None:
+        """Seal ``order`` now and put it on its node's list. :class:`Unavailable` if that is not certain."""
+        self._sender.envelope(route(order), seal(order, self._key, now=self._clock(), lifetime=self._lifetime))
