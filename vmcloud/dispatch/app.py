@@ -44,11 +44,13 @@ def transport_options(identity: str) -> dict[str, Any]:
     """kombu's settings of one identity. Timeouts in seconds: a frozen broker is an error in time, never a hang."""
     return {
         "visibility_timeout": FOREVER,
-        "socket_timeout": 5,
+        "socket_timeout": 3,
         "socket_connect_timeout": 3,
         "socket_keepalive": True,
         "health_check_interval": 25,
         "priority_steps": [0],
+        "max_retries": 1,
+        "interval_start": 0.05,
         "client_name": f"vmcloud-{identity}",
         "unacked_key": f"unacked.{identity}",
         "unacked_index_key": f"unacked_index.{identity}",
@@ -77,6 +79,7 @@ def base_app(config: Config, identity: str) -> Celery:
         broker_connection_max_retries=None,
         broker_transport_options=transport_options(identity),
         task_publish_retry=False,
+        broker_connection_timeout=3,
     )
     return app
 

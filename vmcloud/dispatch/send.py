@@ -71,7 +71,7 @@ class Sender:
                 return
             except self._errors as error:
                 self.close()  # a connection kept over a restart of the broker fails once: try a fresh one
-                if last:
+                if last or "timed out" in str(error).lower() or isinstance(error, TimeoutError):
                     raise Unavailable("the broker does not answer", why=str(error), todo="See `vmcloud status`.") from error
 
 

@@ -1,0 +1,10 @@
+"""Django's registration of the fleet."""
+
+from django.apps import AppConfig
+
+
+class FleetConfig(AppConfig):
+    """The fleet app."""
+
+    name = "vmcloud.fleet"
+    verbose_name = "Cloud"

@@ -1,0 +1,324 @@
+"""What SQL holds: the truth about jobs, and a read model of the directory that can be rebuilt at any time.
+
+Jobs and steps are written by the services (a request) and by the leading server (everything after). The read model is written by
+the leading server's watch only: ``save()`` and ``delete()`` on it raise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+from django.db.models import F, Q
+
+from vmcloud.domain.vocabulary import JobState
+
+OPEN_JOBS = (JobState.CLAIMING, JobState.QUEUED, JobState.RUNNING, JobState.EXITING)
+
+
+class StepState(models.TextChoices):
+    """How far a step is. ``SENT``, ``ACCEPTED`` and ``RUNNING`` hold its lane."""
+
+    PLANNED = "planned"
+    SENT = "sent"
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    DONE = "done"
+
+
+HOLDING = (StepState.SENT, StepState.ACCEPTED, StepState.RUNNING)
+
+
+class Job(models.Model):
+    """A requested action. ``version`` grows with every change, so that a reader can wait for the next one.
+
+    ``before`` keeps what a failed verb goes back to: {"desired": ..., "spec": ...}. ``key`` is the Idempotency-Key of the request
+    and ``fingerprint`` the SHA-256 of what was asked under it.
+    """
+
+    project = models.CharField(max_length=63, default="main")
+    owner = models.CharField(max_length=150)
+    verb = models.CharField(max_length=16)
+    origin = models.CharField(max_length=32, default="api")
+    ve = models.UUIDField(null=True, db_index=True)
+    ve_name = models.CharField(max_length=63, default="", blank=True)
+    kind = models.CharField(max_length=16, default="", blank=True)
+    node = models.CharField(max_length=63, default="", blank=True)
+    args = models.JSONField(default=dict)
+    before = models.JSONField(default=dict)
+    generation = models.BigIntegerField(default=0)
+    state = models.CharField(max_length=1, default=JobState.QUEUED)
+    reason = models.CharField(max_length=1000, default="", blank=True)
+    outcome = models.CharField(max_length=16, default="", blank=True)
+    error = models.JSONField(null=True)
+    result = models.JSONField(null=True)
+    key = models.CharField(max_length=255, default="", blank=True)
+    fingerprint = models.CharField(max_length=64, default="", blank=True)
+    version = models.BigIntegerField(default=1)
+    created_at = models.FloatField()
+    started_at = models.FloatField(null=True)
+    exiting_at = models.FloatField(null=True)
+    ended_at = models.FloatField(null=True)
+    cancel_requested_at = models.FloatField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["state", "id"], name="job_by_state"),
+            models.Index(fields=["ve", "id"], name="job_by_ve"),
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "key"], condition=~Q(key=""), name="one_job_per_idempotency_key")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.pk} {self.verb} {self.ve_name or self.node}".rstrip()
+
+    def change(self, **changes: Any) -> None:
+        """Write ``changes``, and count the version up; nothing at all where nothing differs."""
+        changes = {name: value for name, value in changes.items() if getattr(self, name) != value}
+        if not changes:
+            return
+        Job.objects.filter(pk=self.pk).update(version=F("version") + 1, **changes)
+        for name, value in changes.items():
+            setattr(self, name, value)
+        self.version += 1
+
+
+class Step(models.Model):
+    """A part of a job on one node, with its own message, journal row and undo. (job, number, attempt) is its key everywhere."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="steps")
+    number = models.IntegerField()
+    verb = models.CharField(max_length=16)
+    node = models.CharField(max_length=63)
+    lane = models.CharField(max_length=160)
+    attempt = models.IntegerField(default=1)
+    state = models.CharField(max_length=10, choices=StepState.choices, default=StepState.PLANNED)
+    phase = models.CharField(max_length=100, default="", blank=True)
+    percent = models.IntegerField(default=-1)
+    outcome = models.CharField(max_length=16, default="", blank=True)
+    args = models.JSONField(default=dict)
+    result = models.JSONField(null=True)
+    timeout = models.FloatField(default=300.0)
+    sent_count = models.IntegerField(default=0)
+    sent_at = models.FloatField(null=True)
+    heard_at = models.FloatField(null=True)
+    accepted_at = models.FloatField(null=True)
+    ended_at = models.FloatField(null=True)
+
+    class Meta:
+        ordering = ["job_id", "number"]
+        constraints = [
+            models.UniqueConstraint(fields=["job", "number"], name="one_row_per_step"),
+            models.UniqueConstraint(
+                fields=["lane"], condition=Q(state__in=["sent", "accepted", "running"]), name="one_step_at_a_time_per_lane"
+            ),
+        ]
+        indexes = [models.Index(fields=["state", "node"], name="step_by_state")]
+
+    def __str__(self) -> str:
+        return f"{self.job_id}.{self.number} {self.verb} on {self.node}"
+
+
+class JobEvent(models.Model):
+    """One line of a job's history, in words."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="events")
+    at = models.FloatField()
+    text = models.TextField()
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Lease(models.Model):
+    """Who leads. ``epoch`` grows with each new leader; every write of a leader asserts holder and epoch."""
+
+    name = models.CharField(max_length=32, primary_key=True)
+    holder = models.CharField(max_length=100, default="", blank=True)
+    epoch = models.BigIntegerField(default=0)
+    expires = models.FloatField(default=0.0)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.holder}"
+
+
+class Liveness(models.Model):
+    """When and how a node was last heard (from its digests). Not in the directory: it changes all the time."""
+
+    node = models.CharField(max_length=63, primary_key=True)
+    heard_at = models.FloatField(default=0.0)
+    epoch = models.BigIntegerField(default=0)
+    sequence = models.BigIntegerField(default=0)
+    count = models.IntegerField(default=0)
+    previous_count = models.IntegerField(default=0)
+    images = models.JSONField(default=list)
+    refusal = models.CharField(max_length=500, default="", blank=True)
+
+    def __str__(self) -> str:
+        return self.node
+
+
+class Misses(models.Model):
+    """How many full lists in a row did not show a VE that its node's journal knows."""
+
+    ve = models.UUIDField(primary_key=True)
+    count = models.IntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.ve}: {self.count}"
+
+
+class Budget(models.Model):
+    """How often reconcile has tried to mend one VE, and when it may try again (seconds since the epoch)."""
+
+    ve = models.UUIDField(primary_key=True)
+    rule = models.CharField(max_length=8)
+    tries = models.IntegerField(default=0)
+    next_at = models.FloatField(default=0.0)
+
+    def __str__(self) -> str:
+        return f"{self.ve} {self.rule}: {self.tries}"
+
+
+class Token(models.Model):
+    """A bearer token, kept as the SHA-256 of its text."""
+
+    digest = models.CharField(max_length=64, primary_key=True)
+    user = models.ForeignKey("auth.User", on_delete=models.CASCADE, related_name="vmcloud_tokens")
+    name = models.CharField(max_length=100)
+    created_at = models.FloatField()
+    used_at = models.FloatField(null=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Ticket(models.Model):
+    """A single-use right to a data connection: for one job, node and purpose, one minute to begin. Kept as a SHA-256."""
+
+    digest = models.CharField(max_length=64, primary_key=True)
+    purpose = models.CharField(max_length=16)
+    subject = models.CharField(max_length=128)
+    job = models.BigIntegerField()
+    node = models.CharField(max_length=63)
+    expires = models.FloatField()
+    used_at = models.FloatField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.purpose} {self.subject}"
+
+
+class ReadOnlyError(TypeError):
+    """Somebody tried to write the read model; only the server's watch may."""
+
+
+class ReadModel(models.Model):
+    """A projection of directory entries. Written through the manager's bulk methods by ``fleet/server/projection.py`` only."""
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Refused."""
+        raise ReadOnlyError(f"{type(self).__name__} is a read model: change the directory through fleet.services instead")
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """Refused."""
+        raise ReadOnlyError(f"{type(self).__name__} is a read model: change the directory through fleet.services instead")
+
+
+class VE(ReadModel):
+    """A VE entry as the leader's watch last showed it."""
+
+    uuid = models.UUIDField(primary_key=True)
+    name = models.CharField(max_length=63)
+    project = models.CharField(max_length=63)
+    owner = models.CharField(max_length=150, default="")
+    kind = models.CharField(max_length=16)
+    node = models.CharField(max_length=63, default="", db_index=True)
+    desired = models.CharField(max_length=16)
+    generation = models.BigIntegerField(default=0)
+    job = models.BigIntegerField(default=0)
+    spec = models.JSONField(default=dict)
+    observed_state = models.CharField(max_length=16, default="")
+    observed_node = models.CharField(max_length=63, default="")
+    observed_epoch = models.BigIntegerField(default=0)
+    observed_sequence = models.BigIntegerField(default=0)
+    observed_generation = models.BigIntegerField(default=0)
+    addresses = models.JSONField(default=list)
+    mac = models.CharField(max_length=17, default="")
+    since = models.FloatField(default=0.0)
+    observed_vcpus = models.IntegerField(default=0)
+    observed_memory_mib = models.IntegerField(default=0)
+    error = models.TextField(default="")
+    refusal = models.TextField(default="")
+
+    class Meta:
+        verbose_name = "VE"
+        constraints = [models.UniqueConstraint(fields=["project", "name"], name="ve_name_in_project")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Node(ReadModel):
+    """A node entry as the leader's watch last showed it."""
+
+    name = models.CharField(max_length=63, primary_key=True)
+    cordoned = models.BooleanField(default=False)
+    maintenance = models.BooleanField(default=False)
+    labels = models.JSONField(default=list)
+    description = models.TextField(default="")
+    kinds = models.JSONField(default=list)
+    cpus = models.IntegerField(default=0)
+    memory_mib = models.BigIntegerField(default=0)
+    disk_mib = models.BigIntegerField(default=0)
+    software = models.CharField(max_length=100, default="")
+    simulated = models.BooleanField(default=False)
+    address = models.CharField(max_length=64, default="")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Image(ReadModel):
+    """An image entry as the leader's watch last showed it."""
+
+    name = models.CharField(max_length=63, primary_key=True)
+    kind = models.CharField(max_length=16)
+    sha256 = models.CharField(max_length=64)
+    size = models.BigIntegerField()
+    description = models.TextField(default="")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Stray(ReadModel):
+    """A guest seen where it does not belong."""
+
+    key = models.CharField(max_length=200, primary_key=True)
+    node = models.CharField(max_length=63)
+    native = models.CharField(max_length=100)
+    kind = models.CharField(max_length=16)
+    state = models.CharField(max_length=16)
+    ve = models.UUIDField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.native} on {self.node}"
+
+
+class Tombstone(ReadModel):
+    """A VE that was deleted."""
+
+    ve = models.UUIDField(primary_key=True)
+    name = models.CharField(max_length=63)
+    project = models.CharField(max_length=63)
+    at = models.FloatField()
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.ve})"
