@@ -66,9 +66,7 @@ class Job(models.Model):
             models.Index(fields=["state", "id"], name="job_by_state"),
             models.Index(fields=["ve", "id"], name="job_by_ve"),
         ]
-        constraints = [
-            models.UniqueConstraint(fields=["owner", "key"], condition=~Q(key=""), name="one_job_per_idempotency_key")
-        ]
+        constraints = [models.UniqueConstraint(fields=["owner", "key"], condition=~Q(key=""), name="one_job_per_idempotency_key")]
 
     def __str__(self) -> str:
         return f"{self.pk} {self.verb} {self.ve_name or self.node}".rstrip()
@@ -244,6 +242,9 @@ class VE(ReadModel):
     generation = models.BigIntegerField(default=0)
     job = models.BigIntegerField(default=0)
     spec = models.JSONField(default=dict)
+    image = models.CharField(max_length=63, default="")
+    vcpus = models.IntegerField(default=0)
+    memory_mib = models.BigIntegerField(default=0)
     observed_state = models.CharField(max_length=16, default="")
     observed_node = models.CharField(max_length=63, default="")
     observed_epoch = models.BigIntegerField(default=0)

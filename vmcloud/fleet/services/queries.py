@@ -1,0 +1,150 @@
+"""Reading: what an actor may see, from the read model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from uuid import UUID
+
+from django.db.models import Q, QuerySet, Sum
+
+from vmcloud.domain.errors import Invalid, NotFound
+from vmcloud.domain.placement import Candidate
+from vmcloud.domain.vocabulary import JobState, Kind, NodeState
+from vmcloud.fleet import ports
+from vmcloud.fleet.models import OPEN_JOBS, VE, Image, Job, Liveness, Node, Stray
+
+from .accounts import Actor
+
+
+def ves(actor: Actor, project: str = "", filters: Mapping[str, str] | None = None) -> QuerySet[VE]:
+    """VEs the actor may see, by project and name. ``project`` empty: all. Filters: ``node kind owner desired name``."""
+    found = VE.objects.order_by("project", "name")
+    if project:
+        found = found.filter(project=project)
+    if not actor.is_admin:
+        found = found.filter(owner=actor.username)
+    return _filtered(found, filters, ("node", "kind", "owner", "desired", "name"))
+
+
+def ve(actor: Actor, ref: str, project: str = "main") -> VE:
+    """One VE by name (in ``project``) or UUID; :class:`NotFound` if there is none the actor may see."""
+    found = VE.objects.filter(_ref(ref, project)).first()
+    if found is None or not actor.may(found.owner):
+        raise NotFound(f"no VE is called {ref!r} in project {project!r}", where="ve", todo="`vmcloud ve list` shows all.")
+    return found
+
+
+def _ref(ref: str, project: str) -> Q:
+    try:
+        return Q(uuid=UUID(ref))
+    except ValueError:
+        return Q(project=project, name=ref)
+
+
+def jobs(actor: Actor, filters: Mapping[str, str] | None = None) -> QuerySet[Job]:
+    """Jobs the actor may see, newest first. Filters: ``state ve node verb owner active``."""
+    found = Job.objects.exclude(state=JobState.CLAIMING).order_by("-id")
+    if not actor.is_admin:
+        found = found.filter(owner=actor.username)
+    filters = dict(filters or {})
+    if filters.pop("active", "") in ("1", "true", "yes"):
+        found = found.exclude(state=JobState.COMPLETE)
+    if name := filters.pop("ve", ""):
+        found = found.filter(_job_of_ve(name))
+    return _filtered(found, filters, ("state", "node", "verb", "owner"))
+
+
+def _job_of_ve(ref: str) -> Q:
+    try:
+        return Q(ve=UUID(ref))
+    except ValueError:
+        return Q(ve_name=ref)
+
+
+def nodes(actor: Actor) -> QuerySet[Node]:
+    """All nodes by name; everybody may see them."""
+    return Node.objects.order_by("name")
+
+
+def node(actor: Actor, name: str) -> Node:
+    """One node."""
+    found = Node.objects.filter(name=name).first()
+    if found is None:
+        raise NotFound(f"no node is called {name!r}", where="node", todo="`vmcloud node list` shows all.")
+    return found
+
+
+def images(actor: Actor) -> QuerySet[Image]:
+    """All images by name; everybody may use them."""
+    return Image.objects.order_by("name")
+
+
+def image(actor: Actor, name: str) -> Image:
+    """One image."""
+    found = Image.objects.filter(name=name).first()
+    if found is None:
+        raise NotFound(f"no image is called {name!r}", where="image", todo="`vmcloud image list` shows all.")
+    return found
+
+
+def strays() -> QuerySet[Stray]:
+    """Guests that do not belong where they were seen."""
+    return Stray.objects.order_by("key")
+
+
+def _filtered(found: QuerySet, filters: Mapping[str, str] | None, known: Iterable[str]) -> QuerySet:
+    for name, value in (filters or {}).items():
+        if name not in known:
+            raise Invalid(f"no filter is called {name!r}", where=name, todo=f"Known filters: {', '.join(known)}.")
+        found = found.filter(**{name: value})
+    return found
+
+
+def node_states(now: float) -> dict[str, NodeState]:
+    """Every known node's state: up if it was heard in time, down if not, unknown if it never was."""
+    limit = ports.cloud().intervals.node_down
+    heard = dict(Liveness.objects.values_list("node", "heard_at"))
+    return {name: node_state(heard.get(name), now, limit) for name in Node.objects.values_list("name", flat=True)}
+
+
+def node_state(heard_at: float | None, now: float, limit: float) -> NodeState:
+    """One node's state from when it was last heard (seconds since the epoch)."""
+    if not heard_at:
+        return NodeState.UNKNOWN
+    return NodeState.UP if now - heard_at <= limit else NodeState.DOWN
+
+
+def candidates(now: float) -> list[Candidate]:
+    """All nodes as placement sees them."""
+    states = node_states(now)
+    used: dict[str, int] = {}
+    for name, memory in _placed_memory():
+        used[name] = used.get(name, 0) + memory
+    return [
+        Candidate(
+            name=each.name,
+            state=states[each.name],
+            kinds=frozenset(Kind(kind) for kind in each.kinds),
+            cpus=each.cpus,
+            memory_mib=each.memory_mib,
+            used_mib=used.get(each.name, 0),
+            cordoned=each.cordoned,
+            maintenance=each.maintenance,
+            simulated=each.simulated,
+        )
+        for each in Node.objects.all()
+    ]
+
+
+def _placed_memory() -> Iterable[tuple[str, int]]:
+    summed = VE.objects.exclude(node="").exclude(desired="absent").values_list("node").annotate(total=Sum("memory_mib"))
+    return [(name, int(total or 0)) for name, total in summed]
+
+
+def open_verbs(ves: Iterable[UUID]) -> dict[UUID, str]:
+    """The verb of each VE's first open job."""
+    found: dict[UUID, str] = {}
+    rows = Job.objects.filter(ve__in=list(ves), state__in=OPEN_JOBS).order_by("id").values_list("ve", "verb")
+    for ve_id, verb in rows:
+        found.setdefault(ve_id, verb)
+    return found

@@ -1,0 +1,257 @@
+"""Submitting: every verb on a VE or node becomes a job, or is refused at once with nothing left behind.
+
+A create, in numbered steps: (1) check everything that can be checked; (2) one transaction writes the job as *claiming*; (3) the
+directory's add, which carries the job's id, claims the name: taken means the row goes again and the answer is 409; (4) the job is
+queued and the server woken. A crash between 2 and 4 is swept up by the leading server (``fleet/server/claims.py``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from vmcloud.directory.errors import Exists, Gone
+from vmcloud.domain.errors import Conflict, Impossible, Invalid, NotFound
+from vmcloud.domain.kinds import check_verb
+from vmcloud.domain.messages import POWER_AFTER
+from vmcloud.domain.names import check_label
+from vmcloud.domain.placement import impossible
+from vmcloud.domain.records import VERecord
+from vmcloud.domain.spec import CreateRequest, Spec
+from vmcloud.domain.vocabulary import Desired, JobState, Kind, Verb
+from vmcloud.faults import declare, point
+from vmcloud.fleet import ports
+from vmcloud.fleet.models import VE, Image, Job, JobEvent
+
+from . import queries
+from .accounts import Actor
+
+declare("web", "web.submit.claiming", "web.submit.claimed", "web.submit.queued")
+
+GRACE = (0.0, 3600.0)
+"""Seconds a graceful stop may take before it is forced: lowest and highest."""
+DEFAULT_GRACE = 10.0
+
+
+def create_ve(actor: Actor, data: object, *, origin: str = "api", key: str = "") -> Job:
+    """Ask for a new VE. Refused at once: bad grammar, a name taken, an unknown image, a shape no node could ever hold."""
+    request = CreateRequest.parse(data)
+    asked = {"power": request.power.value, "spec": request.spec.to_json()}
+    print_ = _fingerprint(Verb.CREATE, f"{request.project}/{request.name}", asked)
+    if earlier := _earlier(actor, key, print_):
+        return earlier
+    spec = request.spec
+    check_verb(spec.kind, Verb.CREATE)
+    if spec.privileged:
+        actor.demand_admin("create a privileged VE")
+    image = Image.objects.filter(name=spec.image).first()
+    if image is None:
+        known = ", ".join(Image.objects.order_by("name").values_list("name", flat=True)[:10]) or "none yet"
+        raise Impossible(
+            f"no image is called {spec.image!r}",
+            where="image",
+            why=f"known images: {known}",
+            todo="`vmcloud image list` shows all.",
+        )
+    if image.kind not in (spec.kind.value, "any") and spec.kind is not Kind.SIMULATED:
+        raise Impossible(f"image {image.name!r} is for kind {image.kind}", where="image", why=f"the VE is to be {spec.kind}")
+    if spec.node and not queries.nodes(actor).filter(name=spec.node).exists():
+        raise NotFound(f"no node is called {spec.node!r}", where="node", todo="`vmcloud node list` shows all.")
+    if reason := impossible(spec, queries.candidates(time.time())):
+        raise Impossible("no node could ever run this VE", where="spec", why=reason, todo="Ask for less, or add a node.")
+    if VE.objects.filter(project=request.project, name=request.name).exists():
+        raise _taken(request)
+    return _claim(actor, request, asked, origin=origin, key=key, fingerprint=print_)
+
+
+def _claim(actor: Actor, request: CreateRequest, asked: dict[str, Any], *, origin: str, key: str, fingerprint: str) -> Job:
+    """Steps 2 to 4 of the module's docstring."""
+    job = _insert(
+        actor,
+        Verb.CREATE,
+        key=key,
+        fingerprint=fingerprint,
+        project=request.project,
+        ve=uuid.uuid4(),
+        ve_name=request.name,
+        kind=request.spec.kind.value,
+        args=asked,
+        origin=origin,
+        state=JobState.CLAIMING,
+        generation=1,
+    )
+    if job.state != JobState.CLAIMING:
+        return job
+    point("web.submit.claiming")
+    assert job.ve is not None
+    record = VERecord(
+        ve=job.ve,
+        name=request.name,
+        project=request.project,
+        owner=actor.username,
+        spec=request.spec,
+        desired=request.power,
+        generation=1,
+        job=job.pk,
+    )
+    try:
+        ports.directory().claim(record)
+    except Exists:
+        Job.objects.filter(pk=job.pk, state=JobState.CLAIMING).delete()
+        raise _taken(request) from None
+    except Gone:
+        Job.objects.filter(pk=job.pk, state=JobState.CLAIMING).delete()
+        raise NotFound(f"no project is called {request.project!r}", where="project") from None
+    point("web.submit.claimed")
+    queue_claimed(job)
+    point("web.submit.queued")
+    ports.sender().wake("jobs")
+    return job
+
+
+def queue_claimed(job: Job) -> bool:
+    """The name is claimed: queue the job. False if somebody else was first (the leader's sweep, or a cancel)."""
+    with transaction.atomic():
+        if not Job.objects.filter(pk=job.pk, state=JobState.CLAIMING).update(state=JobState.QUEUED, version=2):
+            return False
+        JobEvent.objects.create(job=job, at=time.time(), text=f"submitted by {job.owner} through {job.origin}")
+    job.state, job.version = JobState.QUEUED, 2
+    return True
+
+
+def _taken(request: CreateRequest) -> Conflict:
+    return Conflict(
+        f"the name {request.name!r} is taken in project {request.project!r}",
+        where="name",
+        todo=f"Choose another, or look at it: `vmcloud ve show {request.name}`.",
+        code="name-taken",
+    )
+
+
+def act(
+    actor: Actor,
+    ve_ref: str,
+    verb: Verb,
+    args: Mapping[str, Any] | None = None,
+    *,
+    project: str = "main",
+    origin: str = "api",
+    key: str = "",
+) -> Job:
+    """Ask for a verb on an existing VE: start, stop, restart, suspend, resume, resize, delete."""
+    args = dict(args or {})
+    if earlier := _earlier(actor, key, print_ := _fingerprint(verb, f"{project}/{ve_ref}", args)):
+        return earlier
+    row = queries.ve(actor, ve_ref, project)
+    if verb is Verb.CREATE or verb not in (*POWER_AFTER, Verb.RESIZE):
+        raise Invalid(f"{verb} is no verb for an existing VE", where="verb")
+    check_verb(Kind(row.kind), verb)
+    if row.desired == Desired.ABSENT and verb is not Verb.DELETE:
+        raise Conflict(f"VE {row.name!r} is being deleted", where="ve", todo="Create it anew once it is gone.")
+    return _queue(
+        actor,
+        verb,
+        key=key,
+        fingerprint=print_,
+        project=row.project,
+        ve=row.uuid,
+        ve_name=row.name,
+        kind=row.kind,
+        node=row.node,
+        args=_checked_args(verb, args, row),
+        origin=origin,
+    )
+
+
+def _checked_args(verb: Verb, args: dict[str, Any], row: VE) -> dict[str, Any]:
+    """The arguments that ``verb`` takes, checked and with their defaults."""
+    if verb is Verb.RESIZE:
+        wanted = Spec.parse(row.spec).resized(args)
+        if reason := impossible(wanted, [each for each in queries.candidates(time.time()) if each.name == row.node]):
+            raise Impossible("its node could never hold this size", where="spec", why=reason)
+        return {"size": args}
+    checked: dict[str, Any] = {}
+    if verb in (Verb.STOP, Verb.RESTART):
+        checked = {"force": args.pop("force", False), "grace": args.pop("grace", DEFAULT_GRACE)}
+        if not isinstance(checked["force"], bool):
+            raise Invalid("true or false is needed", where="force")
+        if isinstance(checked["grace"], bool) or not isinstance(checked["grace"], int | float):
+            raise Invalid("seconds are needed, as a number", where="grace")
+        if not GRACE[0] <= checked["grace"] <= GRACE[1]:
+            raise Invalid(f"{checked['grace']} is out of range", where="grace", why="0 to 3600 seconds are allowed")
+    if args:
+        raise Invalid(f"{verb} takes no {next(iter(args))!r}", where=next(iter(args)))
+    return checked
+
+
+def node_action(actor: Actor, name: str, verb: Verb, *, origin: str = "api", key: str = "") -> Job:
+    """Cordon a node (no new placements) or lift that."""
+    actor.demand_admin(f"{verb} a node")
+    if earlier := _earlier(actor, key, print_ := _fingerprint(verb, name, {})):
+        return earlier
+    node = queries.node(actor, check_label(name, where="node"))
+    if verb not in (Verb.CORDON, Verb.UNCORDON):
+        raise Invalid(f"{verb} is no verb for a node", where="verb")
+    return _queue(actor, verb, key=key, fingerprint=print_, node=node.name, origin=origin)
+
+
+def queue_import(actor: Actor, asked: dict[str, Any], *, origin: str, key: str) -> Job:
+    """Queue the job that records a stored archive as an image (``asked``: image, kind, sha256, size, description)."""
+    print_ = _fingerprint(Verb.IMPORT, asked["image"], asked)
+    return _earlier(actor, key, print_) or _queue(actor, Verb.IMPORT, key=key, fingerprint=print_, args=asked, origin=origin)
+
+
+def _queue(actor: Actor, verb: Verb, **fields: Any) -> Job:
+    with transaction.atomic():
+        job = _insert(actor, verb, **fields)
+        if not job.events.exists():
+            JobEvent.objects.create(job=job, at=time.time(), text=f"submitted by {actor.username} through {job.origin}")
+    point("web.submit.queued")
+    ports.sender().wake("jobs")
+    return job
+
+
+def _insert(actor: Actor, verb: Verb, *, key: str, fingerprint: str, **fields: Any) -> Job:
+    """Write the job's row; where a request with the same key was first in the meantime, that one's job."""
+    try:
+        with transaction.atomic():
+            return Job.objects.create(
+                owner=actor.username, verb=verb.value, key=key, fingerprint=fingerprint, created_at=time.time(), **fields
+            )
+    except IntegrityError:
+        earlier = _earlier(actor, key, fingerprint)
+        if earlier is None:
+            raise
+        return earlier
+
+
+def _fingerprint(verb: Verb, target: str, args: Mapping[str, Any]) -> str:
+    asked = json.dumps([verb.value, target, dict(args)], sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(asked.encode()).hexdigest()
+
+
+def _earlier(actor: Actor, key: str, fingerprint: str) -> Job | None:
+    """The job that the same request made before. :class:`Conflict` if its key was used for something else."""
+    if not key:
+        return None
+    if len(key) > 255:
+        raise Invalid("an Idempotency-Key has at most 255 characters", where="Idempotency-Key")
+    job = Job.objects.filter(owner=actor.username, key=key).first()
+    if job is None:
+        return None
+    if job.fingerprint != fingerprint:
+        raise Conflict(
+            "this Idempotency-Key was used for another request",
+            where="Idempotency-Key",
+            todo="Use a fresh key for each new request.",
+            code="key-reused",
+        )
+    if job.state == JobState.CLAIMING:
+        raise Conflict("the same request is being worked on just now", where="Idempotency-Key", todo="Ask again in a moment.")
+    return job

@@ -1,0 +1,45 @@
+"""Tickets: single-use rights to a data connection. Made by the server for one job, node and purpose; one minute to begin."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from pathlib import Path
+
+from vmcloud.domain.errors import Forbidden, NotFound
+from vmcloud.fleet import ports
+from vmcloud.fleet.models import Ticket
+
+BEGIN_WITHIN = 60.0
+"""Seconds from making a ticket to its use."""
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def make(purpose: str, subject: str, *, job: int, node: str, now: float) -> str:
+    """A ticket's text, told once."""
+    text = secrets.token_urlsafe(24)
+    Ticket.objects.create(digest=_digest(text), purpose=purpose, subject=subject, job=job, node=node, expires=now + BEGIN_WITHIN)
+    return text
+
+
+def redeem_image(text: str, sha256: str) -> Path:
+    """Use up a ticket for one image; the archive's path. :class:`Forbidden` for a ticket unknown, used, expired or for another."""
+    now = time.time()
+    used = Ticket.objects.filter(digest=_digest(text), purpose="image", subject=sha256, used_at=None, expires__gte=now).update(
+        used_at=now
+    )
+    if not used:
+        raise Forbidden("this ticket is not valid (any more)", why="a ticket counts once, for one minute, for one image")
+    path = ports.cloud().images / sha256
+    if not path.is_file():
+        raise NotFound(f"the archive of image {sha256[:12]} is not in the store", todo="Import the image again.")
+    return path
+
+
+def forget(before: float) -> None:
+    """Remove tickets that expired before ``before``."""
+    Ticket.objects.filter(expires__lt=before).delete()

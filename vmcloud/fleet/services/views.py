@@ -1,0 +1,200 @@
+"""What people and programs are shown: rows as plain JSON values under the API's field names."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from vmcloud.domain.status import Shown, Situation, derive
+from vmcloud.domain.vocabulary import Desired, JobState, NodeState, Observed, Verb
+from vmcloud.fleet import ports
+from vmcloud.fleet.models import VE, Budget, Image, Job, Liveness, Misses, Node, Stray
+
+from . import queries
+
+STATE_WORDS = {
+    JobState.CLAIMING: "claiming",
+    JobState.QUEUED: "queued",
+    JobState.HELD: "held",
+    JobState.WAITING: "waiting",
+    JobState.RUNNING: "running",
+    JobState.EXITING: "exiting",
+    JobState.MIGRATING: "migrating",
+    JobState.SUSPENDED: "suspended",
+    JobState.COMPLETE: "complete",
+}
+RECONCILE_BUDGET = 5
+
+
+def moment(seconds: float | None) -> str | None:
+    """A time as ISO 8601 in UTC; None for none."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds") if seconds else None
+
+
+def ves_json(rows: Iterable[VE]) -> list[dict[str, Any]]:
+    """Many VEs; the facts that their statuses need are read once for all."""
+    rows = list(rows)
+    ids = [row.uuid for row in rows]
+    now = time.time()
+    states = queries.node_states(now)
+    verbs = queries.open_verbs(ids)
+    misses = dict(Misses.objects.filter(ve__in=ids).values_list("ve", "count"))
+    spent = set(Budget.objects.filter(ve__in=ids, tries__gte=RECONCILE_BUDGET).values_list("ve", flat=True))
+    strays: dict[Any, list[str]] = {}
+    for ve, node in Stray.objects.filter(ve__in=ids).values_list("ve", "node"):
+        strays.setdefault(ve, []).append(node)
+    return [
+        _ve_json(
+            row,
+            derive(
+                Situation(
+                    desired=Desired(row.desired),
+                    observed=Observed(row.observed_state) if row.observed_state else None,
+                    node=row.node,
+                    node_state=states.get(row.node, NodeState.UNKNOWN),
+                    verb=Verb(verbs[row.uuid]) if row.uuid in verbs else None,
+                    misses=misses.get(row.uuid, 0),
+                    elsewhere=tuple(sorted(node for node in strays.get(row.uuid, ()) if node != row.node)),
+                    error=row.error,
+                    gave_up=row.uuid in spent,
+                )
+            ),
+        )
+        for row in rows
+    ]
+
+
+def ve_json(row: VE) -> dict[str, Any]:
+    """One VE."""
+    return ves_json([row])[0]
+
+
+def _ve_json(row: VE, shown: Shown) -> dict[str, Any]:
+    spec = row.spec
+    return {
+        "id": str(row.uuid),
+        "name": row.name,
+        "project": row.project,
+        "kind": row.kind,
+        "node": row.node or None,
+        "status": shown.status.value,
+        "reason": shown.reason or row.refusal,
+        "desired": row.desired,
+        "observed": row.observed_state or None,
+        "image": spec.get("image"),
+        "vcpus": spec.get("vcpus"),
+        "memory_mib": spec.get("memory_mib"),
+        "disk_mib": spec.get("disk_mib"),
+        "addresses": row.addresses,
+        "mac": row.mac or None,
+        "owner": row.owner,
+        "restart": spec.get("restart"),
+        "drift": spec.get("drift"),
+        "privileged": spec.get("privileged", False),
+        "description": spec.get("description", ""),
+        "generation": row.generation,
+        "observed_generation": row.observed_generation,
+        "job": row.job,
+        "since": moment(row.since),
+    }
+
+
+def job_json(job: Job, full: bool = False) -> dict[str, Any]:
+    """One job; ``full`` adds its steps."""
+    data = {
+        "id": job.pk,
+        "verb": job.verb,
+        "ve": str(job.ve) if job.ve else None,
+        "ve_name": job.ve_name or None,
+        "project": job.project,
+        "kind": job.kind or None,
+        "node": job.node or None,
+        "owner": job.owner,
+        "state": job.state,
+        "state_name": STATE_WORDS[JobState(job.state)],
+        "reason": job.reason,
+        "outcome": job.outcome or None,
+        "error": job.error,
+        "origin": job.origin,
+        "args": job.args,
+        "generation": job.generation,
+        "version": job.version,
+        "cancel_requested": job.cancel_requested_at is not None,
+        "created": moment(job.created_at),
+        "started": moment(job.started_at),
+        "ended": moment(job.ended_at),
+    }
+    if full:
+        data["steps"] = [
+            {
+                "number": step.number,
+                "verb": step.verb,
+                "node": step.node,
+                "lane": step.lane,
+                "attempt": step.attempt,
+                "state": step.state,
+                "phase": step.phase,
+                "percent": step.percent if step.percent >= 0 else None,
+                "outcome": step.outcome or None,
+                "sent": moment(step.sent_at),
+                "times_sent": step.sent_count,
+                "accepted": moment(step.accepted_at),
+                "ended": moment(step.ended_at),
+            }
+            for step in job.steps.all()
+        ]
+    return data
+
+
+def nodes_json(rows: Iterable[Node]) -> list[dict[str, Any]]:
+    """Many nodes."""
+    rows = list(rows)
+    now, limit = time.time(), ports.cloud().intervals.node_down
+    heard = {row.node: row for row in Liveness.objects.all()}
+    used: dict[str, list[int]] = {}
+    for node, memory in VE.objects.exclude(node="").values_list("node", "memory_mib"):
+        used.setdefault(node, []).append(memory)
+    result = []
+    for row in rows:
+        live = heard.get(row.name)
+        result.append(
+            {
+                "name": row.name,
+                "state": queries.node_state(live.heard_at if live else None, now, limit).value,
+                "cordoned": row.cordoned,
+                "maintenance": row.maintenance,
+                "kinds": row.kinds,
+                "simulated": row.simulated,
+                "cpus": row.cpus,
+                "memory_mib": row.memory_mib,
+                "memory_placed_mib": sum(used.get(row.name, ())),
+                "disk_mib": row.disk_mib,
+                "ves": len(used.get(row.name, ())),
+                "guests_seen": live.count if live else None,
+                "labels": row.labels,
+                "address": row.address or None,
+                "version": row.software,
+                "description": row.description,
+                "heard": moment(live.heard_at) if live else None,
+                "reason": live.refusal if live else "",
+            }
+        )
+    return result
+
+
+def node_json(row: Node) -> dict[str, Any]:
+    """One node."""
+    return nodes_json([row])[0]
+
+
+def image_json(row: Image) -> dict[str, Any]:
+    """One image."""
+    return {
+        "name": row.name,
+        "kind": row.kind,
+        "sha256": row.sha256,
+        "size": row.size,
+        "description": row.description,
+    }
