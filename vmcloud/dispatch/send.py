@@ -48,6 +48,14 @@ class Sender:
         """Put a sealed order on a node's list. :class:`Unavailable` if that is not certain."""
         self._publish(list_name, ORDER_TASK, sealed)
 
+    def waiting(self, list_name: str) -> int:
+        """How many messages of a list nobody has taken yet; 1 where the broker does not answer, for then it is not known to be 0."""
+        try:
+            return int(self._producer().channel.client.llen(list_name))
+        except self._errors:
+            self.close()
+            return 1
+
     def close(self) -> None:
         """Close this thread's connection."""
         connection: Connection | None = getattr(self._local, "connection", None)
@@ -86,3 +94,7 @@ class OrderSender:
     def send(self, order: Order) -> None:
         """Seal ``order`` now and put it on its node's list. :class:`Unavailable` if that is not certain."""
         self._sender.envelope(route(order), seal(order, self._key, now=self._clock(), lifetime=self._lifetime))
+
+    def waiting(self, list_name: str) -> int:
+        """See :meth:`Sender.waiting`."""
+        return self._sender.waiting(list_name)

@@ -32,7 +32,8 @@ HOLDING = (StepState.SENT, StepState.ACCEPTED, StepState.RUNNING)
 class Job(models.Model):
     """A requested action. ``version`` grows with every change, so that a reader can wait for the next one.
 
-    ``before`` keeps what a failed verb goes back to: {"desired": ..., "spec": ...}. ``key`` is the Idempotency-Key of the request
+    ``before`` keeps what a failed verb goes back to: {"desired": ..., "spec": ...}; ``settled``: the directory has been told of how
+    it ended. ``key`` is the Idempotency-Key of the request
     and ``fingerprint`` the SHA-256 of what was asked under it.
     """
 
@@ -52,6 +53,7 @@ class Job(models.Model):
     outcome = models.CharField(max_length=16, default="", blank=True)
     error = models.JSONField(null=True)
     result = models.JSONField(null=True)
+    settled = models.BooleanField(default=False)
     key = models.CharField(max_length=255, default="", blank=True)
     fingerprint = models.CharField(max_length=64, default="", blank=True)
     version = models.BigIntegerField(default=1)
@@ -101,6 +103,7 @@ class Step(models.Model):
     sent_count = models.IntegerField(default=0)
     sent_at = models.FloatField(null=True)
     heard_at = models.FloatField(null=True)
+    cancel_sent_at = models.FloatField(null=True)
     accepted_at = models.FloatField(null=True)
     ended_at = models.FloatField(null=True)
 
@@ -164,6 +167,7 @@ class Misses(models.Model):
     """How many full lists in a row did not show a VE that its node's journal knows."""
 
     ve = models.UUIDField(primary_key=True)
+    node = models.CharField(max_length=63, default="", db_index=True)
     count = models.IntegerField(default=0)
 
     def __str__(self) -> str:

@@ -22,16 +22,16 @@ def _digest(text: str) -> str:
 def make(purpose: str, subject: str, *, job: int, node: str, now: float) -> str:
     """A ticket's text, told once."""
     text = secrets.token_urlsafe(24)
-    Ticket.objects.create(digest=_digest(text), purpose=purpose, subject=subject, job=job, node=node, expires=now + BEGIN_WITHIN)
+    digest = _digest(text)
+    Ticket.objects.create(digest=digest, purpose=purpose, subject=subject, job=job, node=node, expires=now + BEGIN_WITHIN)
     return text
 
 
 def redeem_image(text: str, sha256: str) -> Path:
     """Use up a ticket for one image; the archive's path. :class:`Forbidden` for a ticket unknown, used, expired or for another."""
     now = time.time()
-    used = Ticket.objects.filter(digest=_digest(text), purpose="image", subject=sha256, used_at=None, expires__gte=now).update(
-        used_at=now
-    )
+    valid = Ticket.objects.filter(digest=_digest(text), purpose="image", subject=sha256, used_at=None, expires__gte=now)
+    used = valid.update(used_at=now)
     if not used:
         raise Forbidden("this ticket is not valid (any more)", why="a ticket counts once, for one minute, for one image")
     path = ports.cloud().images / sha256

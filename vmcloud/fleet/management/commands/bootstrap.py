@@ -16,7 +16,7 @@ LOCAL_TOKEN = "root on this machine"
 
 
 class Command(BaseCommand):
-    """Idempotent. The password is told only when the user is made, or with ``--reset``; ``--token`` makes a new token each time."""
+    """Idempotent. The password is told only when the user is made, or with ``--reset``; ``--token`` makes a new one each time."""
 
     help = "Make the first administrator, and a token for root on this machine; prints JSON."
 

@@ -1,0 +1,145 @@
+"""The end of a job: what the directory must say about it, and then seeing it there.
+
+A job in E is settled (the table "when desired is written" of the design) and then waits until the watch shows what its result
+named. So a person who waited for a job and then looks never sees the state before it.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from vmcloud.directory.errors import Stale
+from vmcloud.directory.errors import Unavailable as DirectoryUnavailable
+from vmcloud.domain.errors import NotFound, Problem
+from vmcloud.domain.records import Tombstone, VERecord
+from vmcloud.domain.spec import Spec
+from vmcloud.domain.vocabulary import Desired, JobState, Outcome, Verb
+from vmcloud.faults import point
+from vmcloud.fleet.models import VE, Budget, Image, Job, Misses, Node
+
+from . import orders
+from .context import Context
+
+
+def run(context: Context) -> None:
+    """Settle and complete what can be."""
+    for job in Job.objects.filter(state=JobState.EXITING).order_by("id"):
+        try:
+            if not job.settled:
+                _settle(context, job)
+                point("server.finish.settled")
+        except DirectoryUnavailable as error:
+            context.projection.down = error.problem.sentence()
+            with context.leader.transaction():
+                job.change(reason="the directory does not answer; the job ends when it is back")
+            return
+        except Stale:
+            context.again = True
+            continue
+        _complete_if_shown(context, job)
+
+
+def _settle(context: Context, job: Job) -> None:
+    """Tell the directory how it ended. Every write is recognised when done before."""
+    if job.ve is not None:
+        record = context.directory.ve(job.ve)
+        if record is not None:
+            _settle_ve(context, job, record)
+    with context.leader.transaction():
+        job.change(settled=True)
+
+
+def _settle_ve(context: Context, job: Job, record: VERecord) -> None:
+    ok, undone = job.outcome == Outcome.OK, bool((job.result or {}).get("undone"))
+    match Verb(job.verb):
+        case Verb.DELETE if ok:
+            _remove(context, job, record)
+        case Verb.CREATE if not ok and (undone or not record.node):
+            _remove(context, job, record)
+        case Verb.CREATE if not ok and record.desired is not Desired.ABSENT:
+            context.directory.change_ve(record, job=job.pk, desired=Desired.ABSENT)
+        case Verb.STOP | Verb.SUSPEND | Verb.RESIZE if not ok and job.before and record.job == job.pk:
+            desired, spec = Desired(job.before["desired"]), Spec.parse(job.before["spec"])
+            if (record.desired, record.spec) != (desired, spec):
+                context.directory.change_ve(record, job=job.pk, desired=desired, spec=spec)
+
+
+def _remove(context: Context, job: Job, record: VERecord) -> None:
+    """The guest is gone: a tombstone first, so that late words about it are not taken for an orphan, then the entry."""
+    context.directory.bury(Tombstone(ve=record.ve, name=record.name, project=record.project, at=context.clock()))
+    point("server.finish.buried")
+    try:
+        context.directory.remove_ve(record)
+    except NotFound:
+        pass
+    point("server.finish.removed")
+
+
+def _complete_if_shown(context: Context, job: Job) -> None:
+    waited = context.clock() - (job.exiting_at or context.clock())
+    missing = _not_shown(job)
+    note = ""
+    if missing:
+        if waited < context.config.intervals.complete or not context.projection.synced:
+            _explain(context, job, missing, waited)
+            return
+        if context.unread(job.node):
+            with context.leader.transaction():
+                job.change(reason=f"waits for the monitor to record what node {job.node} saw")
+            return
+        note = f"completed without having seen it: {missing}"
+    with context.leader.transaction():
+        error = Problem.from_json(job.error).sentence() if job.error else ""
+        reason = note or (error if job.outcome != Outcome.OK else "")
+        job.change(state=JobState.COMPLETE, reason=reason[:1000], ended_at=context.clock())
+        context.note(job, f"complete: {job.outcome}" + (f": {reason}" if reason else ""))
+        if job.ve is not None and job.origin.partition(":")[0] != "reconcile":
+            Budget.objects.filter(ve=job.ve).delete()
+        if job.verb == Verb.DELETE and job.outcome == Outcome.OK:
+            Misses.objects.filter(ve=job.ve).delete()
+    point("server.finish.completed")
+    context.again = True
+
+
+def _explain(context: Context, job: Job, missing: str, waited: float) -> None:
+    """After a moment say what is waited for, and ask the node to speak again in case its word was lost."""
+    if waited < context.config.intervals.complete / 4:
+        return
+    if not job.reason and job.node and job.ve is not None:
+        orders.ask_for_list(context, job.node)
+    with context.leader.transaction():
+        job.change(reason=f"waits until the directory shows it: {missing}")
+
+
+def _not_shown(job: Job) -> str:
+    """What the read model does not show yet of the job's result; empty if all."""
+    verb = Verb(job.verb)
+    if verb is Verb.IMPORT:
+        shown = job.outcome != Outcome.OK or Image.objects.filter(name=job.args["image"]).exists()
+        return "" if shown else "the image's entry"
+    if verb in (Verb.CORDON, Verb.UNCORDON):
+        cordoned = verb is Verb.CORDON
+        shown = job.outcome != Outcome.OK or Node.objects.filter(name=job.node, cordoned=cordoned).exists()
+        return "" if shown else "the node's entry"
+    assert job.ve is not None
+    row = VE.objects.filter(pk=job.ve).first()
+    if (verb is Verb.DELETE and job.outcome == Outcome.OK) or (verb is Verb.CREATE and _removed(job)):
+        return "" if row is None else "the entry's removal"
+    return _sighting_not_shown(job, row, job.ve)
+
+
+def _removed(job: Job) -> bool:
+    return job.outcome != Outcome.OK and (bool((job.result or {}).get("undone")) or not job.node)
+
+
+def _sighting_not_shown(job: Job, row: VE | None, ve: UUID) -> str:
+    result = job.result or {}
+    if row is None or "mark" not in result or not result.get("seen"):
+        return ""
+    epoch, sequence = result["mark"]
+    if (row.observed_epoch, row.observed_sequence) >= (epoch, sequence):
+        return ""
+    seen = result["seen"]
+    if row.observed_generation >= int(seen.get("generation", 0)) and row.observed_state == seen["state"]:
+        return ""
+    return f"{seen['state']} as node {job.node} saw it"

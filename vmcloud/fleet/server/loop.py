@@ -1,0 +1,126 @@
+"""The leader's loop: wait for something, take all of it in, do what can be done, say so in one sentence."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+
+from django.db import OperationalError, close_old_connections
+
+from vmcloud.config import Config
+from vmcloud.directory import port
+from vmcloud.directory.errors import Unavailable
+from vmcloud.dispatch import envelope
+from vmcloud.dispatch.receive import Receiver
+from vmcloud.dispatch.routes import SERVER_LIST, server_list
+from vmcloud.dispatch.send import OrderSender
+from vmcloud.domain.records import NodeRecord
+from vmcloud.fleet import ports
+from vmcloud.fleet.models import Node, Step
+from vmcloud.fleet.services import tickets
+
+from . import claims, finish, orders, replies, schedule
+from .context import Context
+from .inbox import Broker, Inbox, Report
+from .leader import Deposed, Leader
+from .projection import Projection
+
+log = logging.getLogger("server")
+
+TICK = 1.0
+"""Seconds between looks when nothing comes."""
+SWEEP = 5.0
+"""Seconds between sweeps of what a crash may have left."""
+
+
+class Server:
+    """One server process: stands by until it leads, then leads until it is stopped or deposed."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.secrets = config.secrets("server")
+        self.leader = Leader(f"{socket.gethostname()}:{os.getpid()}", config.intervals.lease)
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        """Until :attr:`stopping` is set."""
+        log.info("server starts; standing by for the lease")
+        while not self.stopping.is_set():
+            try:
+                if self.leader.campaign():
+                    self._lead()
+            except Deposed as error:
+                log.warning("%s", error)
+            except OperationalError as error:
+                log.error("the job database does not answer: %s", error)
+                close_old_connections()
+            self.stopping.wait(min(TICK, self.leader.term / 5))
+
+    def _lead(self) -> None:
+        log.info("leads in epoch %d", self.leader.epoch)
+        directory, projection = ports.directory(), Projection()
+        sender = OrderSender(
+            ports.sender(),
+            envelope.private_key(self.secrets["signing_key"]),
+            lifetime=self.config.intervals.order_expiry,
+        )
+        lists = [SERVER_LIST, *(server_list(name) for name in Node.objects.values_list("name", flat=True))]
+        inbox = Inbox(Receiver(self.config, "server", lists), directory)
+        context = Context(self.config, directory, sender, self.leader, projection)
+        inbox.start()
+        try:
+            self._cycles(context, inbox)
+        finally:
+            inbox.stop()
+            self.leader.resign()
+
+    def _cycles(self, context: Context, inbox: Inbox) -> None:
+        last_sweep = last_resend = last_renewal = 0.0
+        while not self.stopping.is_set():
+            items = [] if context.again else inbox.take(TICK)
+            items = items or inbox.take(0)
+            now = time.monotonic()
+            if items or now - last_renewal > self.leader.term / 3:
+                self._take_in(context, inbox, items)
+                last_renewal = now
+            due = now - last_resend >= min(TICK, self.config.intervals.resend)
+            if not (items or context.again or due):
+                continue
+            context.again = False
+            finish.run(context)
+            if context.projection.synced or not context.projection.down:
+                schedule.run(context)
+            if due:
+                last_resend = now
+                orders.resend(context)
+            if now - last_sweep >= min(SWEEP, self.config.intervals.claim):
+                last_sweep = now
+                self._sweep(context)
+
+    def _take_in(self, context: Context, inbox: Inbox, items: list[Broker | Report | port.Event]) -> None:
+        """All items in one transaction; what they lead to is sent after it."""
+        to_send: list[Step] = []
+        with context.leader.transaction():
+            for item in items:
+                match item:
+                    case Report():
+                        to_send += replies.handle(context, item)
+                    case Broker(up=up, reason=reason):
+                        context.broker_down = "" if up else reason
+                        context.again = context.again or up
+                    case port.Changed(record=NodeRecord(name=name)):
+                        context.projection.apply(item)
+                        inbox.listen_to(server_list(name))
+                    case _:
+                        context.projection.apply(item)
+        replies.sent(context, to_send)
+
+    def _sweep(self, context: Context) -> None:
+        try:
+            claims.sweep(context)
+        except Unavailable as error:
+            context.projection.down = str(error)
+        tickets.forget(context.clock() - 3600)

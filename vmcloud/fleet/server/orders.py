@@ -1,0 +1,111 @@
+"""Sending steps to nodes, and again until they are answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vmcloud.domain.errors import Unavailable
+from vmcloud.domain.messages import CancelOrder, RelistOrder, StepOrder
+from vmcloud.domain.names import native_name
+from vmcloud.domain.vocabulary import Kind, NodeState, Verb
+from vmcloud.faults import point
+from vmcloud.fleet.models import HOLDING, Job, Step, StepState
+from vmcloud.fleet.services import queries, tickets
+
+from .context import Context
+
+BACKOFF_MAX = 6
+"""A step unanswered is sent again after 1, 2, ... at most this many times the resend interval."""
+
+
+def order(context: Context, step: Step) -> StepOrder:
+    """The message for a step; a fetch gets a fresh ticket each time it is sent."""
+    job = step.job
+    args: dict[str, Any] = dict(step.args)
+    if step.verb == Verb.FETCH:
+        args["ticket"] = tickets.make("image", args["sha256"], job=job.pk, node=step.node, now=context.clock())
+        args["url"] = f"{context.config.web_url}/api/v1/blobs/{args['sha256']}"
+    about_ve = step.verb != Verb.FETCH and job.ve is not None
+    return StepOrder(
+        job=job.pk,
+        step=step.number,
+        attempt=step.attempt,
+        node=step.node,
+        verb=Verb(step.verb),
+        lane=step.lane,
+        ve=job.ve if about_ve else None,
+        native=native_name(job.ve_name, job.ve) if about_ve and job.ve else "",
+        kind=Kind(job.kind) if job.kind else None,
+        generation=job.generation if about_ve else 0,
+        args=args,
+        timeout=step.timeout,
+    )
+
+
+def send(context: Context, step: Step) -> bool:
+    """Send or send again; the row says when and how often. False where the broker does not answer: it will be sent again."""
+    try:
+        context.orders.send(order(context, step))
+    except Unavailable as error:
+        context.broker_down = error.problem.sentence()
+        with context.leader.transaction():
+            step.job.change(reason="the broker does not answer; the step is sent when it is back")
+        return False
+    point("server.dispatch.sent")
+    return True
+
+
+def resend(context: Context) -> None:
+    """Send again what was not accepted in time, ask again about what was not heard of, and repeat cancels."""
+    now, times = context.clock(), context.config.intervals
+    states = queries.node_states(now)
+    for step in Step.objects.filter(state__in=HOLDING).select_related("job"):
+        if states.get(step.node) is NodeState.DOWN:
+            with context.leader.transaction():
+                step.job.change(reason=f"node {step.node} is down; the step waits for it")
+            continue
+        if step.job.cancel_requested_at is not None:
+            if now - (step.cancel_sent_at or 0.0) >= times.resend:
+                cancel(context, step)
+            continue
+        if step.state == StepState.SENT:
+            due = times.resend * min(max(step.sent_count, 1), BACKOFF_MAX)
+            last = step.sent_at or 0.0
+        else:
+            due, last = times.reask, max(step.heard_at or 0.0, step.sent_at or 0.0)
+        if now - last >= due:
+            again(context, step)
+
+
+def again(context: Context, step: Step) -> None:
+    """Send one step once more; the same attempt, so that a node that knows it answers instead of doing it twice."""
+    with context.leader.transaction():
+        step.sent_at, step.sent_count = context.clock(), step.sent_count + 1
+        Step.objects.filter(pk=step.pk).update(sent_at=step.sent_at, sent_count=step.sent_count)
+        if step.state == StepState.SENT and not step.job.reason:
+            step.job.change(reason=f"node {step.node} has not accepted the step yet; sent {step.sent_count} times")
+    send(context, step)
+
+
+def cancel(context: Context, step: Step) -> None:
+    """Tell the node to stop and undo a step, or never to begin it; its answer is certain."""
+    with context.leader.transaction():
+        Step.objects.filter(pk=step.pk).update(cancel_sent_at=context.clock())
+        step.job.change(reason=f"waits for node {step.node} to stop and undo the step")
+    try:
+        context.orders.send(CancelOrder(job=step.job_id, step=step.number, attempt=step.attempt, node=step.node))
+    except Unavailable as error:
+        context.broker_down = error.problem.sentence()
+
+
+def ask_for_list(context: Context, node: str) -> None:
+    """Ask a node to say everything now; where that does not arrive, its next list comes by itself."""
+    try:
+        context.orders.send(RelistOrder(node=node))
+    except Unavailable as error:
+        context.broker_down = error.problem.sentence()
+
+
+def first_of(job: Job) -> Step | None:
+    """The step of a job that holds its lane."""
+    return Step.objects.filter(job=job, state__in=HOLDING).select_related("job").first()

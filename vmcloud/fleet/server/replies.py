@@ -1,0 +1,191 @@
+"""What nodes say: accepted, refused, progress, result, digest. Late words about an old attempt change nothing."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from vmcloud.dispatch.routes import speaker
+from vmcloud.domain.errors import Invalid
+from vmcloud.domain.messages import Accepted, Digest, Message, Progress, Refused, Result, Wake, parse
+from vmcloud.domain.vocabulary import JobState, Outcome, Verb
+from vmcloud.faults import point
+from vmcloud.fleet.models import HOLDING, Liveness, Misses, Step, StepState
+
+from . import orders
+from .context import Context
+from .inbox import Report
+
+log = logging.getLogger(__name__)
+
+FINAL_REFUSALS = ("stale", "gone")
+"""Refusals that no further sending could cure."""
+
+
+def handle(context: Context, report: Report) -> list[Step]:
+    """Take in one report, inside a transaction; the steps to send once it is committed."""
+    try:
+        message = parse(report.body)
+    except Invalid as error:
+        log.error("dropped a message on %s: %s", report.list_name, error)
+        return []
+    node = speaker(report.list_name)
+    said = getattr(message, "node", node)
+    if said != node:
+        log.error("dropped a message on %s that claims to be from node %s", report.list_name, said)
+        return []
+    return _take(context, node, message)
+
+
+def _take(context: Context, node: str, message: Message) -> list[Step]:
+    match message:
+        case Wake():
+            context.again = True
+        case Digest():
+            return _digest(context, node, message)
+        case Accepted() | Refused() | Progress() | Result():
+            step = _step(node, message)
+            if step is not None:
+                return _about_step(context, step, message)
+        case _:
+            log.error("dropped a %s message from node %s: it does not belong to the server", message.type, node)
+    return []
+
+
+def _step(node: str, message: Accepted | Refused | Progress | Result) -> Step | None:
+    """The step that is spoken of, if its node is the speaker and its attempt the one under way."""
+    return (
+        Step.objects.filter(job_id=message.job, number=message.step, attempt=message.attempt, node=node, state__in=HOLDING)
+        .select_related("job")
+        .first()
+    )
+
+
+def _about_step(context: Context, step: Step, message: Accepted | Refused | Progress | Result) -> list[Step]:
+    now, job = context.clock(), step.job
+    match message:
+        case Accepted(running=running):
+            state = StepState.RUNNING if running else step.state
+            changes: dict[str, Any] = {"state": StepState.ACCEPTED if state == StepState.SENT else state, "heard_at": now}
+            if step.accepted_at is None:
+                changes["accepted_at"] = now
+            Step.objects.filter(pk=step.pk).update(**changes)
+            job.change(reason="")
+        case Progress(name=name, percent=percent):
+            Step.objects.filter(pk=step.pk).update(state=StepState.RUNNING, phase=name[:100], percent=percent, heard_at=now)
+            job.change(reason=f"{step.verb} on {step.node}: {name}" + (f" {percent} %" if percent >= 0 else ""))
+        case Refused(code=code, message=text):
+            return _refused(context, step, code, text)
+        case Result():
+            point("server.result.received")
+            return _result(context, step, message)
+    return []
+
+
+def _refused(context: Context, step: Step, code: str, text: str) -> list[Step]:
+    reason = f"node {step.node} refuses the step ({code}): {text}"[:1000]
+    if code in FINAL_REFUSALS:
+        _end(context, step, Outcome.FAILED)
+        context.exit(step.job, Outcome.FAILED, error={"code": code, "what": reason}, result={"undone": code == "gone"})
+        return []
+    if step.job.reason != reason:
+        context.note(step.job, reason)
+    step.job.change(reason=reason)
+    if code == "clock":
+        Liveness.objects.filter(node=step.node).update(refusal=text[:500])
+    return []
+
+
+def _end(context: Context, step: Step, outcome: Outcome, result: dict[str, Any] | None = None) -> None:
+    Step.objects.filter(pk=step.pk).update(
+        state=StepState.DONE, outcome=outcome.value, result=result, ended_at=context.clock(), percent=100
+    )
+
+
+def _result(context: Context, step: Step, result: Result) -> list[Step]:
+    """Close the step; the next one of its job begins, or the job is over."""
+    job, data = step.job, result.to_json()
+    _end(context, step, result.outcome, data)
+    job.refresh_from_db(fields=["cancel_requested_at"])
+    if result.outcome is Outcome.OK:
+        if step.verb == Verb.FETCH:
+            _note_image(step)
+        following = job.steps.filter(state=StepState.PLANNED).order_by("number").first()
+        if following is not None and job.cancel_requested_at is None:
+            now = context.clock()
+            following.state, following.sent_at, following.sent_count = StepState.SENT, now, 1
+            Step.objects.filter(pk=following.pk).update(state=StepState.SENT, sent_at=now, sent_count=1)
+            job.change(reason="")
+            following.job = job
+            return [following]
+        if following is not None:
+            context.exit(job, Outcome.CANCELLED, result={**data, "undone": True})
+            return []
+    elif _image_vanished(context, step, result):
+        return []
+    error = result.error.to_json() if result.error else None
+    if step.verb == Verb.FETCH:
+        data["undone"] = True
+    context.exit(job, result.outcome, error=error, result=data)
+    return []
+
+
+def _note_image(step: Step) -> None:
+    live, _ = Liveness.objects.get_or_create(node=step.node)
+    if step.args["sha256"] not in live.images:
+        Liveness.objects.filter(node=step.node).update(images=[*live.images, step.args["sha256"]])
+
+
+def _image_vanished(context: Context, step: Step, result: Result) -> bool:
+    """A create that did not find the image which its node was thought to have: plan it anew, with a fetch."""
+    if step.verb != Verb.CREATE or result.error is None or result.error.code != "no-image":
+        return False
+    live = Liveness.objects.filter(node=step.node).first()
+    sha256 = step.args["image_sha256"]
+    if live is None or sha256 not in live.images:
+        return False
+    Liveness.objects.filter(node=step.node).update(images=[each for each in live.images if each != sha256])
+    Step.objects.filter(job=step.job).delete()
+    context.note(step.job, f"image {sha256[:12]} is not on node {step.node} any more; it is fetched again")
+    step.job.change(state=JobState.QUEUED, reason="")
+    context.again = True
+    return True
+
+
+def _digest(context: Context, node: str, digest: Digest) -> list[Step]:
+    """Liveness, images, misses; and steps that the node should be working on and is not are sent again."""
+    now = context.clock()
+    live, _ = Liveness.objects.get_or_create(node=node)
+    if (digest.mark.epoch, digest.mark.sequence) < (live.epoch, live.sequence):
+        return []
+    skew = context.config.intervals.clock_skew
+    off = digest.at - now
+    live.previous_count, live.count = live.count, digest.count
+    live.epoch, live.sequence, live.heard_at = digest.mark.epoch, digest.mark.sequence, now
+    live.images = list(digest.images)
+    live.refusal = f"its clock is {abs(off):.0f} s {'ahead' if off > 0 else 'behind'}; set it" if abs(off) > skew else ""
+    live.save()
+    _count_misses(digest)
+    working = {(job, step) for job, step, _ in digest.working}
+    forgotten = [
+        step
+        for step in Step.objects.filter(node=node, state__in=(StepState.ACCEPTED, StepState.RUNNING)).select_related("job")
+        if (step.job_id, step.number) not in working and now - (step.heard_at or 0.0) > context.config.intervals.resend
+    ]
+    context.again = True
+    return forgotten
+
+
+def _count_misses(digest: Digest) -> None:
+    missing = set(digest.missing)
+    known = dict(Misses.objects.filter(node=digest.node).values_list("ve", "count"))
+    for ve in missing:
+        Misses.objects.update_or_create(ve=ve, defaults={"node": digest.node, "count": known.get(ve, 0) + 1})
+    for ve in set(known) - missing:
+        Misses.objects.filter(ve=ve).delete()
+
+
+def sent(context: Context, steps: list[Step]) -> None:
+    """Send what :func:`handle` returned, after its transaction."""
+    for step in steps:
+        orders.send(context, step)

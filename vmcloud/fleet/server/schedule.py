@@ -1,0 +1,250 @@
+"""Queued jobs become steps: in lane order, placed, written down as wanted, then sent.
+
+Order of writes for one job: (1) what a failure must go back to, in SQL; (2) placement and desired state, each one
+compare-and-swap in the directory, recognised when done before; (3) the step's row, in SQL; (4) the message. A crash after any of
+them is taken up by doing the whole again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vmcloud.directory.errors import Exists, Gone, Stale
+from vmcloud.directory.errors import Unavailable as DirectoryUnavailable
+from vmcloud.domain.errors import VmcloudError
+from vmcloud.domain.messages import POWER_AFTER
+from vmcloud.domain.placement import place
+from vmcloud.domain.records import ImageRecord, VERecord
+from vmcloud.domain.vocabulary import JobState, Kind, NodeState, Outcome, Verb
+from vmcloud.faults import point
+from vmcloud.fleet.models import HOLDING, VE, Image, Job, Liveness, Step, StepState
+from vmcloud.fleet.services import queries
+
+from . import orders
+from .context import Context
+
+PER_CYCLE = 200
+"""Queued jobs looked at in one cycle."""
+TIMEOUTS = {Verb.FETCH: 3600.0, Verb.CREATE: 600.0}
+TIMEOUT = 120.0
+"""Seconds a step may run on its node, by verb and otherwise; a graceful stop's grace is added."""
+GOES_BACK = (Verb.STOP, Verb.SUSPEND, Verb.RESIZE)
+"""Verbs after whose failure what was wanted before is wanted again."""
+
+
+@dataclass
+class Wait(Exception):
+    """A job can not begin now; why, in words."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A step to be made."""
+
+    verb: Verb
+    lane: str
+    args: dict[str, Any] = field(default_factory=dict)
+    timeout: float = TIMEOUT
+
+
+def lane_of(job: Job) -> str:
+    """The resource for which jobs queue up behind each other."""
+    if job.ve is not None:
+        return f"ve:{job.ve}"
+    return f"node:{job.node}" if job.node else f"image:{job.args.get('image')}"
+
+
+def run(context: Context) -> None:
+    """Begin every queued job that can begin; the others are told why not."""
+    waiting = list(Job.objects.filter(state=JobState.QUEUED).order_by("id")[:PER_CYCLE])
+    if not waiting:
+        return
+    under_way = Job.objects.filter(state__in=(JobState.RUNNING, JobState.EXITING))
+    ahead = {lane_of(job): job.pk for job in under_way}
+    for job in waiting:
+        lane = lane_of(job)
+        if (first := ahead.setdefault(lane, job.pk)) != job.pk:
+            _tell(context, job, f"after job {first}, which is under way on the same {lane.partition(':')[0]}")
+            continue
+        try:
+            begin(context, job)
+        except Wait as wait:
+            _tell(context, job, wait.reason)
+        except DirectoryUnavailable as error:
+            context.projection.down = error.problem.sentence()
+            _tell(context, job, "the directory does not answer; the job begins when it is back")
+            return
+        except Stale:
+            context.again = True  # somebody else wrote: decide again on what they wrote
+        except VmcloudError as error:
+            with context.leader.transaction():
+                context.exit(job, Outcome.FAILED, error=error.problem.to_json(), result={"undone": True})
+
+
+def _tell(context: Context, job: Job, reason: str) -> None:
+    if job.reason != reason:
+        with context.leader.transaction():
+            job.change(reason=reason[:1000])
+
+
+def begin(context: Context, job: Job) -> None:
+    """Begin one job."""
+    verb = Verb(job.verb)
+    if job.cancel_requested_at is not None:
+        with context.leader.transaction():
+            context.exit(job, Outcome.CANCELLED, result={"undone": True, "never_ran": True})
+    elif verb in (Verb.CORDON, Verb.UNCORDON):
+        _switch_node(context, job, verb)
+    elif verb is Verb.IMPORT:
+        _record_image(context, job)
+    else:
+        _begin_on_ve(context, job, verb)
+
+
+def _begin_on_ve(context: Context, job: Job, verb: Verb) -> None:
+    assert job.ve is not None
+    record = context.directory.ve(job.ve)
+    if record is None:
+        if verb is Verb.DELETE:
+            with context.leader.transaction():
+                context.exit(job, Outcome.OK, result={"undone": True})
+            return
+        raise Gone(f"VE {job.ve_name!r} is recorded no more", where="ve", todo="It was deleted before this job began.")
+    record = _placed(context, record) if verb is Verb.CREATE else _on_living_node(context, record)
+    plans = _plans(context, job, verb, record)
+    record = _wanted(context, job, verb, record)
+    point("server.dispatch.desired")
+    step = _commit(context, job, record, plans)
+    point("server.dispatch.committed")
+    orders.send(context, step)
+
+
+def _placed(context: Context, record: VERecord) -> VERecord:
+    """The record with a node; an earlier placement stands."""
+    if record.node:
+        return record
+    placement = place(record.spec, queries.candidates(context.clock()))
+    if not placement.node:
+        raise Wait(f"no node has room: {placement.why_not()}")
+    record = context.directory.change_ve(record, node=placement.node)
+    point("server.dispatch.placed")
+    # The read model follows in a moment; until then the next placement must not count on the same room.
+    VE.objects.filter(pk=record.ve).update(node=record.node)
+    return record
+
+
+def _on_living_node(context: Context, record: VERecord) -> VERecord:
+    state = queries.node_states(context.clock()).get(record.node)
+    if not record.node:
+        raise Wait("the VE is not placed on a node yet")
+    if state is None:
+        raise Wait(f"node {record.node} is not recorded")
+    if state is not NodeState.UP:
+        raise Wait(f"node {record.node} is {state}; the job waits for it")
+    return record
+
+
+def _wanted(context: Context, job: Job, verb: Verb, record: VERecord) -> VERecord:
+    """Write what is wanted now, with generation + 1 and the job; nothing where this job has done so already."""
+    if verb is Verb.CREATE or record.job == job.pk:
+        return record
+    if verb in GOES_BACK and not job.before:
+        with context.leader.transaction():
+            job.change(before={"desired": record.desired.value, "spec": record.spec.to_json()})
+    spec = record.spec.resized(job.args["size"]) if verb is Verb.RESIZE else None
+    return context.directory.change_ve(record, job=job.pk, desired=POWER_AFTER.get(verb), spec=spec)
+
+
+def _plans(context: Context, job: Job, verb: Verb, record: VERecord) -> Sequence[Plan]:
+    """The steps of a job, in order."""
+    lane = f"ve:{job.ve}"
+    if verb is Verb.CREATE:
+        return _create_plans(record, lane)
+    if verb is Verb.RESIZE:
+        wanted = record.spec if record.job == job.pk else record.spec.resized(job.args["size"])
+        return [Plan(verb, lane, {"spec": wanted.to_json()})]
+    args = {**job.args, "spec": record.spec.to_json()}
+    return [Plan(verb, lane, args, TIMEOUT + float(job.args.get("grace", 0.0)))]
+
+
+def _create_plans(record: VERecord, lane: str) -> Sequence[Plan]:
+    spec = record.spec
+    args: dict[str, Any] = {"spec": spec.to_json(), "power": record.desired.value, "image_sha256": ""}
+    plans = []
+    if spec.kind is not Kind.SIMULATED:
+        image = Image.objects.filter(name=spec.image).first()
+        if image is None:
+            raise Gone(f"image {spec.image!r} is recorded no more", where="image")
+        args["image_sha256"] = image.sha256
+        live = Liveness.objects.filter(node=record.node).first()
+        if live is None or image.sha256 not in live.images:
+            plans.append(_fetch(image, record.node))
+    plans.append(Plan(Verb.CREATE, lane, args, TIMEOUTS[Verb.CREATE]))
+    return plans
+
+
+def _fetch(image: Image, node: str) -> Plan:
+    lane = f"image:{image.sha256}@{node}"
+    other = Step.objects.filter(lane=lane, state__in=HOLDING).first()
+    if other is not None:
+        raise Wait(f"waits for job {other.job_id}, which fetches image {image.name} to {node}")
+    return Plan(Verb.FETCH, lane, {"image": image.name, "sha256": image.sha256, "size": image.size}, TIMEOUTS[Verb.FETCH])
+
+
+def _commit(context: Context, job: Job, record: VERecord, plans: Sequence[Plan]) -> Step:
+    """The steps' rows; the first holds its lane from now on."""
+    now = context.clock()
+    with context.leader.transaction():
+        steps = [
+            Step(
+                job=job,
+                number=number,
+                verb=plan.verb.value,
+                node=record.node,
+                lane=plan.lane,
+                args=plan.args,
+                timeout=plan.timeout,
+                state=StepState.SENT if number == 1 else StepState.PLANNED,
+                sent_at=now if number == 1 else None,
+                sent_count=1 if number == 1 else 0,
+            )
+            for number, plan in enumerate(plans, 1)
+        ]
+        Step.objects.bulk_create(steps)
+        job.change(state=JobState.RUNNING, started_at=now, node=record.node, generation=record.generation, reason="")
+        context.note(job, f"sent to node {record.node}: {', then '.join(plan.verb for plan in plans)}")
+    return steps[0]
+
+
+def _switch_node(context: Context, job: Job, verb: Verb) -> None:
+    node = context.directory.node(job.node)
+    if node is None:
+        raise Gone(f"node {job.node!r} is recorded no more", where="node")
+    context.directory.change_node(node, cordoned=verb is Verb.CORDON)
+    with context.leader.transaction():
+        job.change(started_at=context.clock())
+        context.exit(job, Outcome.OK)
+
+
+def _record_image(context: Context, job: Job) -> None:
+    asked = job.args
+    record = ImageRecord(
+        name=asked["image"],
+        kind=asked["kind"],
+        sha256=asked["sha256"],
+        size=asked["size"],
+        description=asked.get("description", ""),
+    )
+    try:
+        context.directory.add_image(record)
+    except Exists:
+        stored = context.directory.image(record.name)
+        if stored is None or stored.sha256 != record.sha256:
+            raise
+    with context.leader.transaction():
+        job.change(started_at=context.clock())
+        context.exit(job, Outcome.OK)
