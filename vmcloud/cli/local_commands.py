@@ -1,0 +1,198 @@
+"""Commands about this machine's cloud: up, down, status, doctor, env, passwd. Thin: all work is in :mod:`vmcloud.local`.
+
+``vmcloud.local`` is imported inside each command, so that the commands that only speak REST stay fast.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import click
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _plainly(function: Callable[P, R]) -> Callable[P, R]:
+    """What we refuse on purpose ends with one sentence and exit code 1."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        from vmcloud.domain.errors import VmcloudError
+
+        try:
+            return function(*args, **kwargs)
+        except VmcloudError as error:
+            raise click.ClickException(str(error)) from error
+        except PermissionError as error:
+            raise click.ClickException(f"{error.filename}: {error.strerror}. Run it as root (sudo).") from error
+
+    return run
+
+
+def _data(data: Path | None) -> Path:
+    from vmcloud.config import data_directory
+
+    return (data or data_directory()).absolute()
+
+
+def _existing(data: Path | None) -> Any:
+    """The settings of the cloud in ``data``; a plain refusal where there is none."""
+    from vmcloud.config import Config
+    from vmcloud.domain.errors import NotFound
+
+    folder = _data(data)
+    try:
+        return Config.load(folder)
+    except FileNotFoundError as error:
+        raise NotFound(f"there is no cloud in {folder}", todo="Make and start one: vmcloud up.") from error
+
+
+data_option = click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Data directory (default: VMCLOUD_DATA, else /var/lib/vmcloud).",
+)
+
+
+@click.command()
+@data_option
+@click.option("--detach", is_flag=True, help="Return once all parts are ready; they run on in the background.")
+@click.option("--only", multiple=True, metavar="PART", help="Run only this part here (repeatable). One alone gets this terminal.")
+@click.option("--without", multiple=True, metavar="PART", help="Run all parts but this one (repeatable).")
+@click.option("--name", help="First start: this node's name (default: from the host name).")
+@click.option("--bridge", help="First start: the bridge of the guests' network.")
+@click.option("--subnet", help="First start: the guests' network, such as 10.86.0.0/24.")
+@click.option("--listen", metavar="ADDR[:PORT]", help="First start: where the web part listens (default 127.0.0.1:8470).")
+@click.option("--simulate", type=int, metavar="N", help="First start: N simulated nodes instead of this machine.")
+@click.option("--quiet", is_flag=True, help="Print nothing that is not a problem.")
+@_plainly
+def up(
+    data: Path | None,
+    detach: bool,
+    only: tuple[str, ...],
+    without: tuple[str, ...],
+    name: str | None,
+    bridge: str | None,
+    subnet: str | None,
+    listen: str | None,
+    simulate: int | None,
+    quiet: bool,
+) -> None:
+    """Start the cloud on this machine: broker, directory, web, server, monitor, worker.
+
+    Makes what is missing first. In the foreground Ctrl-C ends all parts; guests go on running.
+    """
+    from vmcloud.local import parts, screen, settings
+    from vmcloud.local import up as local
+
+    tell = (lambda text: None) if quiet else _say
+    chosen = parts.choose(only, without)
+    wishes = settings.Wishes(name=name, bridge=bridge, subnet=subnet, listen=listen, simulate=simulate)
+    config = local.make(_data(data), wishes, tell)
+    if len(only) == 1 and not detach:
+        local.become(config, parts.select(parts.catalogue(config), chosen)[0])
+    lock = local.Lock(config.data)
+    if detach:
+        choice = [word for each in only for word in ("--only", each)] + [word for each in without for word in ("--without", each)]
+        local.detach(config, choice, lock, tell)
+        if not quiet:
+            click.echo(screen.after_up(config))
+    else:
+        local.foreground(config, local.start(config, only, without), lock, echo=not quiet)
+
+
+@click.command()
+@data_option
+@click.option("--purge", is_flag=True, help="Remove everything that was made here, guests included.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_plainly
+def down(data: Path | None, purge: bool, yes: bool) -> None:
+    """Stop the cloud on this machine. Guests go on running; the next `up` finds them."""
+    from vmcloud.local import down as local
+
+    folder = _data(data)
+    if purge:
+        from vmcloud.local import purge as removal
+
+        config = _existing(data)
+        if not yes:
+            click.echo(removal.announcement(config), err=True)
+            click.confirm("Remove all of it?", abort=True, err=True)
+        local.stop(folder, _say)
+        removal.purge(config, _say)
+        return
+    if not local.stop(folder, _say):
+        _say(f"no cloud runs in {folder}")
+    if (folder / "config.toml").exists():
+        from vmcloud.local import purge as removal
+
+        removal.stop_idle_companions(_existing(data), _say)
+
+
+@click.command()
+@data_option
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Form of the answer.")
+@_plainly
+def status(data: Path | None, output: str) -> None:
+    """Show how the parts are. Exit code 0 only if all of them do what they should."""
+    from vmcloud.local import report
+
+    found = report.collect(_existing(data))
+    click.echo(json.dumps(found.to_json(), indent=2) if output == "json" else report.table(found))
+    if not found.healthy:
+        raise SystemExit(1)
+
+
+@click.command()
+@data_option
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Form of the answer.")
+@_plainly
+def doctor(data: Path | None, output: str) -> None:
+    """Check what this machine needs, and say how to put right what is wrong. Exit code 1 if something is."""
+    from vmcloud.local import doctor as checks
+
+    results = checks.examine(_data(data))
+    click.echo(json.dumps([each.to_json() for each in results], indent=2) if output == "json" else checks.table(results))
+    if any(each.level == "FAIL" for each in results):
+        raise SystemExit(1)
+
+
+@click.command()
+@data_option
+@_plainly
+def env(data: Path | None) -> None:
+    """Print what plain tools need to know, for: eval "$(vmcloud env)"."""
+    from vmcloud.local import environment
+
+    click.echo(environment.exports(_existing(data), root=os.geteuid() == 0))
+
+
+@click.command()
+@click.argument("user", default="admin")
+@data_option
+@click.option("--generate", is_flag=True, help="Make up a password and print it.")
+@_plainly
+def passwd(user: str, data: Path | None, generate: bool) -> None:
+    """Set the web password of USER (default: admin), as root of this machine: the way back in when it was lost."""
+    from vmcloud.local import passwords
+
+    config = _existing(data)
+    if generate:
+        click.echo(passwords.generate(config, user))
+        return
+    passwords.set_password(config, user, click.prompt("New password", hide_input=True, confirmation_prompt=True))
+    _say(f"the password of {user} is set")
+
+
+COMMANDS: list[click.Command] = [up, down, status, doctor, env, passwd]
+"""What the command line registers."""

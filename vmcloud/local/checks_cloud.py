@@ -1,0 +1,154 @@
+"""What this cloud itself must have in order. Each check yields (name, OK | WARN | FAIL, detail, fix)."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import vmcloud
+from vmcloud.config import DEFAULT_DATA, Config
+
+from . import directory, layout, report, secrets, settings, status
+from .nodes import names
+from .parts import address
+
+Found = Iterator[tuple[str, str, str, str]]
+
+
+def users(data: Path, config: Config | None) -> Found:
+    """The users that the parts run as."""
+    if os.geteuid() != 0 and config is not None and data.stat().st_uid == os.geteuid():
+        yield "users", "OK", "all parts run as you", ""
+        return
+    for name in ((config.user if config else "vmcloud"), layout.BROKER_USER, layout.DIRECTORY_USER):
+        if layout.exists(name):
+            yield f"user {name}", "OK", "exists", ""
+        else:
+            fix = f"useradd --system --user-group --no-create-home --shell /usr/sbin/nologin {name}  (vmcloud up does it)"
+            yield f"user {name}", "WARN", "is missing", fix
+
+
+def interpreter(data: Path, config: Config | None) -> Found:
+    """Other users can reach the interpreter and the source."""
+    for path in (Path(sys.executable).resolve(), Path(sys.executable), Path(vmcloud.__file__).resolve().parent):
+        closed = layout.reachable(path)
+        if closed is not None:
+            yield "interpreter", "FAIL", f"other users can not reach {path}", f"chmod o+x {closed}"
+            return
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    yield "interpreter", "OK", f"{sys.executable} ({version})", ""
+
+
+def secret_files(data: Path, config: Config | None) -> Found:
+    """Secrets are readable by their own user only."""
+    if config is None:
+        yield "cloud", "OK", f"none in {data} yet: vmcloud up makes it", ""
+        return
+    identities = [*secrets.CENTRAL, *(f"node-{name}" for name in names(config))]
+    bad = []
+    for identity in identities:
+        path = secrets.path(data, identity)
+        owner = config.user if identity in ("web", "server", "monitor") else layout.ROOT
+        if not path.exists():
+            bad.append((f"{path} is missing", "vmcloud down; vmcloud up --detach"))
+        elif path.stat().st_mode & 0o077:
+            bad.append((f"others can read {path}", f"chmod 600 {path}"))
+        elif os.geteuid() == 0 and pwd.getpwuid(path.stat().st_uid).pw_name != owner:
+            bad.append((f"{path} does not belong to {owner}", f"chown {owner}: {path}"))
+    for detail, fix in bad:
+        yield "secrets", "FAIL", detail, fix
+    if not bad:
+        yield "secrets", "OK", f"{len(identities)} files, each readable by its own user only", ""
+
+
+def ports(data: Path, config: Config | None) -> Found:
+    """Ports are free, or held by our own parts."""
+    if config is None:
+        taken = [port for port in settings.PORTS.values() if settings.port_taken(port)]
+        text = f"{', '.join(map(str, taken))} taken: the next free ones will be used" if taken else "free"
+        yield "ports", "OK", text, ""
+        return
+    said = status.read(data)
+    up = {part.name for part in said.parts if part.up} if said is not None and said.running else set()
+    wanted = {
+        "web": config.web_port,
+        "broker": address(config.broker_url, 6379)[1],
+        "directory": address(config.directory_uri, 389)[1],
+    }
+    for part, port in wanted.items():
+        if part in up:
+            yield f"port {port} ({part})", "OK", "ours", ""
+        elif settings.port_taken(port):
+            fix = f"ss -ltnp 'sport = :{port}'; stop that program, or change the port in {data / 'config.toml'}"
+            yield f"port {port} ({part})", "FAIL", "taken by another program", fix
+        else:
+            yield f"port {port} ({part})", "OK", "free", ""
+
+
+def running(data: Path, config: Config | None) -> Found:
+    """The parts do what they should."""
+    if config is None:
+        return
+    found = report.collect(config)
+    flag = "" if data == DEFAULT_DATA else f" --data {data}"
+    if found.supervisor is None:
+        yield "parts", "WARN", "the cloud does not run", f"vmcloud up --detach{flag}"
+        return
+    down = [f"{row.name} is {row.state}" + (f" ({row.last_exit})" if row.last_exit else "") for row in found.rows if not row.up]
+    if down:
+        yield (
+            "parts",
+            "FAIL",
+            "; ".join(down),
+            f"grep -E '{'|'.join(r.name for r in found.rows if not r.up)}' {data}/log/vmcloud.log",
+        )
+    else:
+        yield "parts", "OK", f"{len(found.rows)} up", ""
+
+
+def versions(data: Path, config: Config | None) -> Found:
+    """The directory's tree has this release's version."""
+    said = status.read(data)
+    if config is None or said is None or not said.running or os.geteuid() != 0:
+        return
+    if not any(part.name == "directory" and part.up for part in said.parts):
+        return
+    from ldap_schema import tree
+    from vmcloud.directory.client import Client, Settings
+
+    client = Client(Settings(directory.ldapi(config)))
+    try:
+        (_, entry), *_ = client.search(f"cn=schema,{config.suffix}", deep=False, attributes=("vmcTreeVersion",))
+        version = int(entry["vmcTreeVersion"][0])
+    finally:
+        client.close()
+    if version == tree.TREE_VERSION:
+        yield "schema version", "OK", str(version), ""
+    elif version < tree.TREE_VERSION:
+        fix = "vmcloud down; vmcloud up --detach"
+        yield "schema version", "FAIL", f"the directory has {version}, this release needs {tree.TREE_VERSION}", fix
+    else:
+        yield (
+            "schema version",
+            "FAIL",
+            f"the directory has {version}, newer than this release's {tree.TREE_VERSION}",
+            "install vmcloud anew",
+        )
+
+
+def kinds(data: Path, config: Config | None) -> Found:
+    """What the node's drivers need, in their own words."""
+    for kind in config.node.kinds if config else ("lxc",):
+        if kind == "simulated":
+            continue
+        try:
+            preflight = import_module("workers.preflight").preflight
+        except (ImportError, AttributeError) as error:
+            yield f"kind {kind}", "WARN", f"could not be checked: {error}", ""
+            continue
+        for check in preflight(kind, config):
+            yield f"{kind}: {check.name}", "OK" if check.ok else "FAIL", check.detail, "" if check.ok else check.fix

@@ -1,0 +1,119 @@
+"""How a part says that it can be used. Each check is one short exchange over loopback; none needs a client library."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+
+TIMEOUT = 0.5
+"""Seconds that one check may take."""
+
+ANONYMOUS_BIND = bytes.fromhex("300c020101600702010304008000")
+BIND_SUCCESS = bytes.fromhex("0a0100")
+"""LDAP's bind request without a name (RFC 4511, 4.2), and the part of an answer that says success."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the supervisor saw of a part since it started it: seconds alive, and whether the awaited line came."""
+
+    alive: float
+    line_seen: bool
+
+
+@dataclass(frozen=True)
+class Tcp:
+    """Ready when its port takes connections."""
+
+    host: str
+    port: int
+
+    def check(self, progress: Progress) -> bool:
+        """True if so now."""
+        try:
+            with socket.create_connection((self.host, self.port), TIMEOUT):
+                return True
+        except OSError:
+            return False
+
+
+@dataclass(frozen=True)
+class Redis:
+    """Ready when it answers PING to one of its users (it says LOADING before)."""
+
+    host: str
+    port: int
+    user: str
+    password: str = field(repr=False)
+
+    def check(self, progress: Progress) -> bool:
+        """True if so now."""
+        try:
+            with socket.create_connection((self.host, self.port), TIMEOUT) as connection:
+                connection.sendall(_command("AUTH", self.user, self.password) + _command("PING"))
+                answer = b""
+                while answer.count(b"\r\n") < 2:
+                    more = connection.recv(4096)
+                    if not more:
+                        return False
+                    answer += more
+                return answer.startswith(b"+OK\r\n+PONG")
+        except OSError:
+            return False
+
+
+@dataclass(frozen=True)
+class Ldap:
+    """Ready when it answers an anonymous bind."""
+
+    host: str
+    port: int
+
+    def check(self, progress: Progress) -> bool:
+        """True if so now."""
+        try:
+            with socket.create_connection((self.host, self.port), TIMEOUT) as connection:
+                connection.sendall(ANONYMOUS_BIND)
+                return BIND_SUCCESS in connection.recv(4096)
+        except OSError:
+            return False
+
+
+@dataclass(frozen=True)
+class Line:
+    """Ready when it has written a line that holds ``text``."""
+
+    text: str
+
+    def check(self, progress: Progress) -> bool:
+        """True if so now."""
+        return progress.line_seen
+
+
+@dataclass(frozen=True)
+class Lasts:
+    """Ready when it has lived for some seconds: for parts that announce nothing."""
+
+    seconds: float
+
+    def check(self, progress: Progress) -> bool:
+        """True if so now."""
+        return progress.alive >= self.seconds
+
+
+@dataclass(frozen=True)
+class Finishes:
+    """Ready when it has ended well: something done once before others begin."""
+
+    def check(self, progress: Progress) -> bool:
+        """Never true while it runs."""
+        return False
+
+
+Ready = Tcp | Redis | Ldap | Line | Lasts | Finishes
+
+
+def _command(*words: str) -> bytes:
+    """One command in the broker's protocol (RESP)."""
+    encoded = [word.encode() for word in words]
+    return b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in encoded)
