@@ -45,7 +45,8 @@ def initialise(folder: Path, suffix: str, passwords: Mapping[str, str], user: st
         (folder / name).mkdir(mode=0o700)
     (folder / "run").mkdir(mode=0o755, exist_ok=True)
     settings = config.Settings(folder=folder, suffix=suffix, root_uid=os.getuid(), durable=durable)
-    _slapadd(["-n", "0", "-F", str(fresh)], config.render(settings))
+    _slapadd(["-q", "-n", "0", "-F", str(fresh)], config.render(settings))
+    # Not -q: it maps the file for writing, which then has the full size of the map (sparse) for ever.
     _slapadd(["-w", "-b", suffix, "-F", str(fresh)], tree.to_ldif(tree.entries(suffix, passwords)))
     if user is not None and os.getuid() == 0:
         for name in (fresh.name, "db", "accesslog", "run"):
@@ -69,7 +70,7 @@ def ldapi_uri(socket: Path) -> str:
 
 
 def _slapadd(arguments: list[str], ldif: str) -> None:
-    done = subprocess.run([SLAPADD, "-q", *arguments], input=ldif, text=True, capture_output=True, timeout=TIMEOUT, check=False)
+    done = subprocess.run([SLAPADD, *arguments], input=ldif, text=True, capture_output=True, timeout=TIMEOUT, check=False)
     if done.returncode != 0:
         raise InstallError(f"slapadd {' '.join(arguments)} ended with {done.returncode}: {_head(done.stderr)}")
 

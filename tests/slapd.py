@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -35,28 +35,43 @@ class Slapd:
         self.port = free_port()
         self.uri = f"ldap://127.0.0.1:{self.port}"
         self.ldapi = install.ldapi_uri(folder / "run" / "ldapi")
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         install.initialise(folder, SUFFIX, self.passwords, user, durable=False)
 
     def start(self) -> None:
         """Start and wait until it answers."""
-        self._process = subprocess.Popen(install.slapd_argv(self.folder, [self.uri, self.ldapi], self.user))
+        self._launch([self.uri, self.ldapi])
+        self._wait(self.uri)
+
+    def _launch(self, uris: list[str]) -> None:
+        self.process = subprocess.Popen(install.slapd_argv(self.folder, uris, self.user))
+
+    def _wait(self, uri: str) -> None:
+        store = Directory.of(uri, self.suffix, "reader", self.passwords["reader"])
         deadline = time.monotonic() + 10
         while True:
             try:
-                self.directory("reader").check()
+                store.check()
+                store.close()
                 return
             except Unavailable:
-                if time.monotonic() > deadline or self._process.poll() is not None:
+                if time.monotonic() > deadline or self.process is None or self.process.poll() is not None:
                     raise
                 time.sleep(0.005)
 
+    def start_elsewhere(self) -> Callable[[str], Directory]:
+        """Start it where nobody else looks for it; the answer opens stores there. Stop it as usual."""
+        port = free_port()
+        self._launch([f"ldap://127.0.0.1:{port}"])
+        self._wait(f"ldap://127.0.0.1:{port}")
+        return lambda identity: Directory.of(f"ldap://127.0.0.1:{port}", self.suffix, identity, self.passwords[identity])
+
     def stop(self, *, kill: bool = False) -> None:
         """Stop it (``kill``: without notice) and wait."""
-        if self._process is not None:
-            self._process.kill() if kill else self._process.terminate()
-            self._process.wait(10)
-            self._process = None
+        if self.process is not None:
+            self.process.kill() if kill else self.process.terminate()
+            self.process.wait(10)
+            self.process = None
 
     def directory(self, identity: str) -> Directory:
         """The store as one identity; ``root`` goes over the local socket."""

@@ -44,9 +44,9 @@ class Settings:
     timeout: float = 3.0
 
 
-def connect(settings: Settings) -> SimpleLDAPObject:
-    """An open, bound connection. Raises LDAPError; the caller translates."""
-    link = SimpleLDAPObject(settings.uri)
+def connect(settings: Settings, kind: Callable[[str], Any] = SimpleLDAPObject) -> Any:
+    """An open, bound connection of class ``kind``. Raises LDAPError; the caller translates."""
+    link = kind(settings.uri)
     link.set_option(ldap.OPT_PROTOCOL_VERSION, ldap.VERSION3)
     link.set_option(ldap.OPT_REFERRALS, 0)
     link.set_option(ldap.OPT_NETWORK_TIMEOUT, settings.timeout)
