@@ -32,9 +32,8 @@ HOLDING = (StepState.SENT, StepState.ACCEPTED, StepState.RUNNING)
 class Job(models.Model):
     """A requested action. ``version`` grows with every change, so that a reader can wait for the next one.
 
-    ``before`` keeps what a failed verb goes back to: {"desired": ..., "spec": ...}; ``settled``: the directory has been told of how
-    it ended. ``key`` is the Idempotency-Key of the request
-    and ``fingerprint`` the SHA-256 of what was asked under it.
+    ``before`` keeps what a failed verb goes back to: {"desired": ..., "spec": ...}; ``settled``: the directory has been told
+    how it ended. ``key`` is the Idempotency-Key of the request and ``fingerprint`` the SHA-256 of what was asked under it.
     """
 
     project = models.CharField(max_length=63, default="main")

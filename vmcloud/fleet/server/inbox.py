@@ -43,7 +43,7 @@ class Inbox:
     """Two threads that fill one queue. ``take`` empties it."""
 
     def __init__(self, receiver: Receiver, directory: Directory) -> None:
-        self._receiver, self._watcher = receiver, Watcher(directory)
+        self._receiver, self._watcher = receiver, Watcher(directory.settings, directory.tree.suffix)
         self._items: queue.SimpleQueue[Item] = queue.SimpleQueue()
         self._wanted: deque[str] = deque()
         self._stop = threading.Event()

@@ -22,7 +22,7 @@ from vmcloud.fleet import ports
 from vmcloud.fleet.models import Node, Step
 from vmcloud.fleet.services import tickets
 
-from . import claims, finish, orders, replies, schedule
+from . import claims, finish, mend, orders, replies, schedule
 from .context import Context
 from .inbox import Broker, Inbox, Report
 from .leader import Deposed, Leader
@@ -78,7 +78,7 @@ class Server:
             self.leader.resign()
 
     def _cycles(self, context: Context, inbox: Inbox) -> None:
-        last_sweep = last_resend = last_renewal = 0.0
+        last_sweep = last_resend = last_renewal = last_mend = 0.0
         while not self.stopping.is_set():
             items = [] if context.again else inbox.take(TICK)
             items = items or inbox.take(0)
@@ -96,6 +96,9 @@ class Server:
             if due:
                 last_resend = now
                 orders.resend(context)
+            if now - last_mend >= self.config.intervals.reconcile:
+                last_mend = now
+                mend.run(context)
             if now - last_sweep >= min(SWEEP, self.config.intervals.claim):
                 last_sweep = now
                 self._sweep(context)

@@ -109,6 +109,9 @@ def _begin_on_ve(context: Context, job: Job, verb: Verb) -> None:
     assert job.ve is not None
     record = context.directory.ve(job.ve)
     if record is None:
+        if verb is Verb.DELETE and "stray" in job.args:
+            orders.send(context, _commit(context, job, job.node, 0, [Plan(verb, lane_of(job))]))
+            return
         if verb is Verb.DELETE:
             with context.leader.transaction():
                 context.exit(job, Outcome.OK, result={"undone": True})
@@ -118,7 +121,7 @@ def _begin_on_ve(context: Context, job: Job, verb: Verb) -> None:
     plans = _plans(context, job, verb, record)
     record = _wanted(context, job, verb, record)
     point("server.dispatch.desired")
-    step = _commit(context, job, record, plans)
+    step = _commit(context, job, record.node, record.generation, plans)
     point("server.dispatch.committed")
     orders.send(context, step)
 
@@ -195,7 +198,7 @@ def _fetch(image: Image, node: str) -> Plan:
     return Plan(Verb.FETCH, lane, {"image": image.name, "sha256": image.sha256, "size": image.size}, TIMEOUTS[Verb.FETCH])
 
 
-def _commit(context: Context, job: Job, record: VERecord, plans: Sequence[Plan]) -> Step:
+def _commit(context: Context, job: Job, node: str, generation: int, plans: Sequence[Plan]) -> Step:
     """The steps' rows; the first holds its lane from now on."""
     now = context.clock()
     with context.leader.transaction():
@@ -204,7 +207,7 @@ def _commit(context: Context, job: Job, record: VERecord, plans: Sequence[Plan])
                 job=job,
                 number=number,
                 verb=plan.verb.value,
-                node=record.node,
+                node=node,
                 lane=plan.lane,
                 args=plan.args,
                 timeout=plan.timeout,
@@ -215,8 +218,8 @@ def _commit(context: Context, job: Job, record: VERecord, plans: Sequence[Plan])
             for number, plan in enumerate(plans, 1)
         ]
         Step.objects.bulk_create(steps)
-        job.change(state=JobState.RUNNING, started_at=now, node=record.node, generation=record.generation, reason="")
-        context.note(job, f"sent to node {record.node}: {', then '.join(plan.verb for plan in plans)}")
+        job.change(state=JobState.RUNNING, started_at=now, node=node, generation=generation, reason="")
+        context.note(job, f"sent to node {node}: {', then '.join(plan.verb for plan in plans)}")
     return steps[0]
 
 

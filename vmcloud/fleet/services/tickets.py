@@ -28,7 +28,7 @@ def make(purpose: str, subject: str, *, job: int, node: str, now: float) -> str:
 
 
 def redeem_image(text: str, sha256: str) -> Path:
-    """Use up a ticket for one image; the archive's path. :class:`Forbidden` for a ticket unknown, used, expired or for another."""
+    """Use up a ticket for one image; the archive's path. :class:`Forbidden` for a ticket used, expired or for another."""
     now = time.time()
     valid = Ticket.objects.filter(digest=_digest(text), purpose="image", subject=sha256, used_at=None, expires__gte=now)
     used = valid.update(used_at=now)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from vmcloud.domain.reconcile import BUDGET
 from vmcloud.domain.status import Shown, Situation, derive
 from vmcloud.domain.vocabulary import Desired, JobState, NodeState, Observed, Verb
 from vmcloud.fleet import ports
@@ -25,7 +26,6 @@ STATE_WORDS = {
     JobState.SUSPENDED: "suspended",
     JobState.COMPLETE: "complete",
 }
-RECONCILE_BUDGET = 5
 
 
 def moment(seconds: float | None) -> str | None:
@@ -41,7 +41,7 @@ def ves_json(rows: Iterable[VE]) -> list[dict[str, Any]]:
     states = queries.node_states(now)
     verbs = queries.open_verbs(ids)
     misses = dict(Misses.objects.filter(ve__in=ids).values_list("ve", "count"))
-    spent = set(Budget.objects.filter(ve__in=ids, tries__gte=RECONCILE_BUDGET).values_list("ve", flat=True))
+    spent = set(Budget.objects.filter(ve__in=ids, tries__gte=BUDGET).values_list("ve", flat=True))
     strays: dict[Any, list[str]] = {}
     for ve, node in Stray.objects.filter(ve__in=ids).values_list("ve", "node"):
         strays.setdefault(ve, []).append(node)

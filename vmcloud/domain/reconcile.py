@@ -1,0 +1,227 @@
+"""Reconcile: what to do about the difference between what is wanted and what was seen. Pure, level-triggered.
+
+The rules are those of the design's table, tried in its order; the first that matches decides. The plan holds at most one action
+per VE, depends on no order of its input, and is empty again once it has been carried out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from .status import MISSES_UNTIL_LOST
+from .vocabulary import Desired, Drift, NodeState, Observed, Restart, Verb
+
+BUDGET = 5
+"""How often one rule may try to mend one VE before it is left in ``error``."""
+BACKOFF = (2.0, 300.0)
+"""Seconds before the second try, doubled each time, and the most."""
+VANISHED_GUESTS = 3
+VANISHED_SHARE = 0.30
+"""R9: at least this many guests, and more than this share, gone from one list."""
+
+
+class Rule(StrEnum):
+    """The rules by their names in the design."""
+
+    R1 = "R1"
+    R2 = "R2"
+    R3 = "R3"
+    R4 = "R4"
+    R5 = "R5"
+    R6 = "R6"
+    R7 = "R7"
+    R8 = "R8"
+    R9 = "R9"
+    R10 = "R10"
+    R11 = "R11"
+    R12 = "R12"
+
+
+@dataclass(frozen=True)
+class NodeView:
+    """A node as reconcile sees it. ``vanished``: R9's condition held in its last list."""
+
+    name: str
+    state: NodeState
+    maintenance: bool = False
+    vanished: bool = False
+
+
+@dataclass(frozen=True)
+class VEView:
+    """A recorded VE: what is wanted, what was seen, what is under way, and what was tried.
+
+    ``observed`` None: never seen. ``shape_differs``: its sizes are not those wanted. ``next_try`` in seconds since the epoch.
+    """
+
+    ve: UUID
+    name: str
+    node: str
+    desired: Desired
+    observed: Observed | None
+    restart: Restart = Restart.ON_FAILURE
+    drift: Drift = Drift.REPORT
+    under_way: bool = False
+    misses: int = 0
+    elsewhere: tuple[str, ...] = ()
+    shape_differs: bool = False
+    tries: int = 0
+    next_try: float = 0.0
+
+
+@dataclass(frozen=True)
+class StrayView:
+    """A guest seen where it does not belong. ``buried``: its UUID has a tombstone. ``recorded``: its UUID has an entry."""
+
+    node: str
+    native: str
+    ve: UUID | None
+    buried: bool = False
+    recorded: bool = False
+    under_way: bool = False
+    tries: int = 0
+    next_try: float = 0.0
+
+
+@dataclass(frozen=True)
+class RunVerb:
+    """Make a job."""
+
+    rule: Rule
+    ve: UUID
+    verb: Verb
+    reason: str
+
+
+@dataclass(frozen=True)
+class Want:
+    """Change what is wanted to what the guest's own shutdown meant."""
+
+    rule: Rule
+    ve: UUID
+    desired: Desired
+    reason: str
+
+
+@dataclass(frozen=True)
+class DeleteStray:
+    """A guest of a deleted VE is still there: delete it again."""
+
+    rule: Rule
+    node: str
+    native: str
+    ve: UUID
+    reason: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Nothing to do but to say so."""
+
+    rule: Rule
+    subject: str
+    reason: str
+
+
+Action = RunVerb | Want | DeleteStray | Report
+Plan = tuple[Action, ...]
+
+
+def backoff(tries: int) -> float:
+    """Seconds to wait after the given number of tries."""
+    return min(BACKOFF[0] * 2.0 ** max(0, tries - 1), BACKOFF[1])
+
+
+def compute(
+    ves: Iterable[VEView], strays: Iterable[StrayView], nodes: Iterable[NodeView], *, now: float, fix: bool = False
+) -> Plan:
+    """The plan, in the order of names. ``fix`` reads every ``drift: report`` as ``apply``."""
+    known = {node.name: node for node in nodes}
+    actions: list[Action] = []
+    for ve in sorted(ves, key=lambda each: (each.name, str(each.ve))):
+        action = _about_ve(ve, known.get(ve.node), now, fix)
+        if action is not None:
+            actions.append(action)
+    for stray in sorted(strays, key=lambda each: (each.node, each.native)):
+        action = _about_stray(stray, known.get(stray.node), now)
+        if action is not None:
+            actions.append(action)
+    return tuple(actions)
+
+
+def _about_ve(ve: VEView, node: NodeView | None, now: float, fix: bool) -> Action | None:
+    if not ve.node:
+        return None
+    if node is None or node.state is not NodeState.UP:
+        state = node.state if node else "not recorded"
+        return Report(Rule.R6, ve.name, f"node {ve.node} is {state}")
+    if node.vanished:
+        return Report(Rule.R9, ve.name, f"many guests vanished from node {ve.node} at once")
+    if node.maintenance:
+        return None
+    if ve.elsewhere:
+        return Report(Rule.R5, ve.name, f"seen on {', '.join(ve.elsewhere)}, placed on {ve.node}")
+    if ve.under_way:
+        return None
+    if ve.misses >= MISSES_UNTIL_LOST and ve.desired is not Desired.ABSENT:
+        return Report(Rule.R3, ve.name, f"not in {ve.misses} full lists of {ve.node} in a row")
+    if ve.observed is None or ve.observed in (Observed.UNKNOWN, Observed.STARTING, Observed.STOPPING):
+        return _budgeted(ve, Rule.R12, Verb.DELETE, now) if ve.desired is Desired.ABSENT and ve.observed is None else None
+    return _about_seen(ve, ve.observed, now, fix)
+
+
+def _about_seen(ve: VEView, seen: Observed, now: float, fix: bool) -> Action | None:
+    """Rules on a VE whose state is certain."""
+    match ve.desired, seen:
+        case Desired.ABSENT, _:
+            return _budgeted(ve, Rule.R12, Verb.DELETE, now)
+        case Desired.RUNNING, Observed.STOPPED | Observed.CRASHED:
+            return _stopped_though_wanted(ve, seen, now)
+        case Desired.RUNNING, Observed.SUSPENDED:
+            return _drifted(ve, Rule.R2, Verb.RESUME, "seen suspended, wanted running", now, fix)
+        case Desired.STOPPED, Observed.RUNNING | Observed.SUSPENDED:
+            return _drifted(ve, Rule.R2, Verb.STOP, f"seen {seen}, wanted stopped", now, fix)
+        case Desired.SUSPENDED, Observed.RUNNING:
+            return _drifted(ve, Rule.R2, Verb.SUSPEND, "seen running, wanted suspended", now, fix)
+        case Desired.SUSPENDED, Observed.STOPPED | Observed.CRASHED:
+            return Want(Rule.R11, ve.ve, Desired.STOPPED, "a suspended guest does not survive a reboot; it is stopped now")
+    if ve.shape_differs:
+        return _drifted(ve, Rule.R8, Verb.RESIZE, "its size is not the one wanted", now, fix)
+    return None
+
+
+def _stopped_though_wanted(ve: VEView, seen: Observed, now: float) -> Action | None:
+    own_shutdown = seen is Observed.STOPPED
+    if ve.restart is Restart.NEVER or (ve.restart is Restart.ON_FAILURE and own_shutdown):
+        why = "shut itself down" if own_shutdown else "crashed"
+        return Want(Rule.R1, ve.ve, Desired.STOPPED, f"the guest {why}; restart policy {ve.restart}")
+    return _budgeted(ve, Rule.R1, Verb.START, now)
+
+
+def _budgeted(ve: VEView, rule: Rule, verb: Verb, now: float) -> Action | None:
+    if ve.tries >= BUDGET:
+        return Report(rule, ve.name, f"{ve.tries} times {verb} did not help")
+    if now < ve.next_try:
+        return None
+    return RunVerb(rule, ve.ve, verb, f"wanted {ve.desired}, seen {ve.observed or 'nothing'}")
+
+
+def _drifted(ve: VEView, rule: Rule, verb: Verb, reason: str, now: float, fix: bool) -> Action | None:
+    if ve.drift is Drift.APPLY or fix:
+        return _budgeted(ve, rule, verb, now)
+    return Report(rule, ve.name, reason)
+
+
+def _about_stray(stray: StrayView, node: NodeView | None, now: float) -> Action | None:
+    if node is None or node.state is not NodeState.UP or node.maintenance or stray.recorded or stray.under_way:
+        return None  # a recorded VE on the wrong node is reported with the VE itself (R5)
+    if stray.ve is None or not stray.buried:
+        return Report(Rule.R4, f"{stray.native} on {stray.node}", "recorded nowhere; adopt it or delete it by hand")
+    if stray.tries >= BUDGET:
+        return Report(Rule.R12, f"{stray.native} on {stray.node}", f"{stray.tries} times delete did not help")
+    if now < stray.next_try:
+        return None
+    return DeleteStray(Rule.R12, stray.node, stray.native, stray.ve, "its VE was deleted, the guest is still there")

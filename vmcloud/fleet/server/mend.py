@@ -1,0 +1,189 @@
+"""Reconcile, carried out: one snapshot of the read model becomes views, the pure plan becomes jobs and words."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from uuid import UUID
+
+from vmcloud.directory.errors import Gone, Stale
+from vmcloud.domain import reconcile
+from vmcloud.domain.reconcile import DeleteStray, NodeView, Plan, RunVerb, StrayView, VEView, Want
+from vmcloud.domain.spec import Spec
+from vmcloud.domain.vocabulary import Desired, Drift, JobState, Observed, Outcome, Restart, Verb
+from vmcloud.fleet.models import OPEN_JOBS, VE, Budget, Job, Liveness, Misses, Node, Stray, Tombstone
+from vmcloud.fleet.services import queries
+from vmcloud.fleet.services.accounts import SERVER
+
+from .context import Context
+
+log = logging.getLogger("server.reconcile")
+
+
+def plan(now: float, *, fix: bool = False) -> Plan:
+    """What reconcile would do now."""
+    return reconcile.compute(_ves(), _strays(), _nodes(now), now=now, fix=fix)
+
+
+def run(context: Context) -> None:
+    """Carry out the plan. Nothing while the picture is not whole: watch behind, or broker away."""
+    if not context.projection.synced or context.broker_down:
+        return
+    for action in plan(context.clock()):
+        match action:
+            case RunVerb():
+                _run_verb(context, action)
+            case Want():
+                _want(context, action)
+            case DeleteStray():
+                _delete_stray(context, action)
+            case reconcile.Report():
+                pass  # shown by each VE's status; nothing is done about it
+
+
+def _run_verb(context: Context, action: RunVerb) -> None:
+    row = VE.objects.get(pk=action.ve)
+    args = {}
+    if action.verb is Verb.STOP:
+        args = {"force": False, "grace": 10.0}
+    if action.verb is Verb.RESIZE:
+        args = {"size": {"vcpus": row.vcpus, "memory_mib": row.memory_mib}}
+    with context.leader.transaction():
+        _spend(context, action.ve, action.rule)
+        job = Job.objects.create(
+            owner=SERVER.username,
+            verb=action.verb.value,
+            origin=f"reconcile:{action.rule}",
+            project=row.project,
+            ve=row.uuid,
+            ve_name=row.name,
+            kind=row.kind,
+            node=row.node,
+            args=args,
+            created_at=context.clock(),
+        )
+        context.note(job, f"by rule {action.rule}: {action.reason}")
+    log.info("%s: job %d, %s %s: %s", action.rule, job.pk, action.verb, row.name, action.reason)
+    context.again = True
+
+
+def _spend(context: Context, ve: UUID, rule: str) -> None:
+    budget, _ = Budget.objects.get_or_create(ve=ve, defaults={"rule": rule})
+    if budget.rule != rule:
+        budget.rule, budget.tries = rule, 0
+    budget.tries += 1
+    budget.next_at = context.clock() + reconcile.backoff(budget.tries)
+    budget.save()
+
+
+def _want(context: Context, action: Want) -> None:
+    """Write what the guest's own act meant, covered by a closed job of its own."""
+    record = context.directory.ve(action.ve)
+    if record is None or record.desired is action.desired:
+        return
+    now = context.clock()
+    with context.leader.transaction():
+        job = Job.objects.create(
+            owner=SERVER.username,
+            verb=Verb.STOP.value,
+            origin=f"reconcile:{action.rule}",
+            project=record.project,
+            ve=record.ve,
+            ve_name=record.name,
+            kind=record.spec.kind.value,
+            node=record.node,
+            state=JobState.COMPLETE,
+            outcome=Outcome.OK.value,
+            reason=action.reason,
+            created_at=now,
+            ended_at=now,
+        )
+        context.note(job, f"by rule {action.rule}: {action.reason}; it is wanted {action.desired} now")
+    try:
+        context.directory.change_ve(record, job=job.pk, desired=action.desired)
+    except (Stale, Gone):
+        log.info("%s: %s changed meanwhile; decided again in the next cycle", action.rule, record.name)
+
+
+def _delete_stray(context: Context, action: DeleteStray) -> None:
+    tombstone = Tombstone.objects.filter(pk=action.ve).first()
+    stray = Stray.objects.filter(node=action.node, native=action.native).first()
+    if tombstone is None or stray is None:
+        return
+    with context.leader.transaction():
+        _spend(context, action.ve, action.rule)
+        job = Job.objects.create(
+            owner=SERVER.username,
+            verb=Verb.DELETE.value,
+            origin=f"reconcile:{action.rule}",
+            project=tombstone.project,
+            ve=action.ve,
+            ve_name=tombstone.name,
+            kind=stray.kind,
+            node=action.node,
+            args={"stray": action.native},
+            created_at=context.clock(),
+        )
+        context.note(job, f"by rule {action.rule}: {action.reason}")
+    context.again = True
+
+
+def _nodes(now: float) -> Iterable[NodeView]:
+    states = queries.node_states(now)
+    live = {row.node: row for row in Liveness.objects.all()}
+    for row in Node.objects.all():
+        heard = live.get(row.name)
+        gone = heard.previous_count - heard.count if heard else 0
+        vanished = (
+            heard is not None
+            and gone >= reconcile.VANISHED_GUESTS
+            and gone > reconcile.VANISHED_SHARE * heard.previous_count
+            and not Job.objects.filter(node=row.name, verb=Verb.DELETE, ended_at__gt=now - 60).exists()
+        )
+        yield NodeView(row.name, states[row.name], maintenance=row.maintenance, vanished=vanished)
+
+
+def _ves() -> Iterable[VEView]:
+    open_ves = set(Job.objects.filter(state__in=OPEN_JOBS).exclude(ve=None).values_list("ve", flat=True))
+    misses = dict(Misses.objects.values_list("ve", "count"))
+    budgets = {row.ve: row for row in Budget.objects.all()}
+    elsewhere: dict[UUID, list[str]] = {}
+    for ve, node in Stray.objects.exclude(ve=None).values_list("ve", "node"):
+        elsewhere.setdefault(ve, []).append(node)
+    for row in VE.objects.exclude(node=""):
+        spec = Spec.parse(row.spec)
+        budget = budgets.get(row.uuid)
+        yield VEView(
+            ve=row.uuid,
+            name=row.name,
+            node=row.node,
+            desired=Desired(row.desired),
+            observed=Observed(row.observed_state) if row.observed_state else None,
+            restart=Restart(spec.restart),
+            drift=Drift(spec.drift),
+            under_way=row.uuid in open_ves,
+            misses=misses.get(row.uuid, 0),
+            elsewhere=tuple(sorted(node for node in elsewhere.get(row.uuid, ()) if node != row.node)),
+            shape_differs=bool(row.observed_memory_mib) and row.observed_memory_mib != row.memory_mib,
+            tries=budget.tries if budget else 0,
+            next_try=budget.next_at if budget else 0.0,
+        )
+
+
+def _strays() -> Iterable[StrayView]:
+    buried = set(Tombstone.objects.values_list("ve", flat=True))
+    recorded = set(VE.objects.values_list("uuid", flat=True))
+    open_ves = set(Job.objects.filter(state__in=OPEN_JOBS).exclude(ve=None).values_list("ve", flat=True))
+    budgets = {row.ve: row for row in Budget.objects.all()}
+    for row in Stray.objects.all():
+        budget = budgets.get(row.ve) if row.ve else None
+        yield StrayView(
+            node=row.node,
+            native=row.native,
+            ve=row.ve,
+            buried=row.ve in buried,
+            recorded=row.ve in recorded,
+            under_way=row.ve in open_ves,
+            tries=budget.tries if budget else 0,
+            next_try=budget.next_at if budget else 0.0,
+        )
