@@ -1,0 +1,256 @@
+"""Accepting orders: check the envelope, write the journal, answer. Milliseconds; nothing is carried out here.
+
+The journal is the truth about what this node was told. What an order leads to is decided by :func:`decide_step` and
+:func:`decide_cancel`, pure functions of the order and of what the journal knows:
+
+==================================  ==============================================================================
+a step that is                      is answered by
+==================================  ==============================================================================
+unknown                             ``accepted``; it is in the journal
+accepted or running, same attempt   ``accepted`` again, saying which
+accepted or running, later attempt  the same, under the new number: it is the same work and its effect comes once, so
+                                    its result speaks for the attempt that the server now waits for
+done, same attempt                  its stored result
+done, later attempt                 ``accepted``: it is carried out anew
+any, earlier attempt                ``refused`` (stale)
+new, generation passed by           ``refused`` (stale)
+new, on a deleted VE                ``refused`` (gone), unless it is a delete: that ends well once more
+==================================  ==============================================================================
+
+A cancel of a step that was never heard of leaves a cancelled result in the journal: should the step still arrive, late, that
+result is its answer. A cancel after the end is answered by the result: it came too late.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from vmcloud import faults
+from vmcloud.dispatch.envelope import Opened, Order, Untrusted, open_sealed
+from vmcloud.domain.errors import Invalid
+from vmcloud.domain.messages import Accepted, CancelOrder, Mark, Message, Refused, RelistOrder, Result, StepOrder
+from vmcloud.domain.vocabulary import Outcome, Verb
+
+from .journal import Journal, Key, Presence, State, StepRow, VERow
+
+log = logging.getLogger(__name__)
+faults.declare("worker", "worker.accept.received", "worker.accept.journalled")
+
+NOTHING_SHOWN = Mark(0, 0)
+"""The mark of a result that no sighting belongs to: every observation is later."""
+
+
+@dataclass(frozen=True)
+class Take:
+    """Write the order to the journal and carry it out."""
+
+
+@dataclass(frozen=True)
+class Going:
+    """It is in the journal already. ``adopt``: under a later attempt's number from now on."""
+
+    running: bool
+    adopt: bool = False
+
+
+@dataclass(frozen=True)
+class Replay:
+    """It has ended: say its result again."""
+
+    result: Result
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """Do not take it."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class NeverRun:
+    """It has not begun: write down that it never will."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """It runs: stop it and undo."""
+
+
+def decide_step(order: StepOrder, row: StepRow | None, ve: VERow | None) -> Take | Going | Replay | Refuse:
+    """What a step order leads to, given what the journal knows of the step and of its VE."""
+    if row is not None:
+        if order.attempt < row.attempt:
+            return Refuse("stale", f"attempt {order.attempt} comes after attempt {row.attempt} of the same step")
+        if row.state is not State.DONE:
+            return Going(running=row.state is State.RUNNING, adopt=order.attempt > row.attempt)
+        if order.attempt == row.attempt and row.result is not None:
+            return Replay(row.result)
+    if ve is not None and order.verb is not Verb.DELETE and ve.presence is Presence.DELETED:
+        return Refuse("gone", f"VE {order.ve} was deleted on this node")
+    passed = ve is not None and order.generation < ve.generation_high
+    if passed and ve is not None and ve.presence is not Presence.DELETED:
+        return Refuse("stale", f"generation {order.generation} of VE {order.ve} comes after generation {ve.generation_high}")
+    return Take()
+
+
+def decide_cancel(order: CancelOrder, row: StepRow | None) -> NeverRun | Stop | Replay | Refuse:
+    """What a cancel leads to, given what the journal knows of the step."""
+    if row is None:
+        return NeverRun()
+    if order.attempt < row.attempt:
+        return Refuse("stale", f"attempt {order.attempt} was followed by attempt {row.attempt}")
+    if row.state is State.DONE:
+        if order.attempt == row.attempt and row.result is not None:
+            return Replay(row.result)
+        return NeverRun()
+    return Stop() if row.state is State.RUNNING else NeverRun()
+
+
+class Work(Protocol):
+    """Where accepted work goes, and who can stop it."""
+
+    def offer(self, row: StepRow) -> None:
+        """There is a step to carry out."""
+
+    def cancel(self, key: Key) -> None:
+        """Stop a running step and undo it."""
+
+
+class Voice(Protocol):
+    """Where answers go."""
+
+    def say(self, message: Message) -> None:
+        """Send a report; never blocks."""
+
+    def relist(self) -> None:
+        """Send a full list now."""
+
+
+class Acceptor:
+    """The accepting side of one node. ``skew``: seconds of clock error forgiven."""
+
+    def __init__(
+        self,
+        node: str,
+        key: Ed25519PublicKey,
+        journal: Journal,
+        work: Work,
+        voice: Voice,
+        *,
+        skew: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._node, self._key, self._journal, self._work, self._voice = node, key, journal, work, voice
+        self._skew, self._clock = skew, clock
+
+    def take(self, texts: Iterable[str]) -> None:
+        """Take sealed orders. When this returns they are on disk; answers follow after that, never before."""
+        faults.point("worker.accept.received")
+        orders = [order for order in map(self._open, texts) if order is not None]
+        if not orders:
+            return
+        after: list[Callable[[], None]] = []
+        with self._journal.transaction():
+            for order in orders:
+                if isinstance(order, StepOrder):
+                    after.append(self._take_step(order))
+                elif isinstance(order, CancelOrder):
+                    after.append(self._take_cancel(order))
+        faults.point("worker.accept.journalled")
+        for answer in after:
+            answer()
+        if any(isinstance(order, RelistOrder) for order in orders):
+            self._voice.relist()
+
+    def _open(self, text: str) -> Order | None:
+        try:
+            opened: Opened = open_sealed(text, self._key)
+        except Untrusted as error:
+            log.error("dropped an order: %s", error)
+            return None
+        except (Invalid, KeyError, TypeError, ValueError) as error:
+            code = error.problem.code if isinstance(error, Invalid) else "invalid"
+            log.error("refused an order (%s): %s", code, error)
+            self._voice.say(Refused(self._node, *_named(text), self._clock(), code, str(error)))
+            return None
+        refusal = opened.refusal(self._node, self._clock(), self._skew)
+        if refusal is None:
+            return opened.order
+        log.warning("refused an order (%s): %s", *refusal)
+        self._voice.say(self._refused(opened.order, *refusal))
+        return None
+
+    def _take_step(self, order: StepOrder) -> Callable[[], None]:
+        journal, key = self._journal, (order.job, order.step)
+        verdict = decide_step(order, journal.step(key), journal.ve(order.ve) if order.ve else None)
+        match verdict:
+            case Take():
+                row = journal.accept(order, self._clock())
+                return lambda: self._begin(order, row)
+            case Going(running, adopt):
+                if adopt:
+                    journal.adopt(order)
+                return lambda: self._answer(order, running=running)
+            case Replay(result):
+                return lambda: self._replay(result)
+            case Refuse(code, message):
+                return lambda: self._voice.say(self._refused(order, code, message))
+
+    def _take_cancel(self, order: CancelOrder) -> Callable[[], None]:
+        key = order.job, order.step
+        verdict = decide_cancel(order, self._journal.step(key))
+        match verdict:
+            case NeverRun():
+                result = Result(
+                    node=self._node,
+                    job=order.job,
+                    step=order.step,
+                    attempt=order.attempt,
+                    at=self._clock(),
+                    outcome=Outcome.CANCELLED,
+                    mark=NOTHING_SHOWN,
+                    undone=True,
+                )
+                self._journal.finish(result)
+                return lambda: self._voice.say(result)
+            case Stop():
+                self._journal.cancel(key, order.attempt)
+                return lambda: self._work.cancel(key)
+            case Replay(result):
+                return lambda: self._replay(result)
+            case Refuse(code, message):
+                return lambda: self._voice.say(self._refused(order, code, message))
+
+    def _begin(self, order: StepOrder, row: StepRow) -> None:
+        self._answer(order, running=False)
+        self._work.offer(row)
+
+    def _answer(self, order: StepOrder, *, running: bool) -> None:
+        self._voice.say(Accepted(self._node, order.job, order.step, order.attempt, self._clock(), running))
+
+    def _replay(self, result: Result) -> None:
+        self._voice.say(result)
+        self._voice.relist()  # the sighting that the result names may have been lost with it; a full list shows it too
+
+    def _refused(self, order: Order, code: str, message: str) -> Refused:
+        job, step, attempt = (0, 0, 0) if isinstance(order, RelistOrder) else (order.job, order.step, order.attempt)
+        return Refused(self._node, job, step, attempt, self._clock(), code, message)
+
+
+def _named(text: str) -> tuple[int, int, int]:
+    """Job, step and attempt of an order whose signature is right and whose form is strange; zeros where it does not say."""
+    try:
+        order = json.loads(base64.urlsafe_b64decode(text.partition(".")[0]))["order"]
+        return int(order["job"]), int(order["step"]), int(order["attempt"])
+    except (ValueError, KeyError, TypeError):
+        return 0, 0, 0

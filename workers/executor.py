@@ -1,0 +1,271 @@
+"""Carrying out what the journal holds: some steps at once, one per lane, each in a thread that watches over it.
+
+What ends a step:
+
+- the driver's answer, good or bad;
+- a cancel or the step's timeout: its child is killed, the plan undone, the result ``cancelled`` or ``timed-out``;
+- a child that dies by itself: the step starts again, at most :data:`STARTS_MAX` times in all (counted in the journal, so
+  that deaths of the whole worker count too), then the result is ``failed`` with code ``poison``;
+- a worker that ends: the step stays unfinished in the journal, and the next worker starts it again.
+
+The result is on disk before it is sent, and the sighting that it names is said before it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+from vmcloud import faults
+from vmcloud.domain.errors import Problem, VmcloudError
+from vmcloud.domain.messages import Mark, Progress, Result, Seen, Sighting
+from vmcloud.domain.vocabulary import Kind, Observed, Outcome, Verb
+
+from .accept import NOTHING_SHOWN
+from .drivers.base import DriverError
+from .guests import GuestBook
+from .hands import Hands, Reason, Stop, Watch
+from .journal import Journal, Key, State, StepRow
+from .lanes import LaneLocks, Lanes
+from .observer import Observer
+from .reporter import Reporter
+from .steps import Ended, Work
+
+log = logging.getLogger(__name__)
+faults.declare("worker", "worker.execute.before-driver", "worker.execute.after-driver", "worker.finish.journalled")
+
+STARTS_MAX = 3
+UNDO_SECONDS = 120.0
+LOCK_RETRY = 0.2
+PROGRESS_SECONDS = 0.5
+
+
+class Executor:
+    """The executing side of one node. ``slots``: steps at once."""
+
+    def __init__(
+        self,
+        node: str,
+        journal: Journal,
+        hands: Mapping[Kind | None, Hands],
+        book: GuestBook,
+        locks: LaneLocks,
+        reporter: Reporter,
+        observer: Observer,
+        *,
+        slots: int,
+    ) -> None:
+        self._node, self._journal, self._hands, self._book = node, journal, hands, book
+        self._locks, self._reporter, self._observer, self._slots = locks, reporter, observer, slots
+        self._lanes: Lanes[Key] = Lanes()
+        self._condition = threading.Condition()
+        self._running: dict[Key, Stop] = {}
+        self._open = False
+
+    def start(self) -> None:
+        """Take up what the journal holds unfinished, then what is offered."""
+        rows = self._journal.unfinished()
+        if rows:
+            log.info("%d unfinished steps are taken up", len(rows))
+        with self._condition:
+            self._open = True
+        for row in rows:
+            self.offer(row)
+
+    def stop(self, patience: float) -> None:
+        """Begin nothing more; give what runs ``patience`` seconds to end, then leave it to the next worker."""
+        with self._condition:
+            self._open = False
+            self._condition.wait_for(lambda: not self._running, patience)
+            left = list(self._running.items())
+        for key, stop in left:
+            log.info("step %d.%d is left to the next start", *key)
+            stop.wish(Reason.LEAVING)
+        with self._condition:
+            self._condition.wait_for(lambda: not self._running, 2.0)
+
+    def offer(self, row: StepRow) -> None:
+        """Carry out ``row`` when its lane and a slot are free."""
+        if row.order is None:
+            return
+        with self._condition:
+            self._lanes.add(row.key, row.order.lane, row.sequence)
+            self._fill()
+
+    def cancel(self, key: Key) -> None:
+        """Stop a running step and undo it. One that has not begun is the journal's matter."""
+        with self._condition:
+            stop = self._running.get(key)
+        if stop is not None:
+            stop.wish(Reason.CANCELLED)
+
+    def _fill(self) -> None:
+        while self._open and len(self._running) < self._slots and (taken := self._lanes.take()) is not None:
+            key, lane = taken
+            stop = self._running[key] = Stop(float("inf"))
+            threading.Thread(target=self._attend, args=(key, lane, stop), name=f"step-{key[0]}.{key[1]}", daemon=True).start()
+
+    def _attend(self, key: Key, lane: str, stop: Stop) -> None:
+        try:
+            self._see_through(key, lane, stop)
+        except Exception:
+            # The step stays unfinished in the journal; the server asks again and a restart takes it up.
+            log.exception("the executor failed at step %d.%d", *key)
+        finally:
+            with self._condition:
+                del self._running[key]
+                self._lanes.release(lane)
+                self._condition.notify_all()
+                self._fill()
+
+    def _see_through(self, key: Key, lane: str, stop: Stop) -> None:
+        row = self._journal.step(key)
+        if row is None or row.order is None or row.state is State.DONE:
+            return
+        order = row.order
+        hands = self._hands.get(order.kind if order.verb is not Verb.FETCH else None) or self._hands[None]
+        held = self._hold(lane, stop)
+        if held is None:
+            return
+        try:
+            while (row := self._journal.begin(key)) is not None:
+                run = _Run(self, row, hands, held, stop)
+                if run.done():
+                    return
+                log.warning("the process of step %d.%d died (start %d of %d)", *key, row.starts, STARTS_MAX)
+                stop.event.wait(0.2 * row.starts)
+        finally:
+            os.close(held)
+
+    def _hold(self, lane: str, stop: Stop) -> int | None:
+        """The lane's lock; a child of a worker that was killed may have it for a moment longer. None: leave."""
+        while (held := self._locks.hold(lane)) is None:
+            if stop.event.wait(LOCK_RETRY) and stop.reason is Reason.LEAVING:
+                return None
+            stop.event.clear()
+        return held
+
+
+class _Run:
+    """One start of one step."""
+
+    def __init__(self, executor: Executor, row: StepRow, hands: Hands, lane: int, stop: Stop) -> None:
+        assert row.order is not None
+        self._x, self._row, self._hands, self._lane, self._stop = executor, row, hands, lane, stop
+        self._order = row.order
+        self._mark: Mark | None = None
+        self._told = ("", -2, 0.0)
+        self._began = time.time()
+
+    def done(self) -> bool:
+        """Carry out; False if the process died and another start is due."""
+        row, stop = self._row, self._stop
+        if row.cancel:
+            stop.wish(Reason.CANCELLED)
+        poison = row.starts > STARTS_MAX
+        try:
+            work = Work(self._order, *self._x._book.guests(self._order), before=row.before)
+        except (VmcloudError, DriverError) as error:
+            problem = error.problem if isinstance(error, VmcloudError) else error.problem()
+            self._finish(Outcome.FAILED, Ended(seen=self._unseen(), error=problem, undone=True))
+            return True
+        ended = None
+        if stop.reason is None and not poison:
+            stop.deadline = time.monotonic() + self._order.timeout
+            faults.point("worker.execute.before-driver")
+            ended = self._hands.carry_out(work, self._watch(), stop, self._lane, undo=False)
+            faults.point("worker.execute.after-driver")
+        if ended is not None:
+            self._finish(Outcome.OK if ended.error is None else Outcome.FAILED, ended)
+            return True
+        match stop.reason:
+            case Reason.LEAVING:
+                self._x._journal.leave(row.key)
+            case Reason.CANCELLED:
+                self._finish(Outcome.CANCELLED, self._take_back(work))
+            case Reason.TIMED_OUT:
+                why = f"{self._order.verb} took longer than {self._order.timeout:g} s"
+                ended = self._take_back(work)
+                problem = ended.error or Problem("timed-out", why, where=self._order.native)
+                self._finish(Outcome.TIMED_OUT, replace(ended, error=problem, retryable=True))
+            case None if row.starts >= STARTS_MAX:
+                why = f"its process died {STARTS_MAX} times"
+                ended = replace(self._take_back(work), error=Problem("poison", why, where=str(self._order.verb)))
+                self._finish(Outcome.FAILED, ended)
+            case None:
+                return False
+        return True
+
+    def _take_back(self, work: Work) -> Ended:
+        """Undo in a fresh child; what it could not do is said by ``undone``."""
+        self._mark = None
+        ended = self._hands.carry_out(
+            replace(work, before=self._before()), self._watch(), Stop(UNDO_SECONDS), self._lane, undo=True
+        )
+        return ended or Ended(seen=self._unseen())
+
+    def _before(self) -> str:
+        row = self._x._journal.step(self._row.key)
+        return row.before if row is not None else ""
+
+    def _watch(self) -> Watch:
+        key = self._row.key
+        return Watch(self._progress, self._look, lambda state: self._x._journal.before(key, state))
+
+    def _look(self) -> None:
+        self._mark = self._x._reporter.mark()
+        self._x._observer.looking(self._order.native)
+
+    def _progress(self, name: str, percent: int) -> None:
+        told, percent_told, when = self._told
+        now = time.monotonic()
+        if name == told and (percent == percent_told or (now - when < PROGRESS_SECONDS and percent != 100)):
+            return
+        self._told = name, percent, now
+        order = self._order
+        self._x._reporter.say(Progress(self._x._node, order.job, order.step, order.attempt, time.time(), name, percent))
+
+    def _unseen(self) -> Seen | None:
+        order = self._order
+        if order.kind is None or order.ve is None:
+            return None
+        return Seen(native=order.native, kind=order.kind, state=Observed.UNKNOWN, ve=order.ve)
+
+    def _finish(self, outcome: Outcome, ended: Ended) -> None:
+        """1. on disk; 2. what was seen is said; 3. the result is said."""
+        x, order, now = self._x, self._order, time.time()
+        shown = order.ve is not None and order.verb is not Verb.FETCH
+        mark = (self._mark or x._reporter.mark()) if shown else NOTHING_SHOWN
+        with x._journal.transaction():
+            row = x._journal.step(self._row.key)
+            assert row is not None
+            x._book.note(order, outcome, ended)
+            seen = x._book.merge(ended.seen) if ended.seen is not None else None
+            result = Result(
+                node=x._node,
+                job=order.job,
+                step=order.step,
+                attempt=row.attempt,
+                at=now,
+                outcome=outcome,
+                mark=mark,
+                seen=seen,
+                error=ended.error,
+                retryable=ended.retryable,
+                undone=ended.undone,
+                seconds=now - self._began,
+            )
+            x._journal.finish(result)
+        faults.point("worker.finish.journalled")
+        if shown and order.ve is not None:
+            guests, gone = ((seen,), ()) if seen is not None else ((), (order.ve,))
+            x._reporter.say(Sighting(x._node, mark, now, full=False, guests=guests, gone=gone))
+        x._reporter.say(result)
+        if order.verb is Verb.FETCH:
+            x._observer.soon()
+        sentence = ended.error.sentence() if ended.error else str(seen.state if seen else "gone")
+        log.info("step %d.%d %s %s: %s, %s", order.job, order.step, order.verb, order.native, outcome, sentence)

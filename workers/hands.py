@@ -1,0 +1,257 @@
+"""How the executor lays hands on guests: in a child process that can be killed, or in the calling thread.
+
+A child is killed by closing the write end of its lifeline (:mod:`workers.child`): no process id is involved that could
+meanwhile belong to somebody else, and its whole process group goes with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from multiprocessing.connection import Connection
+from typing import Any, Protocol, runtime_checkable
+
+from vmcloud.domain.messages import Seen
+
+from . import child
+from .drivers.base import CannotLook, Driver, Fingerprint
+from .steps import Ended, Images, Interrupted, Tools, Work, carry_out, take_back
+
+
+class Reason(StrEnum):
+    """Why a running step is stopped."""
+
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed-out"
+    LEAVING = "leaving"
+
+
+class Stop:
+    """A wish to stop one running step. The first reason counts."""
+
+    def __init__(self, timeout: float) -> None:
+        """``timeout``: seconds from now after which the wish comes by itself."""
+        self.deadline = time.monotonic() + timeout
+        self.reason: Reason | None = None
+        self.event = threading.Event()
+        self._lock = threading.Lock()
+        self._kill: Callable[[], None] | None = None
+
+    def wish(self, reason: Reason) -> None:
+        """Stop now."""
+        with self._lock:
+            if self.reason is None:
+                self.reason = reason
+            kill = self._kill
+        self.event.set()
+        if kill is not None:
+            kill()
+
+    @contextlib.contextmanager
+    def killing(self, kill: Callable[[], None]) -> Iterator[None]:
+        """While this lasts, a wish calls ``kill``; at once if there was one before."""
+        with self._lock:
+            self._kill = kill
+            wished = self.reason is not None
+        if wished:
+            kill()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._kill = None
+
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return self.deadline - time.monotonic()
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told what during a step: progress; that the guest is looked at for the last time; the state it was found in."""
+
+    report: Callable[[str, int], None]
+    look: Callable[[], None]
+    found: Callable[[str], None]
+
+
+class Hands(Protocol):
+    """All calls to one kind's driver (or, for kind None, to none)."""
+
+    def carry_out(self, work: Work, watch: Watch, stop: Stop, lane: int, *, undo: bool) -> Ended | None:
+        """Do or take back one step. None where it was stopped (``stop.reason`` says why) or died (there is no reason)."""
+
+    def list(self) -> Sequence[Seen]:
+        """Every guest. Raises :class:`CannotLook`."""
+
+    def inspect(self, native: str) -> Seen | None:
+        """One guest. Raises :class:`CannotLook`."""
+
+    def events(self) -> Iterator[Seen]:
+        """State changes, for ever. Raises :class:`CannotLook`."""
+
+    def fingerprint(self) -> Fingerprint:
+        """What is installed. Raises :class:`CannotLook`."""
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """A driver that is not isolated, and can be stopped in the middle of a call."""
+
+    def interruptible(self, stopped: threading.Event, deadline: float) -> contextlib.AbstractContextManager[None]:
+        """Calls of this thread raise :class:`Interrupted` once ``stopped`` is set or ``deadline`` (monotonic) is past."""
+
+
+class Inline:
+    """A driver that neither hangs nor crashes: called in the thread of the caller."""
+
+    def __init__(self, driver: Driver, images: Images) -> None:
+        self.driver, self._images = driver, images
+
+    def carry_out(self, work: Work, watch: Watch, stop: Stop, lane: int, *, undo: bool) -> Ended | None:
+        """See :class:`Hands`."""
+        tools = Tools(self.driver, self._images, watch.report, watch.look, watch.found)
+        can_stop = isinstance(self.driver, Interruptible)
+        guard = self.driver.interruptible(stop.event, stop.deadline) if can_stop else contextlib.nullcontext()  # type: ignore[attr-defined]
+        try:
+            with guard:
+                return (take_back if undo else carry_out)(work, tools)
+        except Interrupted:
+            stop.wish(Reason.TIMED_OUT)  # counts only where nobody wished anything before
+            return None
+
+    def list(self) -> Sequence[Seen]:
+        """See :class:`Hands`."""
+        return self.driver.list()
+
+    def inspect(self, native: str) -> Seen | None:
+        """See :class:`Hands`."""
+        return self.driver.inspect(native)
+
+    def events(self) -> Iterator[Seen]:
+        """See :class:`Hands`."""
+        return self.driver.events()
+
+    def fingerprint(self) -> Fingerprint:
+        """See :class:`Hands`."""
+        return self.driver.fingerprint()
+
+
+class Isolated:
+    """A driver whose calls may hang or crash: each runs in a child process. ``patience``: seconds for one look."""
+
+    def __init__(self, place: child.Place, *, patience: float = 10.0) -> None:
+        self._place, self._patience = place, patience
+
+    def carry_out(self, work: Work, watch: Watch, stop: Stop, lane: int, *, undo: bool) -> Ended | None:
+        """See :class:`Hands`."""
+        with _Child(child.step, self._place, work, undo, lane=lane) as pipe, stop.killing(pipe.kill):
+            try:
+                while pipe.connection.poll(max(stop.left(), 0)):
+                    match pipe.connection.recv():
+                        case ("report", name, percent):
+                            watch.report(name, percent)
+                        case ("found", state):
+                            watch.found(state)
+                        case ("look",):
+                            watch.look()
+                            pipe.connection.send("look")
+                        case ("ended", Ended() as ended):
+                            return ended
+                stop.wish(Reason.TIMED_OUT)
+            except (EOFError, OSError):
+                pass
+        return None
+
+    def list(self) -> Sequence[Seen]:
+        """See :class:`Hands`."""
+        return self._ask(())
+
+    def inspect(self, native: str) -> Seen | None:
+        """See :class:`Hands`."""
+        return next(iter(self._ask((native,))), None)
+
+    def events(self) -> Iterator[Seen]:
+        """See :class:`Hands`."""
+        with _Child(child.events, self._place) as pipe:
+            while True:
+                try:
+                    said = pipe.connection.recv()
+                except (EOFError, OSError) as error:
+                    raise CannotLook("events", "the process that watches the guests died") from error
+                if isinstance(said, str):
+                    raise CannotLook("events", said)
+                yield said
+
+    def fingerprint(self) -> Fingerprint:
+        """See :class:`Hands`."""
+        found: Fingerprint = self._call(child.fingerprint)
+        return found
+
+    def _ask(self, natives: tuple[str, ...]) -> Sequence[Seen]:
+        said = self._call(child.list_guests, natives)
+        if isinstance(said, str):
+            raise CannotLook("list", said)
+        seen: Sequence[Seen] = said
+        return seen
+
+    def _call(self, target: Callable[..., None], *arguments: object) -> Any:
+        with _Child(target, self._place, *arguments) as pipe:
+            try:
+                if pipe.connection.poll(self._patience):
+                    return pipe.connection.recv()
+            except (EOFError, OSError) as error:
+                raise CannotLook(target.__name__, f"the {self._place.kind} driver's process died") from error
+        raise CannotLook(target.__name__, f"the {self._place.kind} driver did not answer in {self._patience:.0f} s")
+
+
+class _Child:
+    """A running child; killed, if it still lives, when its context ends."""
+
+    _context: multiprocessing.context.ForkServerContext | None = None
+    _first = threading.Lock()
+
+    def __init__(self, target: Callable[..., None], *arguments: object, lane: int | None = None) -> None:
+        self.connection: Connection
+        self.connection, theirs = multiprocessing.Pipe()
+        reading, self._lifeline = os.pipe()
+        self._lock = threading.Lock()
+        handed = [child.Handed(reading)] if lane is None else [child.Handed(reading), child.Handed(lane)]
+        try:
+            # daemon: multiprocessing must not wait for a hung child when the worker ends
+            self._process = self._server().Process(target=target, args=(*arguments, theirs, *handed), daemon=True)
+            self._process.start()
+        finally:
+            theirs.close()
+            os.close(reading)
+
+    @classmethod
+    def _server(cls) -> multiprocessing.context.ForkServerContext:
+        with cls._first:
+            if cls._context is None:
+                cls._context = multiprocessing.get_context("forkserver")
+                cls._context.set_forkserver_preload(["workers.preload"])
+            return cls._context
+
+    def kill(self) -> None:
+        """End it and all that it started."""
+        with self._lock:
+            lifeline, self._lifeline = self._lifeline, -1
+            if lifeline >= 0:
+                os.close(lifeline)
+
+    def __enter__(self) -> _Child:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.kill()
+        self.connection.close()
+        self._process.join(5)  # longer only if the kernel can not end it; then the lane's lock says that it lives
+        if self._process.exitcode is not None:
+            self._process.close()

@@ -1,0 +1,147 @@
+"""A node's images, and the fetch step that brings one here: download by ticket, check, unpack.
+
+The archive comes from the web part over HTTP(S) that the worker opens; the ticket is single use. What arrives is not believed:
+size and SHA-256 are those of the signed order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import IO, Protocol
+
+from vmcloud.config import Config
+from vmcloud.domain.messages import StepOrder
+
+from .drivers.base import BadRequest, NoSpace, Report, ToolFailed
+
+CHUNK = 1 << 20
+SILENCE = 30.0
+"""Seconds without a byte after which a download has failed."""
+
+
+class ImageStore(Protocol):
+    """The images of one node, each known by the SHA-256 of its archive."""
+
+    def sums(self) -> tuple[str, ...]:
+        """Those that are here, whole."""
+
+    def path(self, sha256: str) -> Path | None:
+        """The unpacked root file system; None where there is none."""
+
+    def fetch(self, order: StepOrder, report: Report) -> None:
+        """Bring one here."""
+
+
+class SimulatedImages:
+    """Images that are but names: for simulated nodes."""
+
+    def __init__(self, folder: Path, delay: float = 0.0) -> None:
+        self._folder, self._delay = folder, delay
+
+    def sums(self) -> tuple[str, ...]:
+        """See :class:`ImageStore`."""
+        return tuple(sorted(path.name for path in self._folder.glob("*"))) if self._folder.is_dir() else ()
+
+    def path(self, sha256: str) -> Path | None:
+        """See :class:`ImageStore`."""
+        return None
+
+    def fetch(self, order: StepOrder, report: Report) -> None:
+        """Remember the sum; nothing is downloaded."""
+        report("download", 0)
+        time.sleep(self._delay)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / _sum(order)).touch()
+
+
+class UnpackedImages:
+    """Root file systems unpacked on this node (:mod:`workers.storage.images`)."""
+
+    def __init__(self, config: Config, node: str) -> None:
+        from .storage.images import ImageStore as Store
+
+        self._home = config.node_home(node)
+        self._store = Store(config, node)
+
+    def sums(self) -> tuple[str, ...]:
+        """See :class:`ImageStore`."""
+        return tuple(self._store.list_images())
+
+    def path(self, sha256: str) -> Path | None:
+        """See :class:`ImageStore`."""
+        return self._store.path(sha256)
+
+    def fetch(self, order: StepOrder, report: Report) -> None:
+        """Download to a file without a name, then unpack: a crash leaves nothing behind."""
+        wanted = _sum(order)
+        if wanted in self.sums():
+            return
+        self._home.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=self._home, prefix="download-") as archive:
+            download(order, archive, report)
+            self._store.unpack(Path(archive.name), wanted, report)
+
+
+def make_images(config: Config, node: str, *, simulated: bool) -> ImageStore:
+    """The images of ``node``."""
+    if simulated:
+        return SimulatedImages(config.node_home(node) / "images", config.node.simulate_delay)
+    return UnpackedImages(config, node)
+
+
+def download(order: StepOrder, into: IO[bytes], report: Report) -> None:
+    """Stream the archive that a fetch step names. :class:`BadRequest` where it is another than ordered, :class:`ToolFailed`
+    where the web part could not give it (worth another try), :class:`NoSpace`."""
+    url, size = str(order.args["url"]), int(order.args["size"])
+    if not url.startswith(("http://", "https://")):
+        raise BadRequest("fetch", f"{url!r} is no HTTP address")
+    request = urllib.request.Request(url, headers={"Authorization": f"Ticket {order.args['ticket']}"})
+    digest, received, told = hashlib.sha256(), 0, -1
+    try:
+        with urllib.request.build_opener(_NoRedirect).open(request, timeout=SILENCE) as response:
+            while chunk := response.read(CHUNK):
+                received += len(chunk)
+                if received > size:
+                    raise BadRequest("fetch", f"the archive is larger than the {size} bytes announced")
+                digest.update(chunk)
+                _write(into, chunk)
+                if (percent := received * 100 // size) != told:
+                    told = percent
+                    report("download", percent)
+    except urllib.error.HTTPError as error:
+        raise ToolFailed(
+            "fetch", f"the web part answered {error.code}", stderr=error.read(400).decode(errors="replace")
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ToolFailed("fetch", f"the download from {url} broke after {received} bytes: {error}") from error
+    into.flush()
+    os.fsync(into.fileno())
+    if received != size or digest.hexdigest() != _sum(order):
+        raise ToolFailed("fetch", f"{received} bytes came with SHA-256 {digest.hexdigest()}, not what was ordered")
+
+
+def _write(into: IO[bytes], chunk: bytes) -> None:
+    try:
+        into.write(chunk)
+    except OSError as error:
+        raise NoSpace("fetch", f"can not write the archive: {error}") from error
+
+
+def _sum(order: StepOrder) -> str:
+    wanted = str(order.args["sha256"]).lower()
+    if len(wanted) != 64 or set(wanted) - set("0123456789abcdef"):
+        raise BadRequest("fetch", f"{wanted!r} is no SHA-256 sum")
+    return wanted
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect could carry the ticket elsewhere: refuse it (the answer then is an HTTPError)."""
+
+    def redirect_request(self, *args: object, **kwargs: object) -> None:
+        """None: do not follow."""

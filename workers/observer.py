@@ -1,0 +1,200 @@
+"""Looking at the guests of one node, and saying what was seen: a full list at intervals and on request, changes at once.
+
+A kind that could not be looked at makes the list partial: it says what was seen and nothing about what was not. A mark is taken
+before the look that it is for, so what a step or an event shows meanwhile is later.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from vmcloud.domain.messages import Digest, NodeFacts, Seen, Sighting
+from vmcloud.domain.vocabulary import Kind
+
+from .drivers.base import CannotLook, DriverError
+from .guests import GuestBook
+from .hands import Hands
+from .journal import Journal, Presence
+from .reporter import Reporter
+
+log = logging.getLogger(__name__)
+
+FACTS_SECONDS = 300.0
+GAP = 1.0
+"""Seconds between two full lists, however often they are asked for."""
+SOURCE_LOST = 5.0
+"""Seconds after which a lost source of events is tried again."""
+
+
+class Observer:
+    """The eyes of one node. ``facts`` makes the node's facts from the kinds that are healthy."""
+
+    def __init__(
+        self,
+        node: str,
+        journal: Journal,
+        hands: Mapping[Kind | None, Hands],
+        book: GuestBook,
+        reporter: Reporter,
+        ticker: Ticker,
+        *,
+        facts: Callable[[tuple[Kind, ...]], NodeFacts],
+        images: Callable[[], tuple[str, ...]],
+        interval: float,
+    ) -> None:
+        self._node, self._journal, self._book, self._reporter, self._ticker = node, journal, book, reporter, ticker
+        self._hands: dict[Kind, Hands] = {kind: each for kind, each in hands.items() if kind is not None}
+        self._make_facts, self._images, self._interval = facts, images, interval
+        self._facts: NodeFacts | None = None
+        self._facts_at = 0.0
+        self._looked: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """List now and from now on at intervals; watch for changes."""
+        self.list_all()
+        self._ticker.add(self)
+        for kind, hands in self._hands.items():
+            threading.Thread(target=self._watch, args=(kind, hands), name=f"events-{self._node}", daemon=True).start()
+
+    def soon(self) -> None:
+        """A full list out of turn."""
+        self._ticker.soon(self)
+
+    def looking(self, native: str) -> None:
+        """A step looks at a guest right now and will say what it saw: older events about it are not said after that."""
+        with self._lock:
+            self._looked[native] = time.time()
+
+    def next_in(self) -> float:
+        """Seconds until the next full list; jittered by a tenth, so that a thousand nodes do not speak at once."""
+        return self._interval * random.uniform(0.9, 1.1)
+
+    def list_all(self) -> None:
+        """Look at everything and say it, with the digest for the server."""
+        expected = {row.ve for row in self._journal.ves() if row.presence is Presence.PRESENT}
+        mark = self._reporter.mark()
+        guests: list[Seen] = []
+        full = True
+        for kind, hands in self._hands.items():
+            try:
+                guests += hands.list()
+            except DriverError as error:
+                log.warning("could not look at the %s guests, so nothing is said about them: %s", kind, error)
+                full = False
+        now = time.time()
+        merged = tuple(map(self._book.merge, guests))
+        facts = self._current_facts()
+        if full or merged:
+            self._reporter.say(Sighting(self._node, mark, now, full=full, guests=merged, facts=facts))
+        if not full:
+            return
+        seen = {guest.ve for guest in guests}
+        missing = [ve for ve in expected - seen if (row := self._journal.ve(ve)) is not None and row.presence is Presence.PRESENT]
+        working = tuple((row.job, row.step, row.attempt) for row in self._journal.unfinished())
+        self._reporter.say(
+            Digest(
+                self._node,
+                mark,
+                now,
+                count=len(guests),
+                facts=facts,
+                missing=tuple(sorted(missing)),
+                images=self._images(),
+                working=working,
+            )
+        )
+
+    def _current_facts(self) -> NodeFacts:
+        if self._facts is None or time.monotonic() - self._facts_at > FACTS_SECONDS:
+            healthy = []
+            for kind, hands in self._hands.items():
+                try:
+                    found = hands.fingerprint()
+                except CannotLook as error:
+                    log.warning("the %s driver is not usable: %s", kind, error)
+                    continue
+                if found.healthy:
+                    healthy.append(kind)
+                else:
+                    log.warning("the %s driver is not usable: %s", kind, found.detail)
+            self._facts, self._facts_at = self._make_facts(tuple(healthy)), time.monotonic()
+        return self._facts
+
+    def _watch(self, kind: Kind, hands: Hands) -> None:
+        while True:
+            try:
+                for seen in hands.events():
+                    self._tell(seen)
+            except DriverError as error:
+                log.warning("the events of the %s guests are lost for now: %s", kind, error)
+            except Exception:
+                log.exception("watching the %s guests failed", kind)
+            time.sleep(SOURCE_LOST)
+            self.soon()
+
+    def _tell(self, seen: Seen) -> None:
+        now = time.time()
+        with self._lock:
+            if (seen.since or now) <= self._looked.get(seen.native, 0.0):
+                return
+        mark = self._reporter.mark()
+        merged = self._book.merge(replace(seen, since=seen.since or now))
+        self._reporter.say(Sighting(self._node, mark, now, full=False, guests=(merged,)))
+
+
+class Ticker:
+    """One thread that has all observers of a process list when their time has come."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._heap: list[tuple[float, int, Observer]] = []
+        self._due: dict[Observer, float] = {}
+        self._last: dict[Observer, float] = {}
+        self._tie = itertools.count()
+        self._thread = threading.Thread(target=self._run, name="ticker", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def add(self, observer: Observer) -> None:
+        """``observer`` has just listed."""
+        self._last[observer] = time.monotonic()
+        self._set(observer, time.monotonic() + observer.next_in())
+
+    def soon(self, observer: Observer) -> None:
+        """As soon as its last list is not too recent."""
+        when = max(time.monotonic(), self._last.get(observer, 0.0) + GAP)
+        with self._condition:
+            if when >= self._due.get(observer, float("inf")):
+                return
+        self._set(observer, when)
+
+    def _set(self, observer: Observer, when: float) -> None:
+        with self._condition:
+            self._due[observer] = when
+            heapq.heappush(self._heap, (when, next(self._tie), observer))
+            if self._heap[0][2] is observer:
+                self._condition.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                while not self._heap or self._heap[0][0] > time.monotonic():
+                    self._condition.wait(self._heap[0][0] - time.monotonic() if self._heap else None)
+                when, _, observer = heapq.heappop(self._heap)
+                if self._due.get(observer) != when:
+                    continue  # it was set to another time since
+            try:
+                observer.list_all()
+            except Exception:
+                log.exception("a full list failed")
+            self.add(observer)

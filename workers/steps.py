@@ -1,0 +1,225 @@
+"""What each verb means on a node: a plan, as data, of phases with their undo.
+
+A plan is carried out in order; where a phase fails, it and those before it are undone in reverse. Every phase may find its work
+half done or done, by an earlier start of the same step. This module is all that a child process needs besides the driver: it
+knows no journal, no queue and no clock.
+
+===========  ==========================  =============================================================
+verb         phases                      undo
+===========  ==========================  =============================================================
+create       define, start if wanted     delete the guest (the executor frees its address)
+start        start                       none: that it runs stays wanted
+stop         stop                        start again, if it ran
+restart      stop, start                 start again, if it ran
+suspend      freeze                      thaw, if it ran
+resume       thaw                        none
+resize       apply                       apply the old sizes
+delete       delete                      none: it stays wanted
+fetch        download, unpack            the image store leaves nothing half unpacked
+===========  ==========================  =============================================================
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from vmcloud import faults
+from vmcloud.domain.errors import Problem, VmcloudError
+from vmcloud.domain.messages import Seen, StepOrder
+from vmcloud.domain.vocabulary import Desired, Kind, Observed, Verb
+
+from .drivers.base import CannotLook, Driver, DriverError, Freezer, Guest, Report, Unsupported
+
+log = logging.getLogger(__name__)
+faults.declare("worker", "worker.undo", "worker.step.acted")
+
+
+class Interrupted(Exception):
+    """The step was cancelled or its time is up; only drivers that are not isolated raise it, others are killed."""
+
+
+class Images(Protocol):
+    """The node's images."""
+
+    def fetch(self, order: StepOrder, report: Report) -> None:
+        """Bring the image that a fetch step names onto this node. Present is success."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One step with all that it needs. ``old`` is the guest as it was before a resize; ``before`` the state in which the step's
+    first start found it (empty: not looked yet)."""
+
+    order: StepOrder
+    guest: Guest | None = None
+    old: Guest | None = None
+    before: str = ""
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a plan works with. ``look`` is called right before the guest is looked at for the last time; ``found`` tells the
+    state in which the guest was before anything was done."""
+
+    driver: Driver | None
+    images: Images
+    report: Report
+    look: Callable[[], None]
+    found: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the work ended. ``seen`` None: the guest is not there; its state is unknown if the driver could not look."""
+
+    seen: Seen | None = None
+    error: Problem | None = None
+    retryable: bool = False
+    undone: bool = False
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One part of a plan."""
+
+    name: str
+    do: Callable[[], None]
+    undo: Callable[[], None] | None = None
+
+
+def plan(work: Work, tools: Tools) -> tuple[Phase, ...]:
+    """The phases of ``work``. :class:`Unsupported` where this node can not do it at all."""
+    order, native = work.order, work.order.native
+    if order.verb is Verb.FETCH:
+        return (Phase("fetch", lambda: tools.images.fetch(order, tools.report)),)
+    driver = tools.driver
+    if driver is None:
+        raise Unsupported(order.verb, f"this node has no driver for kind {order.kind}")
+    ran = work.before in (Observed.RUNNING, Observed.STARTING)
+    restart = (lambda: driver.start(native)) if ran else None
+    start = Phase("start", lambda: driver.start(native))
+    force, grace = bool(order.args.get("force", False)), float(order.args.get("grace", 30.0))
+    stop = Phase("stop", lambda: driver.stop(native, force=force, grace=grace), restart)
+    match order.verb:
+        case Verb.CREATE:
+            guest = _needed(work.guest, order)
+            define = Phase("define", lambda: driver.define(guest, tools.report), lambda: driver.delete(native))
+            return (define, start) if order.args.get("power") == Desired.RUNNING else (define,)
+        case Verb.START:
+            return (start,)
+        case Verb.STOP:
+            return (stop,)
+        case Verb.RESTART:
+            return (stop, start)
+        case Verb.SUSPEND | Verb.RESUME:
+            if not isinstance(driver, Freezer):
+                raise Unsupported(order.verb, f"kind {order.kind} can not be suspended on this node")
+            freezer = cast(Freezer, driver)
+            if order.verb is Verb.RESUME:
+                return (Phase("thaw", lambda: freezer.thaw(native)),)
+            return (Phase("freeze", lambda: freezer.freeze(native), (lambda: freezer.thaw(native)) if ran else None),)
+        case Verb.RESIZE:
+            guest, old = _needed(work.guest, order), work.old
+            return (Phase("apply", lambda: _apply(driver, guest), (lambda: _apply(driver, old)) if old else None),)
+        case Verb.DELETE:
+            return (Phase("delete", lambda: driver.delete(native, tools.report)),)
+    raise Unsupported(order.verb, f"a node has no step called {order.verb}")
+
+
+def carry_out(work: Work, tools: Tools) -> Ended:
+    """Do the work, or what is left of it; where it fails, undo. Raises only :class:`Interrupted`."""
+    try:
+        phases = plan(work, _probe(work, tools))
+    except DriverError as error:
+        return Ended(seen=_look(work, tools), error=error.problem(), retryable=error.retryable)
+    begun: list[Phase] = []
+    try:
+        for phase in phases:
+            begun.append(phase)
+            tools.report(phase.name, -1)
+            phase.do()
+    except Interrupted:
+        raise
+    except Exception as error:
+        problem, retryable = _problem(work.order, error)
+        undone = _undo(begun, tools)
+        return Ended(seen=_look(work, tools), error=problem, retryable=retryable, undone=undone)
+    faults.point("worker.step.acted")
+    return Ended(seen=_look(work, tools))
+
+
+def take_back(work: Work, tools: Tools) -> Ended:
+    """Undo the whole plan, after its execution was killed at an unknown point."""
+    try:
+        undone = _undo(list(plan(work, tools)), tools)
+    except DriverError as error:
+        return Ended(seen=_look(work, tools), error=error.problem())
+    return Ended(seen=_look(work, tools), undone=undone)
+
+
+def _probe(work: Work, tools: Tools) -> Tools:
+    """Find the guest's state before the first start of a step whose undo depends on it."""
+    if work.before or work.order.verb not in (Verb.STOP, Verb.RESTART, Verb.SUSPEND) or tools.driver is None:
+        return tools
+    seen = tools.driver.inspect(work.order.native)
+    state = str(seen.state) if seen is not None else str(Observed.UNKNOWN)
+    object.__setattr__(work, "before", state)
+    tools.found(state)
+    return tools
+
+
+def _undo(begun: list[Phase], tools: Tools) -> bool:
+    """Undo in reverse; True if there is nothing left that an undo would remove."""
+    whole = True
+    for phase in reversed(begun):
+        if phase.undo is None:
+            continue
+        faults.point("worker.undo")
+        tools.report(f"undo {phase.name}", -1)
+        try:
+            phase.undo()
+        except Interrupted:
+            raise
+        except Exception:
+            log.exception("undoing %s failed", phase.name)
+            whole = False
+    return whole
+
+
+def _look(work: Work, tools: Tools) -> Seen | None:
+    tools.look()
+    order = work.order
+    if tools.driver is None or order.verb is Verb.FETCH:
+        return None
+    try:
+        return tools.driver.inspect(order.native)
+    except CannotLook as error:
+        return Seen(
+            native=order.native,
+            kind=order.kind or Kind.LXC,
+            state=Observed.UNKNOWN,
+            ve=order.ve,
+            error=error.problem().sentence(),
+        )
+
+
+def _apply(driver: Driver, guest: Guest) -> None:
+    driver.apply(guest)
+
+
+def _needed(guest: Guest | None, order: StepOrder) -> Guest:
+    if guest is None:
+        raise Unsupported(order.verb, "the order has no spec")
+    return guest
+
+
+def _problem(order: StepOrder, error: Exception) -> tuple[Problem, bool]:
+    if isinstance(error, DriverError):
+        return error.problem(), error.retryable
+    if isinstance(error, VmcloudError):
+        return error.problem, error.http_status == 503
+    log.exception("step %d.%d (%s) failed in a way that no driver foresaw", order.job, order.step, order.verb)
+    return Problem(code="internal", what=f"{type(error).__name__}: {error}", where=str(order.verb)), False
