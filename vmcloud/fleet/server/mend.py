@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from typing import Any
 from uuid import UUID
 
 from vmcloud.directory.errors import Gone, Stale
@@ -43,7 +44,7 @@ def run(context: Context) -> None:
 
 def _run_verb(context: Context, action: RunVerb) -> None:
     row = VE.objects.get(pk=action.ve)
-    args = {}
+    args: dict[str, Any] = {}
     if action.verb is Verb.STOP:
         args = {"force": False, "grace": 10.0}
     if action.verb is Verb.RESIZE:

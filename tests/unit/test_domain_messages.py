@@ -1,0 +1,115 @@
+"""Messages and envelopes: the same after the wire, and nothing believed that was tampered with."""
+
+from __future__ import annotations
+
+import base64
+import json
+from uuid import UUID
+
+import pytest
+
+from vmcloud.dispatch import envelope
+from vmcloud.domain.errors import Invalid, Problem
+from vmcloud.domain.messages import (
+    Accepted,
+    CancelOrder,
+    Digest,
+    Mark,
+    Message,
+    NodeFacts,
+    Progress,
+    Refused,
+    RelistOrder,
+    Result,
+    Seen,
+    Sighting,
+    StepOrder,
+    Wake,
+    parse,
+)
+from vmcloud.domain.vocabulary import Kind, Observed, Outcome, Verb
+
+pytestmark = pytest.mark.unit
+
+VE = UUID("0c0ffee0-0000-4000-8000-000000000001")
+SEEN = Seen("web-0c0ffee0", Kind.LXC, Observed.RUNNING, VE, 3, ("10.86.0.5",), "02:00:00:00:00:01", 12.5, 1, 64)
+FACTS = NodeFacts((Kind.LXC, Kind.SIMULATED), 2, 2048, 9000, "0.1.0", address="192.0.2.1")
+STEP = StepOrder(7, 1, 2, "n1", Verb.START, f"ve:{VE}", VE, "web-0c0ffee0", Kind.LXC, 3, {"a": [1]}, 60.0)
+MESSAGES: list[Message] = [
+    STEP,
+    CancelOrder(7, 1, 2, "n1"),
+    RelistOrder("n1"),
+    Accepted("n1", 7, 1, 2, 5.0, running=True),
+    Refused("n1", 7, 1, 2, 5.0, "clock", "off"),
+    Progress("n1", 7, 1, 2, 5.0, "unpack", 40),
+    Result("n1", 7, 1, 2, 5.0, Outcome.FAILED, Mark(1, 9), SEEN, Problem("x", "y"), True, True, 0.5),
+    Result("n1", 7, 1, 2, 5.0, Outcome.OK, Mark(1, 9)),
+    Sighting("n1", Mark(2, 1), 5.0, True, (SEEN,), (VE,), FACTS),
+    Digest("n1", Mark(2, 1), 5.0, 1, FACTS, (VE,), ("ab",), ((7, 1, 2),)),
+    Wake("jobs"),
+]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.type)
+def test_a_message_is_the_same_after_the_wire(message: Message) -> None:
+    assert parse(json.loads(json.dumps(message.to_json()))) == message
+
+
+def test_every_kind_of_message_is_tried_above() -> None:
+    assert {type(message) for message in MESSAGES} == set(Message.registry.values())
+
+
+@pytest.mark.parametrize(
+    "data", [None, [], {}, {"v": 1}, {"v": 1, "type": "no"}, {"v": 1, "type": "step"}, {"v": 1, "type": "digest", "mark": 3}]
+)
+def test_a_malformed_message_is_refused_not_crashed_on(data: object) -> None:
+    with pytest.raises(Invalid):
+        parse(data)
+
+
+def test_another_version_is_refused_by_name() -> None:
+    with pytest.raises(Invalid) as caught:
+        parse({**STEP.to_json(), "v": 2})
+    assert caught.value.problem.code == "version"
+
+
+PRIVATE, PUBLIC = envelope.new_keypair()
+
+
+def sealed(now: float = 1000.0) -> str:
+    return envelope.seal(STEP, envelope.private_key(PRIVATE), now=now, lifetime=60)
+
+
+def test_a_sealed_order_opens_to_what_it_was() -> None:
+    opened = envelope.open_sealed(sealed(), envelope.public_key(PUBLIC))
+    assert opened.order == STEP
+    assert opened.refusal("n1", 1000.0, skew=5) is None
+
+
+def test_any_flipped_byte_breaks_the_seal() -> None:
+    text = sealed()
+    key = envelope.public_key(PUBLIC)
+    for place in range(0, len(text), 7):
+        other = "A" if text[place] != "A" else "B"
+        with pytest.raises((envelope.Untrusted, Invalid)):
+            envelope.open_sealed(text[:place] + other + text[place + 1 :], key)
+
+
+def test_another_key_and_no_key_are_not_believed() -> None:
+    other = envelope.private_key(envelope.new_keypair()[0])
+    forged = envelope.seal(STEP, other, now=1000.0, lifetime=60)
+    payload = base64.urlsafe_b64encode(b"{}").decode()
+    for text in (forged, "", ".", "x", payload, payload + ".", payload + "." + payload):
+        with pytest.raises(envelope.Untrusted):
+            envelope.open_sealed(text, envelope.public_key(PUBLIC))
+
+
+@pytest.mark.parametrize(
+    ("node", "now", "code"),
+    [("n2", 1000.0, "wrong-node"), ("n1", 1000.0 - 86400, "clock"), ("n1", 1000.0 + 86400, "expired"), ("n1", 1064.0, None)],
+)
+def test_why_an_order_does_not_count_here_and_now(node: str, now: float, code: str | None) -> None:
+    refusal = envelope.open_sealed(sealed(), envelope.public_key(PUBLIC)).refusal(node, now, skew=5)
+    assert (refusal[0] if refusal else None) == code
+    if refusal:
+        assert len(refusal[1]) > 20
