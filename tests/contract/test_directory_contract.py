@@ -329,6 +329,21 @@ def test_a_removed_node_takes_its_strays_with_it(store: Open) -> None:
     assert (server.nodes(), server.strays()) == ([], [])
 
 
+def test_many_are_read_at_once(store: Open) -> None:
+    server = store("server")
+    server.add_node(NodeRecord(name="n1"))
+    guest = Seen(native="x", kind=Kind.LXC, state=Observed.RUNNING)
+    store("monitor").note_stray(StrayRecord(node="n1", seen=guest, mark=Mark(1, 1)))
+    here = server.change_ve(server.claim(a_ve("here")), node="n1")
+    there = server.change_ve(server.claim(a_ve("there")), node="n2")
+    monitor = store("monitor")
+    assert monitor.ves_on("n1") == [here]
+    assert monitor.ves_with([]) == []
+    assert sorted(each.name for each in monitor.ves_with({here.ve, there.ve, uuid4()})) == ["here", "there"]
+    assert monitor.node_with_strays("n1") == (server.node("n1"), server.strays("n1"))
+    assert monitor.node_with_strays("n2") == (None, [])
+
+
 def test_images(store: Open) -> None:
     server = store("server")
     image = ImageRecord(name="busybox", kind="lxc", sha256="a" * 64, size=5 << 30, description="small")

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import TypeVar
 from uuid import UUID
@@ -53,6 +53,12 @@ class FakeDirectory:
     def ves(self) -> list[VERecord]:
         return self._all(VERecord)
 
+    def ves_on(self, node: str) -> list[VERecord]:
+        return [each for each in self.ves() if each.node == node]
+
+    def ves_with(self, uuids: Collection[UUID]) -> list[VERecord]:
+        return [each for each in self.ves() if each.ve in uuids]
+
     def ve(self, ve: UUID) -> VERecord | None:
         return self._find("ve", str(ve), VERecord)
 
@@ -68,6 +74,10 @@ class FakeDirectory:
 
     def node(self, name: str) -> NodeRecord | None:
         return self._find("node", name, NodeRecord)
+
+    def node_with_strays(self, name: str) -> tuple[NodeRecord | None, list[StrayRecord]]:
+        with self._lock:
+            return self.node(name), self.strays(name)
 
     def images(self) -> list[ImageRecord]:
         return self._all(ImageRecord)

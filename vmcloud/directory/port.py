@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -23,6 +23,14 @@ class Store(Protocol):
         """All VEs."""
         ...
 
+    def ves_on(self, node: str) -> list[VERecord]:
+        """VEs placed on this node."""
+        ...
+
+    def ves_with(self, uuids: Collection[UUID]) -> list[VERecord]:
+        """The VEs with these UUIDs, as far as there are any."""
+        ...
+
     def ve(self, ve: UUID) -> VERecord | None:
         """The VE with this UUID."""
         ...
@@ -41,6 +49,10 @@ class Store(Protocol):
 
     def node(self, name: str) -> NodeRecord | None:
         """The node with this name."""
+        ...
+
+    def node_with_strays(self, name: str) -> tuple[NodeRecord | None, list[StrayRecord]]:
+        """A node and what does not belong there, in one reading."""
         ...
 
     def images(self) -> list[ImageRecord]:

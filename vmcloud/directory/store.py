@@ -7,7 +7,7 @@ control, RFC 4527): one round trip, no window. What each method promises: :class
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 from uuid import UUID
@@ -26,6 +26,9 @@ from .errors import Exists, Gone, Stale
 
 log = logging.getLogger(__name__)
 R = TypeVar("R", VERecord, NodeRecord, ImageRecord, StrayRecord, Tombstone)
+
+BATCH = 200
+"""UUIDs asked for in one search."""
 
 DESIRED = frozenset(codec.desired_attributes(Desired.RUNNING, Spec(kind=Kind.LXC, image="x"), ""))
 
@@ -67,6 +70,18 @@ class Directory:
     def ves(self) -> list[VERecord]:
         return self._list(self.tree.unit("ves"), "(objectClass=vmcVE)", VERecord)
 
+    def ves_on(self, node: str) -> list[VERecord]:
+        wanted = f"(&(objectClass=vmcVE)(vmcNodeName={escape_filter_chars(node)}))"
+        return self._list(self.tree.unit("ves"), wanted, VERecord)
+
+    def ves_with(self, uuids: Collection[UUID]) -> list[VERecord]:
+        found: list[VERecord] = []
+        names = sorted(map(str, uuids))
+        for start in range(0, len(names), BATCH):
+            some = _any(*(f"(vmcUUID={name})" for name in names[start : start + BATCH]))
+            found += self._list(self.tree.unit("ves"), f"(&(objectClass=vmcVE){some})", VERecord)
+        return found
+
     def ve(self, ve: UUID) -> VERecord | None:
         found = self._list(self.tree.unit("ves"), f"(&(objectClass=vmcVE)(vmcUUID={ve}))", VERecord)
         return found[0] if found else None
@@ -84,6 +99,13 @@ class Directory:
 
     def node(self, name: str) -> NodeRecord | None:
         return self._one(self.tree.node(name), NodeRecord)
+
+    def node_with_strays(self, name: str) -> tuple[NodeRecord | None, list[StrayRecord]]:
+        try:
+            found = self.client.search(self.tree.node(name), "(|(objectClass=vmcNode)(objectClass=vmcStray))")
+        except Gone:
+            return None, []
+        return next(_records(found, NodeRecord), None), list(_records(found, StrayRecord))
 
     def images(self) -> list[ImageRecord]:
         return self._list(self.tree.unit("images"), "(objectClass=vmcImage)", ImageRecord)
@@ -343,7 +365,7 @@ def _attributes(record: VERecord) -> codec.Attributes:
     }
 
 
-def _records(entries: Iterable[Entry], kind: type[R]) -> Iterable[R]:
+def _records(entries: Sequence[Entry], kind: type[R]) -> Iterator[R]:
     for dn, attributes in entries:
         try:
             record = codec.decode(dn, attributes)

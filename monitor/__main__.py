@@ -1,0 +1,124 @@
+"""``python -m monitor``: a Celery worker on the lists ``monitor`` and ``monitor.<node>``. ``VMCLOUD_DATA`` says where its files are."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import Any
+
+from celery import bootsteps
+from celery.exceptions import Reject
+from celery.worker import state
+
+from vmcloud.config import Config
+from vmcloud.directory.errors import Denied, Unavailable
+from vmcloud.directory.store import Directory
+from vmcloud.dispatch.app import add_list, consumer_app
+from vmcloud.dispatch.routes import MONITOR_LIST, REPORT_TASK, monitor_list, speaker
+
+from .consume import Intake, Stopping
+from .publish import Publisher
+
+log = logging.getLogger("monitor")
+
+REFRESH = 10.0
+"""Seconds between looks at which nodes there are: wake-ups may be lost."""
+
+PATIENCE = 60.0
+"""Seconds to wait for the directory at the start."""
+
+
+class Nodes:
+    """Keeps the worker reading one list for each node of the directory. Used on the consumer's thread only."""
+
+    def __init__(self, app: Any, store: Directory) -> None:
+        self._app = app
+        self._store = store
+        self.consumer: Any = None
+
+    def refresh(self) -> None:
+        """Read the lists of nodes that came since."""
+        if self.consumer is None or self.consumer.task_consumer is None:
+            return
+        try:
+            names = [node.name for node in self._store.nodes()]
+        except (Unavailable, Denied) as error:
+            log.warning("can not look for new nodes: %s", error)
+            return
+        for name in names:
+            add_list(self._app, self.consumer, monitor_list(name))
+
+
+def main() -> int:
+    """The exit code: 0 after SIGTERM, 1 where the monitor can not begin."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s monitor %(levelname)s %(name)s: %(message)s")
+    try:
+        config = Config.load()
+        password = str(config.secrets("monitor")["directory_password"])
+        store = Directory.of(config.directory_uri, config.suffix, "monitor", password)
+        names = _first_nodes(store)
+        app = consumer_app(config, "monitor", [MONITOR_LIST, *map(monitor_list, names)])
+    except (OSError, KeyError, ValueError, Unavailable, Denied) as error:
+        log.error("the monitor does not start: %s", error)
+        return 1
+    nodes = Nodes(app, store)
+    intake = Intake(Publisher(store), nodes.refresh, lambda: bool(state.should_stop is not None), time.sleep)
+
+    @app.task(name=REPORT_TASK, bind=True, ignore_result=True, acks_late=True)
+    def report(self: Any, data: Any) -> None:
+        try:
+            intake.take(speaker(self.request.delivery_info["routing_key"]), data)
+        except Stopping as error:
+            raise Reject("the directory is away", requeue=True) from error
+
+    app.steps["consumer"].add(_follower(nodes))
+    worker = app.Worker(
+        pool="solo",
+        concurrency=1,
+        hostname="monitor@central",
+        loglevel="WARNING",
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def _first_nodes(store: Directory) -> list[str]:
+    """Names of the nodes, waiting a while for the directory."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return [node.name for node in store.nodes()]
+        except Unavailable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def _follower(nodes: Nodes) -> type[bootsteps.StartStopStep]:
+    """A step of Celery's consumer that keeps ``nodes`` up to date from the consumer's own thread."""
+
+    class Follower(bootsteps.StartStopStep):  # type: ignore[misc, unused-ignore]
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def start(self, consumer: Any) -> None:
+            nodes.consumer = consumer
+            nodes.refresh()
+            self.timer = consumer.timer.call_repeatedly(REFRESH, nodes.refresh)
+            log.info("%d lists, ready.", len(consumer.app.amqp.queues))
+
+        def stop(self, consumer: Any) -> None:
+            timer = getattr(self, "timer", None)
+            if timer is not None:
+                timer.cancel()
+            nodes.consumer = None
+
+    return Follower
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""From a message on a list to a sighting in the directory: decode, check who speaks, publish, and hold on while the directory is away."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from vmcloud import faults
+from vmcloud.directory.errors import Denied, Rejected, Unavailable
+from vmcloud.domain.errors import Invalid
+from vmcloud.domain.messages import Sighting, Wake, parse
+
+from .publish import Publisher
+
+log = logging.getLogger(__name__)
+
+faults.declare("monitor", "monitor.received", "monitor.written")
+
+BACKOFF = (0.1, 3.0)
+"""First and longest pause (s) between attempts while the directory is away; doubled each time."""
+
+
+class Stopping(Exception):
+    """The monitor is told to end while the directory is away; the message must go back to its list."""
+
+
+class Intake:
+    """Takes the messages of the lists ``monitor`` and ``monitor.<node>``.
+
+    ``wake`` is called for a wake-up about nodes. ``stopping`` says whether to give up waiting; ``sleep`` is the clock's.
+    """
+
+    def __init__(
+        self, publisher: Publisher, wake: Callable[[], None], stopping: Callable[[], bool], sleep: Callable[[float], None]
+    ) -> None:
+        self._publisher = publisher
+        self._wake = wake
+        self._stopping = stopping
+        self._sleep = sleep
+
+    def take(self, speaker: str, data: object) -> None:
+        """Handle one message; ``speaker`` is the node whose list it came on, empty for the list of wake-ups.
+
+        What can not be believed or understood is logged and dropped: it would be no better the second time, and every node says
+        everything again within seconds. Raises :class:`Stopping`.
+        """
+        faults.point("monitor.received")
+        try:
+            message = parse(data)
+        except Invalid as error:
+            log.error("dropped a message on the list of %s: %s", speaker or "wake-ups", error)
+            return
+        if isinstance(message, Wake) and not speaker:
+            if message.topic == "nodes":
+                self._wake()
+        elif not isinstance(message, Sighting):
+            log.error("dropped a message of type %s on the list of %s", message.type, speaker or "wake-ups")
+        elif message.node != speaker:
+            log.error(
+                "dropped a sighting that says it is of node %s and came on the list of %s", message.node, speaker or "wake-ups"
+            )
+        else:
+            self._publish(message)
+        faults.point("monitor.written")
+
+    def _publish(self, sighting: Sighting) -> None:
+        pause = BACKOFF[0]
+        while True:
+            try:
+                outcome = self._publisher.publish(sighting)
+            except Unavailable as error:
+                log.warning("sighting %s of node %s waits: %s", sighting.mark, sighting.node, error)
+                if self._stopping():
+                    raise Stopping from error
+                self._sleep(pause)
+                pause = min(pause * 2, BACKOFF[1])
+                continue
+            except (Denied, Rejected, Invalid) as error:
+                log.error("dropped sighting %s of node %s: %s", sighting.mark, sighting.node, error)
+                return
+            if not outcome.node_known:
+                log.warning("dropped sighting %s: the directory knows no node %s", sighting.mark, sighting.node)
+            return
