@@ -48,6 +48,13 @@ class NodeSettings:
     simulate: int = 0
     simulate_delay: float = 0.0
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The nodes that this machine's worker stands for: itself, or ``<name>-001``, ``<name>-002`` and on."""
+        if self.simulate:
+            return tuple(f"{self.name}-{number:03}" for number in range(1, self.simulate + 1))
+        return (self.name,) if self.name else ()
+
 
 @dataclass(frozen=True)
 class Config:

@@ -20,11 +20,6 @@ LISTEN = 10.0
 RECONNECT = 2.0
 
 
-def names(count: int) -> list[str]:
-    """The simulated nodes: ``sim-001`` and on."""
-    return [f"sim-{number:03}" for number in range(1, count + 1)]
-
-
 def run(config: Config) -> int:
     """Be all of them until SIGTERM or SIGINT; the exit code."""
     ending = threading.Event()
@@ -32,7 +27,7 @@ def run(config: Config) -> int:
         signal.signal(number, lambda *_: ending.set())
     ticker = Ticker()
     ticker.start()
-    agents = [Agent(config, name, ticker, number=number) for number, name in enumerate(names(config.node.simulate), 1)]
+    agents = [Agent(config, name, ticker, number=number) for number, name in enumerate(config.node.names, 1)]
     for agent in agents:
         agent.start()
         threading.Thread(target=_listen, args=(config, agent, ending), name=f"orders-{agent.name}", daemon=True).start()

@@ -9,10 +9,8 @@ from vmcloud.domain.names import LABEL_MAX
 
 
 def names(config: Config) -> list[str]:
-    """The node itself, or as many simulated ones as the settings say: ``<name>-0001``, ``<name>-0002``, …"""
-    if config.node.simulate:
-        return [f"{config.node.name}-{number:04d}" for number in range(1, config.node.simulate + 1)]
-    return [config.node.name] if config.node.name else []
+    """See :attr:`vmcloud.config.NodeSettings.names`."""
+    return list(config.node.names)
 
 
 def label(hostname: str) -> str:

@@ -16,7 +16,7 @@ LOCAL_TOKEN = "root on this machine"
 
 
 class Command(BaseCommand):
-    """Idempotent. The password is told only when the user is made, or with ``--reset``; ``--token`` makes a new one each time."""
+    """Idempotent. The password is told only when the user is made, or with ``--reset``; the token is new each time."""
 
     help = "Make the first administrator, and a token for root on this machine; prints JSON."
 
@@ -24,7 +24,7 @@ class Command(BaseCommand):
         """Options."""
         parser.add_argument("--user", default="admin", help="the administrator's name (default: admin)")
         parser.add_argument("--reset", action="store_true", help="give the administrator a new password")
-        parser.add_argument("--token", action="store_true", help="make a new token for root on this machine")
+        parser.add_argument("--no-token", action="store_true", help="leave the token of root on this machine as it is")
         parser.add_argument("--json", action="store_true", help="print JSON (the only form; for scripts' clarity)")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -35,7 +35,7 @@ class Command(BaseCommand):
             told["password"] = secrets.token_urlsafe(12)
             user.set_password(told["password"])
             user.save()
-        if options["token"]:
+        if not options["no_token"]:
             Token.objects.filter(user=user, name=LOCAL_TOKEN).delete()
             told["token"] = accounts.issue(user, LOCAL_TOKEN)
         self.stdout.write(json.dumps(told))
