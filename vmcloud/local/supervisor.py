@@ -228,7 +228,7 @@ class Supervisor:
             run.state, run.due = ("done" if run.state == "done" else "stopped"), 0.0
             return
         if run.state != "stopping":
-            if any(run.part.name in other.part.depends_on and other.child is not None for other in self._runs.values()):
+            if any(other.child is not None and self._needs(other.part, run.part.name) for other in self._runs.values()):
                 return
             child.signal(signal.SIGTERM)
             run.state, run.due = "stopping", now + run.part.grace
@@ -236,6 +236,10 @@ class Supervisor:
             self._say(f"{run.part.name}: did not stop in {run.part.grace:.0f} s, killed")
             child.signal(signal.SIGKILL)
             run.due = now + 5.0
+
+    def _needs(self, part: Part, name: str) -> bool:
+        """Whether ``part`` depends on ``name``, also through others (one of them may have been done long ago)."""
+        return any(other == name or self._needs(self._runs[other].part, name) for other in part.depends_on)
 
     # -- telling ------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,19 @@
+"""Fixtures for all tests; those of one server live in modules of their own (``slapd.py``, ``broker.py``)."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that every user can walk through, with a short path (a socket's has at most 107 bytes): unlike ``tmp_path``."""
+    folder = Path(tempfile.mkdtemp(prefix="p"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
