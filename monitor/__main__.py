@@ -1,4 +1,7 @@
-"""``python -m monitor``: a Celery worker on the lists ``monitor`` and ``monitor.<node>``. ``VMCLOUD_DATA`` says where its files are."""
+"""``python -m monitor``: a Celery worker on the lists ``monitor`` and ``monitor.<node>``.
+
+The environment variable ``VMCLOUD_DATA`` says where its files are.
+"""
 
 from __future__ import annotations
 

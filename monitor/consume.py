@@ -1,4 +1,4 @@
-"""From a message on a list to a sighting in the directory: decode, check who speaks, publish, and hold on while the directory is away."""
+"""From a message on a list to the directory: decode, check who speaks, publish, hold on while the directory is away."""
 
 from __future__ import annotations
 

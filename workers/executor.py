@@ -131,6 +131,7 @@ class Executor:
         held = self._hold(lane, stop)
         if held is None:
             return
+        self._observer.begin(order.native)
         try:
             while (row := self._journal.begin(key)) is not None:
                 run = _Run(self, row, hands, held, stop)
@@ -139,6 +140,7 @@ class Executor:
                 log.warning("the process of step %d.%d died (start %d of %d)", *key, row.starts, STARTS_MAX)
                 stop.event.wait(0.2 * row.starts)
         finally:
+            self._observer.end(order.native)
             os.close(held)
 
     def _hold(self, lane: str, stop: Stop) -> int | None:

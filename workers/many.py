@@ -31,6 +31,7 @@ def run(config: Config) -> int:
     for agent in agents:
         agent.start()
         threading.Thread(target=_listen, args=(config, agent, ending), name=f"orders-{agent.name}", daemon=True).start()
+    log.info("%d simulated nodes are ready.", len(agents))
     ending.wait()
     for agent in agents:
         agent.stop(5.0 / len(agents))

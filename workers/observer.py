@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 FACTS_SECONDS = 300.0
 GAP = 1.0
 """Seconds between two full lists, however often they are asked for."""
+LAG = 1.0
+"""Seconds that an event may be under way: one that comes this soon after a step's look, and tells of a change before it, is old."""
+LOOKS_KEPT = 1000
 SOURCE_LOST = 5.0
 """Seconds after which a lost source of events is tried again."""
 
@@ -54,6 +57,7 @@ class Observer:
         self._make_facts, self._images, self._interval = facts, images, interval
         self._facts: NodeFacts | None = None
         self._facts_at = 0.0
+        self._at_work: set[str] = set()
         self._looked: dict[str, float] = {}
         self._lock = threading.Lock()
 
@@ -68,10 +72,24 @@ class Observer:
         """A full list out of turn."""
         self._ticker.soon(self)
 
-    def looking(self, native: str) -> None:
-        """A step looks at a guest right now and will say what it saw: older events about it are not said after that."""
+    def begin(self, native: str) -> None:
+        """A step begins on a guest: what happens to it from now on is the step's to say, once, when it looks."""
         with self._lock:
+            self._at_work.add(native)
+
+    def looking(self, native: str) -> None:
+        """The step looks right now."""
+        with self._lock:
+            self._at_work.discard(native)
             self._looked[native] = time.time()
+
+    def end(self, native: str) -> None:
+        """The step is over, whether it looked or not."""
+        with self._lock:
+            self._at_work.discard(native)
+            if len(self._looked) > LOOKS_KEPT:
+                limit = time.time() - LAG
+                self._looked = {name: when for name, when in self._looked.items() if when > limit}
 
     def next_in(self) -> float:
         """Seconds until the next full list; jittered by a tenth, so that a thousand nodes do not speak at once."""
@@ -143,7 +161,8 @@ class Observer:
     def _tell(self, seen: Seen) -> None:
         now = time.time()
         with self._lock:
-            if (seen.since or now) <= self._looked.get(seen.native, 0.0):
+            looked = self._looked.get(seen.native, 0.0)
+            if seen.native in self._at_work or (now - looked < LAG and seen.since <= looked):
                 return
         mark = self._reporter.mark()
         merged = self._book.merge(replace(seen, since=seen.since or now))

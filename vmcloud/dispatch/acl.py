@@ -20,8 +20,8 @@ def rules(identity: str) -> str:
     """The ACL rules of one identity, without its name and password. ValueError for an identity that has no user."""
     if identity == "server":
         return (
-            f"{_CONNECT} ~server ~server.* {_own(identity)} {_CONSUME} (+lpush %W~node.*) (+lpush %W~monitor) (+llen %R~monitor.*) "
-            "+acl|setuser +acl|deluser +acl|save"
+            f"{_CONNECT} ~server ~server.* {_own(identity)} {_CONSUME} "
+            "(+lpush %W~node.*) (+lpush %W~monitor) (+llen %R~monitor.*) +acl|setuser +acl|deluser +acl|save"
         )
     if identity == "monitor":
         return f"{_CONNECT} ~monitor ~monitor.* {_own(identity)} {_CONSUME}"

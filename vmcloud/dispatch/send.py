@@ -49,7 +49,7 @@ class Sender:
         self._publish(list_name, ORDER_TASK, sealed)
 
     def waiting(self, list_name: str) -> int:
-        """How many messages of a list nobody has taken yet; 1 where the broker does not answer, for then it is not known to be 0."""
+        """How many messages of a list nobody has taken yet. 1 where the broker does not answer: not known to be none."""
         try:
             return int(self._producer().channel.client.llen(list_name))
         except self._errors:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from vmcloud.config import Config
 from vmcloud.domain.vocabulary import Kind
 
@@ -15,7 +17,17 @@ def make_driver(kind: Kind, config: Config, node: str) -> Driver:
 
         return SimulatedDriver(config.node_home(node) / "simulated.sqlite3", delay=config.node.simulate_delay)
     if kind is Kind.LXC:
-        from .lxc import LxcDriver
+        from .lxc import LxcDriver, LxcSettings
 
-        return LxcDriver(config)
+        settings = config.node
+        lxcfs = config.node_home(node) / "lxcfs"
+        return LxcDriver(
+            LxcSettings(
+                home=config.node_home(node),
+                bridge=settings.bridge,
+                idmap_base=settings.idmap_base,
+                idmap_size=settings.idmap_size,
+                lxcfs=lxcfs if os.path.ismount(lxcfs) else None,
+            )
+        )
     raise LookupError(f"there is no driver for kind {kind}")

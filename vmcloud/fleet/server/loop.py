@@ -64,7 +64,7 @@ class Server:
         directory, projection = ports.directory(), Projection()
         sender = OrderSender(
             ports.sender(),
-            envelope.private_key(self.secrets["signing_key"]),
+            envelope.private_key(self.secrets["private_key"]),
             lifetime=self.config.intervals.order_expiry,
         )
         lists = [SERVER_LIST, *(server_list(name) for name in Node.objects.values_list("name", flat=True))]
