@@ -1,0 +1,124 @@
+"""Jobs: list, show, wait for a change, cancel, history."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest, HttpResponse
+from ninja import Router
+
+from vmcloud.domain.errors import Invalid
+from vmcloud.domain.vocabulary import JobState
+from vmcloud.fleet.models import Job, JobEvent
+from vmcloud.fleet.services import jobs, queries, views
+from vmcloud.fleet.services.accounts import Actor
+
+from .answers import PAGING, filters, no_filters, page, send
+from .auth import actor
+from .schemas import PAGES, EventPage, JobFullOut, JobOut, JobPage, ProblemOut, query_parameters
+
+router = Router()
+WAIT_MAX = 60.0
+"""Seconds one long poll may last."""
+LOOK_FIRST, LOOK_LAST, LOOK_GROWTH = 0.01, 0.25, 1.05
+"""Seconds between looks at a waiting job's row: often at first, for short jobs; seldom for long ones."""
+FILTERS = (
+    ("active", "`true`: only what is not complete"),
+    ("mine", "`true`: only your own"),
+    ("state", "a letter: Q R E C"),
+    ("ve", "name or UUID"),
+    ("node", ""),
+    ("verb", ""),
+    ("owner", ""),
+)
+YES, NO = ("1", "true", "yes"), ("0", "false", "no")
+
+
+def _jobs_json(rows: list[Job]) -> list[dict[str, Any]]:
+    return [views.job_json(row) for row in rows]
+
+
+def _events_json(rows: list[JobEvent]) -> list[dict[str, Any]]:
+    return [{"id": row.pk, "at": views.moment(row.at), "text": row.text} for row in rows]
+
+
+@router.get("", response=JobPage, summary="List jobs", openapi_extra={"parameters": [*query_parameters(*FILTERS), *PAGES]})
+def list_jobs(request: HttpRequest) -> HttpResponse:
+    """Jobs that you may see, newest first."""
+    found = filters(request, beside=PAGING)
+    for name in ("active", "mine"):
+        if found.get(name, "true").lower() not in (*YES, *NO):
+            raise Invalid(f"{found[name][:40]!r} is neither true nor false", where=name)
+    if found.pop("mine", "false").lower() in YES:
+        found["owner"] = actor(request).username
+    if "active" in found and found["active"].lower() in NO:
+        del found["active"]
+    return page(queries.jobs(actor(request), found), ("-id",), request, _jobs_json)
+
+
+@router.get(
+    "/{job_id}",
+    response={200: JobFullOut, 404: ProblemOut},
+    summary="Show a job, or wait for its next change",
+    openapi_extra={
+        "parameters": query_parameters(
+            ("wait", "seconds, at most 60: answer as soon as the job's `version` is above `version`, or it is complete"),
+            ("version", "the `version` you know; default 0"),
+        )
+    },
+)
+async def show_job(request: HttpRequest, job_id: int) -> HttpResponse:
+    """One job with its steps."""
+    no_filters(request, beside=("wait", "version"))
+    given = filters(request)
+    wait = min(_number(given.get("wait", "0"), "wait"), WAIT_MAX)
+    version = int(_number(given.get("version", "0"), "version"))
+    await _change(actor(request), job_id, version, wait)
+    return send(await sync_to_async(_full)(actor(request), job_id))
+
+
+async def _change(who: Actor, job_id: int, version: int, wait: float) -> None:
+    """Return when the job is newer than ``version``, complete, or ``wait`` seconds are over."""
+    deadline, pause = time.monotonic() + wait, LOOK_FIRST
+    while (left := deadline - time.monotonic()) > 0:
+        job = await sync_to_async(jobs.get)(who, job_id)
+        if job.version > version or job.state == JobState.COMPLETE:
+            return
+        await asyncio.sleep(min(pause, left))
+        pause = min(pause * LOOK_GROWTH, LOOK_LAST)
+
+
+def _full(who: Actor, job_id: int) -> dict[str, Any]:
+    return views.job_json(jobs.get(who, job_id), full=True)
+
+
+def _number(text: str, where: str) -> float:
+    """A number from 0 up; :class:`Invalid` for anything else."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < 2**53:
+        raise Invalid(f"{text[:40]!r} is not a number from 0 up", where=where)
+    return number
+
+
+@router.post("/{job_id}/cancel", response={202: JobOut, 404: ProblemOut}, summary="Cancel a job")
+def cancel_job(request: HttpRequest, job_id: int) -> HttpResponse:
+    """What has not begun never will; what has is stopped and undone. A complete job stays as it is. Asking twice is harmless."""
+    no_filters(request)
+    job = jobs.cancel(actor(request), job_id)
+    return send(views.job_json(job), 202, Location=f"/api/v1/jobs/{job.pk}")
+
+
+@router.get(
+    "/{job_id}/events", response={200: EventPage, 404: ProblemOut}, summary="History", openapi_extra={"parameters": PAGES}
+)
+def list_events(request: HttpRequest, job_id: int) -> HttpResponse:
+    """A job's history in words, oldest first."""
+    no_filters(request, beside=PAGING)
+    job = jobs.get(actor(request), job_id)
+    return page(JobEvent.objects.filter(job=job).order_by("id"), ("id",), request, _events_json)

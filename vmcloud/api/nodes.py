@@ -1,0 +1,46 @@
+"""Nodes: list, show, add, cordon and uncordon."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from ninja import Router
+
+from vmcloud.domain.vocabulary import Verb
+from vmcloud.fleet.services import queries, submit, views
+
+from .answers import PAGING, accepted, idempotency_key, no_filters, origin, page, send
+from .auth import actor
+from .schemas import KEY, PAGES, JobOut, NodeOut, NodePage, ProblemOut
+
+router = Router()
+
+
+@router.get("", response=NodePage, summary="List nodes", openapi_extra={"parameters": PAGES})
+def list_nodes(request: HttpRequest) -> HttpResponse:
+    """All nodes, by name."""
+    no_filters(request, beside=PAGING)
+    return page(queries.nodes(actor(request)), ("name",), request, views.nodes_json)
+
+
+@router.get("/{name}", response={200: NodeOut, 404: ProblemOut}, summary="Show a node")
+def show_node(request: HttpRequest, name: str) -> HttpResponse:
+    """One node."""
+    no_filters(request)
+    return send(views.node_json(queries.node(actor(request), name)))
+
+
+@router.post("/{name}/cordon", response={202: JobOut, 404: ProblemOut}, summary="Cordon", openapi_extra={"parameters": KEY})
+def cordon(request: HttpRequest, name: str) -> HttpResponse:
+    """No new placements on this node; what is there stays."""
+    return _act(request, name, Verb.CORDON)
+
+
+@router.post("/{name}/uncordon", response={202: JobOut, 404: ProblemOut}, summary="Uncordon", openapi_extra={"parameters": KEY})
+def uncordon(request: HttpRequest, name: str) -> HttpResponse:
+    """New placements on this node again."""
+    return _act(request, name, Verb.UNCORDON)
+
+
+def _act(request: HttpRequest, name: str, verb: Verb) -> HttpResponse:
+    job = submit.node_action(actor(request), name, verb, origin=origin(request), key=idempotency_key(request))
+    return accepted(job)

@@ -1,0 +1,123 @@
+"""Every failure as RFC 9457 problem details, under the same four parts that all of vmcloud uses: what, where, why, what to do."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from http import HTTPStatus
+from typing import Any
+
+from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
+from django.db import OperationalError
+from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
+from ninja import NinjaAPI
+from ninja.errors import AuthenticationError, HttpError, ValidationError
+
+from vmcloud.domain.errors import Invalid, NotFound, Problem, Unauthenticated, Unavailable, VmcloudError
+
+from .answers import encode
+
+CONTENT_TYPE = "application/problem+json"
+TYPE = "urn:vmcloud:problem:"
+"""Problem types are names, not addresses: ``urn:vmcloud:problem:<code>``."""
+
+log = logging.getLogger(__name__)
+
+
+class TooMany(VmcloudError):
+    """Asked too often; ``after`` seconds from now it may be tried again."""
+
+    http_status = 429
+    code = "too-many"
+
+    def __init__(self, what: str, *, after: int) -> None:
+        super().__init__(what, todo=f"Try again in {after} seconds.")
+        self.after = after
+
+
+class TooLarge(VmcloudError):
+    """The request's body is larger than what is read into memory."""
+
+    http_status = 413
+    code = "too-large"
+
+
+class NotAllowed(VmcloudError):
+    """The path exists and does not know this method."""
+
+    http_status = 405
+    code = "method-not-allowed"
+
+
+def body_of(problem: Problem, status: int) -> dict[str, Any]:
+    """The problem details object. ``detail`` has what and why; ``where`` and ``todo`` are extension members."""
+    detail = f"{problem.what}: {problem.why}" if problem.why else problem.what
+    return {
+        "type": TYPE + problem.code,
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        **problem.to_json(),
+    }
+
+
+def answer(error: VmcloudError) -> HttpResponse:
+    """The response for one of our errors."""
+    status = error.http_status
+    response = HttpResponse(encode(body_of(error.problem, status)), status=status, content_type=CONTENT_TYPE)
+    if isinstance(error, TooMany):
+        response["Retry-After"] = str(error.after)
+    if isinstance(error, Unavailable):
+        response["Retry-After"] = "1"
+    if status == HTTPStatus.UNAUTHORIZED:
+        response["WWW-Authenticate"] = 'Bearer realm="vmcloud"'
+    return response
+
+
+def translate(request: HttpRequest, error: BaseException) -> VmcloudError:
+    """Any exception of a request as one of ours; what nobody foresaw becomes *internal*, logged under an incident number."""
+    if isinstance(error, VmcloudError):
+        return error
+    if isinstance(error, ValidationError):
+        return _invalid(error)
+    if isinstance(error, AuthenticationError):
+        return Unauthenticated(
+            "a token is needed", where="Authorization", todo="Send `Authorization: Bearer <token>`; `vmcloud login` gets one."
+        )
+    if isinstance(error, HttpError) and error.status_code < 500:
+        return Invalid(str(error))
+    if isinstance(error, Http404):
+        return NotFound("there is nothing at this address", where=request.path)
+    if isinstance(error, RequestDataTooBig):
+        return TooLarge("the request's body is too large", why="a JSON body has at most 1 MiB")
+    if isinstance(error, UnreadablePostError):
+        return Invalid("the request's body ended early", where="body", todo="Send it again.")
+    if isinstance(error, SuspiciousOperation | BadRequest):
+        return Invalid("the request is malformed")
+    if isinstance(error, OperationalError):
+        log.error("%s %s: the database does not answer: %s", request.method, request.path, error)
+        return Unavailable("the job database does not answer", todo="Try again in a moment; look at: vmcloud status.")
+    incident = secrets.token_hex(4)
+    log.error("incident %s: %s %s", incident, request.method, request.path, exc_info=error)
+    return VmcloudError(
+        "something went wrong here, and it is not your fault",
+        why=f"incident {incident}",
+        todo=f"Look for 'incident {incident}' in the log of the web part, and report it as a defect.",
+    )
+
+
+def _invalid(error: ValidationError) -> VmcloudError:
+    """The first complaint about a query or path parameter."""
+    first: dict[str, Any] = error.errors[0] if error.errors else {}
+    place = [str(part) for part in first.get("loc", ())]
+    return Invalid(str(first.get("msg", "the request is malformed")), where=".".join(place[1:]) or "request")
+
+
+def install(api: NinjaAPI) -> None:
+    """Make every exception that leaves an operation of ``api`` a problem."""
+
+    def handle(request: HttpRequest, error: Any) -> HttpResponse:
+        return answer(translate(request, error))
+
+    for kind in (Exception, Http404, HttpError, ValidationError, VmcloudError):
+        api.add_exception_handler(kind, handle)

@@ -1,0 +1,296 @@
+"""The shapes that the API answers with and takes, for its description (OpenAPI).
+
+Bodies are checked by :mod:`vmcloud.domain` alone, so that every door refuses the same things in the same words; the input
+schemas here only describe them. Tests hold answers and schemas together.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from ninja import Field, Schema
+
+from vmcloud.domain.spec import DESCRIPTION_MAX
+from vmcloud.domain.vocabulary import Desired, Drift, Kind, NodeState, Observed, Outcome, Restart, Status
+
+NAME = "DNS label (RFC 1123)"
+
+
+class ProblemOut(Schema):
+    """RFC 9457 problem details; `code` is stable and meant for programs."""
+
+    type: str = Field(examples=["urn:vmcloud:problem:name-taken"])
+    title: str = Field(examples=["Conflict"])
+    status: int = Field(examples=[409])
+    detail: str = Field(description="what and why, in one sentence", examples=["the name 'web-1' is taken in project 'main'"])
+    code: str = Field(examples=["name-taken"])
+    what: str
+    where: str = Field("", description="the field or object in question")
+    why: str = ""
+    todo: str = Field("", description="what to do next")
+
+
+class VEOut(Schema):
+    """A VE (virtual environment): container or virtual machine."""
+
+    id: str = Field(description="UUID; stays for the VE's life", examples=["0d2c4a6e-5b1f-4c1e-9a55-0c2b6f0f6a11"])
+    name: str = Field(description=NAME, examples=["web-1"])
+    project: str = Field(examples=["main"])
+    kind: Kind
+    node: str | None = Field(description="where it is placed; null: not yet", examples=["node-1"])
+    status: Status = Field(description="derived from wanted and seen")
+    reason: str = Field(description="why the status is what it is, where that needs words", examples=[""])
+    desired: Desired
+    observed: Observed | None = Field(description="as its node last saw it; null: never seen")
+    image: str | None = Field(examples=["busybox"])
+    vcpus: int | None = Field(examples=[1])
+    memory_mib: int | None = Field(description="MiB", examples=[128])
+    disk_mib: int | None = Field(description="MiB; 0: no limit", examples=[0])
+    addresses: list[str] = Field(examples=[["10.86.0.12"]])
+    mac: str | None = Field(examples=["02:00:0a:56:00:0c"])
+    owner: str = Field(examples=["admin"])
+    restart: Restart | None
+    drift: Drift | None
+    privileged: bool = Field(examples=[False])
+    description: str = Field(examples=["the shop's front end"])
+    generation: int = Field(description="counts changes of what is wanted", examples=[3])
+    observed_generation: int = Field(description="the highest generation its node has finished work on", examples=[3])
+    job: int = Field(description="the job that made this generation", examples=[12])
+    since: datetime | None = Field(description="when the observed state began")
+
+
+class NodeOut(Schema):
+    """A physical machine (or one that a worker simulates)."""
+
+    name: str = Field(examples=["node-1"])
+    state: NodeState
+    cordoned: bool = Field(description="no new placements")
+    maintenance: bool = Field(description="observed only")
+    kinds: list[Kind]
+    simulated: bool
+    cpus: int = Field(examples=[8])
+    memory_mib: int = Field(examples=[32768])
+    memory_placed_mib: int = Field(description="sum of its VEs' memory", examples=[512])
+    disk_mib: int
+    ves: int = Field(description="how many VEs are placed here")
+    guests_seen: int | None = Field(description="how many guests its last full list had")
+    labels: list[str]
+    address: str | None
+    version: str = Field(description="vmcloud's version there")
+    description: str
+    heard: datetime | None = Field(description="when it was last heard")
+    reason: str = Field(description="why it refused its last order, if it did")
+
+
+class ImageOut(Schema):
+    """A template root file system: one archive known by its SHA-256."""
+
+    name: str = Field(examples=["busybox"])
+    kind: str = Field(description="the kind it is for, or `any`", examples=["lxc"])
+    sha256: str
+    size: int = Field(description="bytes of the archive")
+    description: str
+
+
+class StepOut(Schema):
+    """A part of a job on one node."""
+
+    number: int
+    verb: str
+    node: str
+    lane: str = Field(description="the resource that it has for itself")
+    attempt: int
+    state: Literal["planned", "sent", "accepted", "running", "done"]
+    phase: str = Field(examples=["unpack"])
+    percent: int | None = Field(examples=[40])
+    outcome: str | None
+    sent: datetime | None
+    times_sent: int
+    accepted: datetime | None
+    ended: datetime | None
+
+
+class JobOut(Schema):
+    """A requested action. `state` is Torque's letter: Q queued, R running, E exiting, C complete."""
+
+    id: int = Field(examples=[12])
+    verb: str = Field(examples=["create"])
+    ve: str | None = Field(description="the VE's UUID")
+    ve_name: str | None = Field(examples=["web-1"])
+    project: str = Field(examples=["main"])
+    kind: str | None
+    node: str | None
+    owner: str = Field(examples=["admin"])
+    state: Literal["Q", "H", "W", "R", "E", "T", "S", "C"]
+    state_name: str = Field(examples=["complete"])
+    reason: str = Field(description="why it waits, or how it ended", examples=[""])
+    outcome: Outcome | None = Field(description="once complete")
+    error: dict[str, Any] | None = Field(description="what went wrong: code, what, where, why, todo")
+    origin: str = Field(description="through which door: api, cli, admin, reconcile:Rn", examples=["api"])
+    args: dict[str, Any]
+    generation: int
+    version: int = Field(description="grows with every change; for the long poll", examples=[4])
+    cancel_requested: bool
+    created: datetime | None
+    started: datetime | None
+    ended: datetime | None
+
+
+class JobFullOut(JobOut):
+    """A job with its steps."""
+
+    steps: list[StepOut]
+
+
+class EventOut(Schema):
+    """One line of a job's history."""
+
+    id: int
+    at: datetime | None
+    text: str = Field(examples=["submitted by admin through api"])
+
+
+class _Page(Schema):
+    next: str | None = Field(description="cursor of the next page; null on the last one")
+
+
+class VEPage(_Page):
+    """A page of VEs, by project and name."""
+
+    items: list[VEOut]
+
+
+class NodePage(_Page):
+    """A page of nodes, by name."""
+
+    items: list[NodeOut]
+
+
+class ImagePage(_Page):
+    """A page of images, by name."""
+
+    items: list[ImageOut]
+
+
+class JobPage(_Page):
+    """A page of jobs, newest first."""
+
+    items: list[JobOut]
+
+
+class EventPage(_Page):
+    """A page of a job's events, oldest first."""
+
+    items: list[EventOut]
+
+
+class WhoOut(Schema):
+    """Who is asking."""
+
+    username: str = Field(examples=["admin"])
+    is_admin: bool
+
+
+class TokenOut(Schema):
+    """A new token. Its text is told once and not kept."""
+
+    token: str = Field(examples=["vmc_…"])
+    username: str
+    name: str
+
+
+class HealthOut(Schema):
+    """The web part answers, and reaches its database."""
+
+    status: Literal["ok"]
+
+
+class CreateIn(Schema):
+    """What a new VE should be. Fields that are not given have the defaults shown."""
+
+    name: str = Field(description=f"{NAME}, at most 50 characters", examples=["web-1"])
+    image: str = Field(examples=["busybox"])
+    project: str = "main"
+    kind: Kind = Kind.LXC
+    vcpus: int = 1
+    memory_mib: int = Field(128, description="MiB")
+    disk_mib: int = Field(0, description="MiB; 0: no limit")
+    power: Literal["running", "stopped"] = "running"
+    restart: Restart = Restart.ON_FAILURE
+    drift: Drift = Drift.REPORT
+    node: str = Field("", description="a request for one node; empty: the scheduler chooses")
+    privileged: bool = Field(False, description="shares the host's user ids; administrators only")
+    description: str = Field("", max_length=DESCRIPTION_MAX)
+
+
+class ResizeIn(Schema):
+    """New sizes; at least one."""
+
+    vcpus: int | None = Field(None, examples=[2])
+    memory_mib: int | None = Field(None, examples=[256])
+    disk_mib: int | None = None
+
+
+class PowerIn(Schema):
+    """For stop and restart; the other verbs take nothing."""
+
+    force: bool = Field(False, description="cut the power at once")
+    grace: float = Field(10, description="seconds before a graceful stop is forced, 0 to 3600")
+
+
+class LoginIn(Schema):
+    """Password for a token."""
+
+    username: str = Field(examples=["admin"])
+    password: str = Field(examples=["…"])
+    name: str = Field("api", description="what the token is for, at most 100 characters")
+
+
+class NodeIn(Schema):
+    """A node to be added."""
+
+    name: str = Field(description=NAME, examples=["node-2"])
+    description: str = ""
+    labels: list[str] = []
+
+
+def body(schema: type[Schema], *, required: bool = True) -> dict[str, Any]:
+    """``openapi_extra`` for an operation that reads its JSON body itself."""
+    described = schema.model_json_schema(ref_template="#/components/schemas/{model}")
+    for name, definition in described.pop("$defs", {}).items():
+        described = _inline(described, name, definition)
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": described}}}}
+
+
+def _inline(value: Any, name: str, definition: Any) -> Any:
+    """``value`` with references to ``name`` replaced by its definition: what one operation takes stands in one place."""
+    if isinstance(value, dict):
+        if value.get("$ref") == f"#/components/schemas/{name}":
+            rest = {key: item for key, item in value.items() if key != "$ref"}
+            return {**definition, **rest}
+        return {key: _inline(item, name, definition) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_inline(item, name, definition) for item in value]
+    return value
+
+
+def query_parameters(*parameters: tuple[str, str]) -> list[dict[str, Any]]:
+    """Optional query parameters as OpenAPI describes them: pairs of name and words."""
+    return [
+        {"name": name, "in": "query", "required": False, "schema": {"type": "string"}, "description": text}
+        for name, text in parameters
+    ]
+
+
+PROJECT = query_parameters(("project", "where a name is looked up; default `main`; a UUID needs none"))
+PAGES = query_parameters(("limit", "rows in one page, 1 to 1000; default 100"), ("cursor", "`next` of the page before"))
+KEY: list[dict[str, Any]] = [
+    {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "required": False,
+        "schema": {"type": "string", "maxLength": 255},
+        "description": "the same request with the same key is done once",
+    }
+]

@@ -1,0 +1,71 @@
+"""``/api/v1``: the one NinjaAPI object, its routers and its description."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from ninja import NinjaAPI, Swagger
+
+from vmcloud.domain.errors import Invalid
+from vmcloud.fleet.services import accounts
+
+from . import images, jobs, nodes, problems, ves
+from .answers import read_object, send
+from .auth import Bearer, actor, check_login_rate
+from .schemas import HealthOut, LoginIn, TokenOut, WhoOut, body
+
+DESCRIPTION = """
+Every action is a **job**: it is answered with 202 and the job's JSON, and is complete when `state` is `C`; follow it at the
+address in `Location`, or with `GET /jobs/{id}?wait=20&version=N`.
+
+Send `Authorization: Bearer <token>`; `POST /tokens` exchanges a password for one. Send `Idempotency-Key` with an action, and
+a repetition of the same request answers with the first one's job. Errors are `application/problem+json` (RFC 9457) with
+`code`, `where`, `why` and `todo` beside the standard members. Lists come in pages: pass `next` as `cursor`.
+"""
+
+api = NinjaAPI(
+    title="vmcloud",
+    version="1",
+    description=DESCRIPTION,
+    auth=Bearer(),
+    docs=Swagger(settings={"persistAuthorization": True, "tryItOutEnabled": True}),
+    urls_namespace="api-v1",
+    openapi_extra={"tags": [{"name": name} for name in ("VEs", "jobs", "nodes", "images", "accounts", "health")]},
+)
+problems.install(api)
+api.add_router("/ves", ves.router, tags=["VEs"])
+api.add_router("/nodes", nodes.router, tags=["nodes"])
+api.add_router("/images", images.router, tags=["images"])
+api.add_router("/blobs", images.blobs, tags=["images"])
+api.add_router("/jobs", jobs.router, tags=["jobs"])
+
+
+@api.post("/tokens", auth=None, response={201: TokenOut}, tags=["accounts"], openapi_extra=body(LoginIn), summary="Log in")
+def create_token(request: HttpRequest) -> HttpResponse:
+    """Exchange a user's password for a token. Tried too often: 429 with `Retry-After`."""
+    asked = read_object(request)
+    for name in asked:
+        if name not in LoginIn.model_fields:
+            raise Invalid(f"no field is called {name[:60]!r}", where=name[:60], todo="Known fields: username, password, name.")
+    username, password, name = asked.get("username"), asked.get("password"), asked.get("name", "api")
+    for where, value in (("username", username), ("password", password), ("name", name)):
+        if not isinstance(value, str) or not value or "\0" in value:
+            raise Invalid("text is needed", where=where)
+    check_login_rate(request, username)
+    return send({"token": accounts.login(username, password, name), "username": username, "name": name[:100]}, 201)
+
+
+@api.get("/whoami", response=WhoOut, tags=["accounts"], summary="Who am I")
+def whoami(request: HttpRequest) -> HttpResponse:
+    """The user that the token belongs to."""
+    who = actor(request)
+    return send({"username": who.username, "is_admin": who.is_admin})
+
+
+@api.get("/healthz", auth=None, response=HealthOut, tags=["health"], summary="Is the web part well")
+def healthz(request: HttpRequest) -> HttpResponse:
+    """200 if the web part answers and reaches the job database, else 503."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return send({"status": "ok"})

@@ -1,0 +1,127 @@
+"""VEs: list, show, create, and every verb on one."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from ninja import Router
+
+from vmcloud.domain.errors import NotFound
+from vmcloud.domain.spec import DEFAULT_PROJECT
+from vmcloud.domain.vocabulary import Verb
+from vmcloud.fleet.services import queries, submit, views
+
+from .answers import PAGING, accepted, filters, idempotency_key, no_filters, origin, page, read_object, send
+from .auth import actor
+from .schemas import (
+    KEY,
+    PAGES,
+    PROJECT,
+    CreateIn,
+    JobOut,
+    PowerIn,
+    ProblemOut,
+    ResizeIn,
+    VEOut,
+    VEPage,
+    body,
+    query_parameters,
+)
+
+router = Router()
+VERBS = (Verb.START, Verb.STOP, Verb.RESTART, Verb.SUSPEND, Verb.RESUME)
+
+
+def _project(request: HttpRequest) -> str:
+    """The ``project`` parameter; no other is known here."""
+    no_filters(request, beside=("project",))
+    return filters(request).get("project", DEFAULT_PROJECT)
+
+
+@router.get(
+    "",
+    response=VEPage,
+    summary="List VEs",
+    openapi_extra={
+        "parameters": [
+            *query_parameters(
+                ("project", "default `main`; `*` for all"), *((name, "") for name in ("node", "kind", "owner", "desired", "name"))
+            ),
+            *PAGES,
+        ]
+    },
+)
+def list_ves(request: HttpRequest) -> HttpResponse:
+    """VEs that you may see, by project and name."""
+    found = filters(request, beside=PAGING)
+    project = found.pop("project", DEFAULT_PROJECT)
+    rows = queries.ves(actor(request), "" if project == "*" else project, found)
+    return page(rows, ("project", "name"), request, views.ves_json)
+
+
+@router.post(
+    "",
+    response={202: JobOut, 400: ProblemOut, 409: ProblemOut, 422: ProblemOut},
+    summary="Create a VE",
+    openapi_extra={**body(CreateIn), "parameters": [*PROJECT, *KEY]},
+)
+def create_ve(request: HttpRequest) -> HttpResponse:
+    """Ask for a new VE. What could never work is refused now: an unknown image, a taken name, more memory than any node has."""
+    asked = read_object(request)
+    asked.setdefault("project", _project(request))
+    return accepted(submit.create_ve(actor(request), asked, origin=origin(request), key=idempotency_key(request)))
+
+
+@router.get("/{ref}", response={200: VEOut, 404: ProblemOut}, summary="Show a VE", openapi_extra={"parameters": PROJECT})
+def show_ve(request: HttpRequest, ref: str) -> HttpResponse:
+    """One VE, by name or UUID."""
+    return send(views.ve_json(queries.ve(actor(request), ref, _project(request))))
+
+
+@router.patch(
+    "/{ref}",
+    response={202: JobOut, 400: ProblemOut, 404: ProblemOut, 422: ProblemOut},
+    summary="Resize a VE",
+    openapi_extra={**body(ResizeIn), "parameters": [*PROJECT, *KEY]},
+)
+def resize_ve(request: HttpRequest, ref: str) -> HttpResponse:
+    """Ask for other sizes."""
+    return _act(request, ref, Verb.RESIZE)
+
+
+@router.delete(
+    "/{ref}",
+    response={202: JobOut, 404: ProblemOut},
+    summary="Delete a VE",
+    openapi_extra={"parameters": [*PROJECT, *KEY]},
+)
+def delete_ve(request: HttpRequest, ref: str) -> HttpResponse:
+    """Ask for the end of a VE and of everything in it. A running one is stopped by force."""
+    return _act(request, ref, Verb.DELETE)
+
+
+@router.post(
+    "/{ref}/{verb}",
+    response={202: JobOut, 400: ProblemOut, 404: ProblemOut, 422: ProblemOut},
+    summary="Start, stop, restart, suspend or resume a VE",
+    openapi_extra={**body(PowerIn, required=False), "parameters": [*PROJECT, *KEY]},
+)
+def act_on_ve(request: HttpRequest, ref: str, verb: str) -> HttpResponse:
+    """Ask for `start`, `stop`, `restart`, `suspend` or `resume`. Stop is graceful first and forced after `grace` seconds."""
+    known = {each.value: each for each in VERBS}
+    if verb not in known:
+        raise NotFound(f"no verb is called {verb[:60]!r}", where="verb", todo=f"Choose one of: {', '.join(known)}.")
+    return _act(request, ref, known[verb])
+
+
+def _act(request: HttpRequest, ref: str, verb: Verb) -> HttpResponse:
+    args = read_object(request, optional=verb is not Verb.RESIZE)
+    job = submit.act(
+        actor(request),
+        ref,
+        verb,
+        args,
+        project=_project(request),
+        origin=origin(request),
+        key=idempotency_key(request),
+    )
+    return accepted(job)
