@@ -79,8 +79,8 @@ def test_bad_wishes_are_refused_in_words(wishes: Wishes, tmp_path: Path) -> None
 def test_simulated_nodes_have_numbered_names(tmp_path: Path) -> None:
     config, _ = settings.ensure(tmp_path, Wishes(name="sim", simulate=3), taken=free)
     assert config.node.kinds == ("simulated",)
-    assert len(nodes.names(config)) == 3
-    assert all(name.startswith("sim-") for name in nodes.names(config))
+    assert len(config.node.names) == 3
+    assert all(name.startswith("sim-") for name in config.node.names)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ import vmcloud
 from vmcloud.config import DEFAULT_DATA, Config
 
 from . import directory, layout, report, secrets, settings, status
-from .nodes import names
 from .parts import address
 
 Found = Iterator[tuple[str, str, str, str]]
@@ -47,7 +46,7 @@ def secret_files(data: Path, config: Config | None) -> Found:
     if config is None:
         yield "cloud", "OK", f"none in {data} yet: vmcloud up makes it", ""
         return
-    identities = [*secrets.CENTRAL, *(f"node-{name}" for name in names(config))]
+    identities = [*secrets.CENTRAL, *(f"node-{name}" for name in config.node.names)]
     bad = []
     for identity in identities:
         path = secrets.path(data, identity)

@@ -46,8 +46,7 @@ install_packages() {
   if ! (
     trap '[[ -z $made_policy ]] || rm -f "$made_policy"' EXIT
     export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq
-    apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-unsafe-io "${missing[@]}"
+    apt-get update -qq && apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-unsafe-io "${missing[@]}"
   ) > "$log" 2>&1; then
     tail -n 25 "$log" >&2
     rm -f "$log"

@@ -1,16 +1,10 @@
-"""Which nodes this machine stands for."""
+"""Names for nodes."""
 
 from __future__ import annotations
 
 import re
 
-from vmcloud.config import Config
 from vmcloud.domain.names import LABEL_MAX
-
-
-def names(config: Config) -> list[str]:
-    """See :attr:`vmcloud.config.NodeSettings.names`."""
-    return list(config.node.names)
 
 
 def label(hostname: str) -> str:

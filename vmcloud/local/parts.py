@@ -96,12 +96,14 @@ def catalogue(config: Config) -> dict[str, Part]:
             depends_on=("prepare",),
             env={**env, "VMCLOUD_PART": "server"},
         ),
-        Part("monitor", (python, "-m", "monitor"), config.user, Line(" ready."), depends_on=("broker", "directory"), env=env),
+        Part(
+            "monitor", (python, "-m", "monitor"), config.user, Line(" ready.", 2.0), depends_on=("broker", "directory"), env=env
+        ),
         Part(
             "worker",
             (python, "-m", "workers"),
             layout.ROOT,
-            Line(" ready."),
+            Line("is at work"),
             depends_on=("broker",),
             env=env,
             grace=30.0,

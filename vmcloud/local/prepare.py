@@ -15,7 +15,7 @@ from typing import Any
 
 from vmcloud.config import Config
 
-from . import directory, layout, nodes
+from . import directory, layout
 from .child import credentials
 from .parts import environment
 
@@ -69,7 +69,7 @@ def register(config: Config) -> None:
     """
     marker = config.data / "run" / "registered.json"
     known: list[str] = json.loads(marker.read_text()) if marker.exists() else []
-    missing = [name for name in nodes.names(config) if name not in known]
+    missing = [name for name in config.node.names if name not in known]
     if not missing:
         return
     from vmcloud.directory.store import Directory

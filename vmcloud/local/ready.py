@@ -81,13 +81,14 @@ class Ldap:
 
 @dataclass(frozen=True)
 class Line:
-    """Ready when it has written a line that holds ``text``."""
+    """Ready when it has written a line that holds ``text``; or has lived for ``patience`` seconds, if its log is turned down."""
 
     text: str
+    patience: float = float("inf")
 
     def check(self, progress: Progress) -> bool:
         """True if so now."""
-        return progress.line_seen
+        return progress.line_seen or progress.alive >= self.patience
 
 
 @dataclass(frozen=True)

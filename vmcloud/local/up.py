@@ -14,7 +14,7 @@ from pathlib import Path
 from vmcloud.config import Config
 from vmcloud.domain.errors import Conflict, Unavailable
 
-from . import broker, combined, directory, layout, nodes, secrets, settings, status
+from . import broker, combined, directory, layout, secrets, settings, status
 from .child import credentials
 from .parts import Part, address, catalogue, check_runnable, choose, environment, select
 from .process import Ident, end, session_members
@@ -55,7 +55,7 @@ def make(data: Path, wishes: settings.Wishes, tell: Tell) -> Config:
     config, notes = settings.ensure(data, wishes)
     for note in notes:
         tell(note)
-    secrets.ensure(data, config.user, nodes.names(config))
+    secrets.ensure(data, config.user, config.node.names)
     if directory.initialise(config):
         tell("made the directory")
     return config
@@ -69,7 +69,7 @@ def start(config: Config, only: Sequence[str], without: Sequence[str]) -> list[P
     clear_leftovers(config.data)
     if "broker" in chosen:
         host, port = address(config.broker_url, 6379)
-        broker.prepare(config.data / "broker", host, port, secrets.broker_passwords(config.data, nodes.names(config)))
+        broker.prepare(config.data / "broker", host, port, secrets.broker_passwords(config.data, config.node.names))
     check_ports(config, chosen)
     return parts
 
