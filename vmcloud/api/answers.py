@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 
@@ -118,7 +118,7 @@ def page(
     """
     limit = _limit(request.GET.get("limit", ""))
     if cursor := request.GET.get("cursor", ""):
-        rows = rows.filter(_after(keys, _decode(cursor, len(keys))))
+        rows = rows.filter(_after(keys, _decode(cursor, rows.model, keys)))
     found = list(rows[: limit + 1])
     more = len(found) > limit
     found = found[:limit]
@@ -149,12 +149,13 @@ def _cursor(row: Model, keys: tuple[str, ...]) -> str:
     return base64.urlsafe_b64encode(encode(values)).decode().rstrip("=")
 
 
-def _decode(cursor: str, count: int) -> list[Any]:
+def _decode(cursor: str, model: type[Model], keys: tuple[str, ...]) -> list[Any]:
     try:
         values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (binascii.Error, ValueError, RecursionError):
-        values = None
-    plain = isinstance(values, list) and len(values) == count
-    if not plain or not all(isinstance(value, str | int) and "\0" not in str(value) for value in values):
-        raise Invalid("this is no cursor of this list", where="cursor", todo="Take the `next` of the page before, as it is.")
-    return values
+        if not all(isinstance(value, str | int) and "\0" not in str(value) for value in values):
+            raise ValueError("not the values of a key")
+        fields: list[Any] = [model._meta.get_field(key.lstrip("-")) for key in keys]
+        return [field.to_python(value) for field, value in zip(fields, values, strict=True)]
+    except (ValueError, TypeError, RecursionError, ValidationError):
+        todo = "Take the `next` of the page before, as it is."
+        raise Invalid("this is no cursor of this list", where="cursor", todo=todo) from None

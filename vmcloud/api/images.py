@@ -111,7 +111,7 @@ def fetch_blob(request: HttpRequest, sha256: str) -> StreamingHttpResponse:
 
 async def _pieces(path: Path) -> AsyncIterator[bytes]:
     """A file's bytes. Under ASGI Django would read all of a FileResponse into memory first."""
-    stream = await sync_to_async(path.open)("rb")
+    stream = await sync_to_async(lambda: path.open("rb"))()
     try:
         while piece := await sync_to_async(stream.read)(CHUNK):
             yield piece

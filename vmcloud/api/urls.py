@@ -52,6 +52,6 @@ def unknown(request: HttpRequest) -> HttpResponse:
 urlpatterns, app_name, _ = api.urls
 app_name = "api-v1"
 for _pattern in urlpatterns:
-    if isinstance(_pattern, URLPattern) and _pattern.name != "api-root":
-        _pattern.callback = _explained(_pattern.callback)
+    if isinstance(_pattern, URLPattern):
+        _pattern.callback = unknown if _pattern.name == "api-root" else _explained(_pattern.callback)
 urlpatterns = [*urlpatterns, re_path(r"^.*$", unknown, name="unknown")]

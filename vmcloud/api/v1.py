@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI, Swagger
 
@@ -43,15 +45,20 @@ api.add_router("/jobs", jobs.router, tags=["jobs"])
 def create_token(request: HttpRequest) -> HttpResponse:
     """Exchange a user's password for a token. Tried too often: 429 with `Retry-After`."""
     asked = read_object(request)
-    for name in asked:
-        if name not in LoginIn.model_fields:
-            raise Invalid(f"no field is called {name[:60]!r}", where=name[:60], todo="Known fields: username, password, name.")
-    username, password, name = asked.get("username"), asked.get("password"), asked.get("name", "api")
-    for where, value in (("username", username), ("password", password), ("name", name)):
-        if not isinstance(value, str) or not value or "\0" in value:
-            raise Invalid("text is needed", where=where)
+    if unknown := sorted(set(asked) - set(LoginIn.model_fields)):
+        where = unknown[0][:60]
+        raise Invalid(f"no field is called {where!r}", where=where, todo="Known fields: username, password, name.")
+    username, password, name = (_text(asked, each) for each in ("username", "password", "name"))
     check_login_rate(request, username)
     return send({"token": accounts.login(username, password, name), "username": username, "name": name[:100]}, 201)
+
+
+def _text(asked: dict[str, Any], where: str) -> str:
+    """A field that must be text; the token's name has a default."""
+    value = asked.get(where, "api" if where == "name" else None)
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise Invalid("text is needed", where=where)
+    return value
 
 
 @api.get("/whoami", response=WhoOut, tags=["accounts"], summary="Who am I")
