@@ -46,6 +46,7 @@ class Inbox:
         self._receiver, self._watcher = receiver, Watcher(directory.settings, directory.tree.suffix)
         self._items: queue.SimpleQueue[Item] = queue.SimpleQueue()
         self._wanted: deque[str] = deque()
+        self._known: set[str] = set()
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._receive, name="inbox-broker", daemon=True),
@@ -63,9 +64,13 @@ class Inbox:
         for thread in self._threads:
             thread.join(2 * POLL)
 
-    def listen_to(self, list_name: str) -> None:
-        """Read one more list soon."""
+    def listen_to(self, list_name: str) -> bool:
+        """Read one more list soon; False if it is read already."""
+        if list_name in self._known:
+            return False
+        self._known.add(list_name)
         self._wanted.append(list_name)
+        return True
 
     def take(self, timeout: float) -> list[Item]:
         """All that has come; waits up to ``timeout`` seconds for the first."""

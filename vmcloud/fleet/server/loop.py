@@ -19,7 +19,7 @@ from vmcloud.dispatch.routes import SERVER_LIST, server_list
 from vmcloud.dispatch.send import OrderSender
 from vmcloud.domain.records import NodeRecord
 from vmcloud.fleet import ports
-from vmcloud.fleet.models import Node, Step
+from vmcloud.fleet.models import Liveness, Node, Step
 from vmcloud.fleet.services import tickets
 
 from . import claims, finish, mend, orders, replies, schedule
@@ -106,6 +106,7 @@ class Server:
     def _take_in(self, context: Context, inbox: Inbox, items: list[Broker | Report | port.Event]) -> None:
         """All items in one transaction; what they lead to is sent after it."""
         to_send: list[Step] = []
+        new_nodes, silent = False, list[str]()
         with context.leader.transaction():
             for item in items:
                 match item:
@@ -116,10 +117,23 @@ class Server:
                         context.again = context.again or up
                     case port.Changed(record=NodeRecord(name=name)):
                         context.projection.apply(item)
-                        inbox.listen_to(server_list(name))
+                        new_nodes = inbox.listen_to(server_list(name)) or new_nodes
+                    case port.Synced():
+                        context.projection.apply(item)
+                        silent = self._silent_nodes(context)
                     case _:
                         context.projection.apply(item)
+        if new_nodes:
+            ports.sender().wake("nodes")
+        for name in silent:
+            orders.ask_for_list(context, name)
         replies.sent(context, to_send)
+
+    def _silent_nodes(self, context: Context) -> list[str]:
+        """Nodes not heard of for a while: a new leader asks them at once instead of waiting for their next lists."""
+        heard = dict(Liveness.objects.values_list("node", "heard_at"))
+        limit = context.clock() - self.config.intervals.relist
+        return [name for name in Node.objects.values_list("name", flat=True) if heard.get(name, 0.0) < limit]
 
     def _sweep(self, context: Context) -> None:
         try:
