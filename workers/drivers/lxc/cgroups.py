@@ -1,0 +1,170 @@
+"""A running guest's control groups, version 1 and 2: read and write sizes, freeze and thaw.
+
+Written directly because liblxc polls with whole seconds: its freeze takes 4 ms or 1005 ms at random (lxc 5.0.2 freezer.c), ours
+takes as long as the kernel does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from workers.drivers.base import BadRequest, CannotLook, TimedOut
+
+from .config import CPU_PERIOD, Host
+
+ROOT = Path("/sys/fs/cgroup")
+
+
+def version(root: Path = ROOT) -> int:
+    """2 where the machine has one unified hierarchy with the memory controller, else 1."""
+    try:
+        return 2 if "memory" in (root / "cgroup.controllers").read_text().split() else 1
+    except OSError:
+        return 1
+
+
+def look_at_host(root: Path = ROOT, *, overlay: bool = True) -> Host:
+    """This machine's :class:`Host` facts."""
+    found = version(root)
+    # The files exist only below the root group in version 2, and only with the kernel's swap accounting in version 1.
+    swap = Path("/proc/swaps").exists() if found == 2 else (root / "memory" / "memory.memsw.limit_in_bytes").exists()
+    return Host(found, swap=swap, apparmor=Path("/sys/kernel/security/apparmor").is_dir(), overlay=overlay)
+
+
+class Groups:
+    """The control groups that hold the process ``init``."""
+
+    def __init__(self, init: int, root: Path = ROOT) -> None:
+        self._root = root
+        self._paths: dict[str, str] = {}
+        try:
+            text = Path(f"/proc/{init}/cgroup").read_text()
+        except OSError as error:
+            raise CannotLook("cgroup", f"the groups of process {init} cannot be read: {error.strerror}") from error
+        for line in text.splitlines():
+            _, controllers, path = line.split(":", 2)
+            for controller in controllers.removeprefix("name=").split(","):
+                # An init that made groups of its own (systemd) sits below the guest's group.
+                self._paths[controller] = _payload(path)
+
+    def file(self, name: str) -> Path:
+        """The file ``name`` (such as ``memory.max``) of the guest's group."""
+        controller = name.partition(".")[0]
+        if controller in self._paths and controller:
+            return self._root / controller / self._paths[controller].lstrip("/") / name
+        return self._root / self._paths.get("", "").lstrip("/") / name
+
+    def read(self, name: str) -> str:
+        """The file's content, or empty if there is none."""
+        try:
+            return self.file(name).read_text().strip()
+        except OSError:
+            return ""
+
+    def write(self, name: str, value: str) -> None:
+        """Set one limit. Raises :class:`BadRequest` with the kernel's reason where it refuses."""
+        try:
+            self.file(name).write_text(value)
+        except OSError as error:
+            raise BadRequest(
+                "resize",
+                f"the kernel refuses {name} = {value}",
+                stderr=error.strerror or str(error),
+                todo="The guest uses more than that now; stop it or choose a larger size." if "memory" in name else "",
+            ) from error
+
+    def sizes(self) -> tuple[int, int]:
+        """Virtual CPUs and MiB of memory that the kernel enforces; 0 where it enforces none."""
+        memory = self.read("memory.max") or self.read("memory.limit_in_bytes")
+        quota = (self.read("cpu.max").split() or [self.read("cpu.cfs_quota_us")])[0]
+        vcpus = -(-int(quota) // CPU_PERIOD) if quota.isdigit() else 0
+        mib = int(memory) >> 20 if memory.isdigit() else 0
+        return vcpus, mib if mib < 1 << 40 else 0
+
+    def set(self, wanted: list[tuple[str, str]]) -> None:
+        """Write limits; on a refusal those already written are put back and :class:`BadRequest` is raised."""
+        done: list[tuple[str, str]] = []
+        try:
+            for name, value in _ordered(wanted, self.read):
+                old = self.read(name)
+                if old != value:
+                    self.write(name, value)
+                    done.append((name, old))
+        except BadRequest:
+            for name, old in reversed(done):
+                try:
+                    self.write(name, old)
+                except BadRequest:
+                    pass
+            raise
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the kernel has stopped every process of the guest."""
+        if "freezer" in self._paths:
+            return self.read("freezer.state") == "FROZEN"
+        return "frozen 1" in self.read("cgroup.events").splitlines()
+
+    def freeze(self, wanted: bool, timeout: float = 10.0) -> None:
+        """Freeze or thaw and wait until the kernel has done so. Raises :class:`TimedOut` after putting it back."""
+        first = "freezer" in self._paths
+        name, on, off = ("freezer.state", "FROZEN", "THAWED") if first else ("cgroup.freeze", "1", "0")
+        value = on if wanted else off
+        end = time.monotonic() + timeout
+        self.write(name, value)
+        while self.frozen is not wanted:
+            if time.monotonic() > end:
+                self.write(name, off)
+                raise TimedOut("suspend" if wanted else "resume", f"the guest did not change within {timeout:g} s")
+            time.sleep(0.001)
+            if first:
+                # Version 1 moves on only when asked: a second write finishes a freeze that some task escaped.
+                self.write(name, value)
+
+
+def _payload(path: str) -> str:
+    parts = path.split("/")
+    for index, part in enumerate(parts):
+        if part.startswith("lxc.payload."):
+            return "/".join(parts[: index + 1])
+    return path
+
+
+def _ordered(wanted: list[tuple[str, str]], read: Callable[[str], str]) -> list[tuple[str, str]]:
+    """Version 1 wants memory+swap never below memory: raise the sum first, lower it last."""
+    names = [name for name, _ in wanted]
+    sum_name, memory_name = "memory.memsw.limit_in_bytes", "memory.limit_in_bytes"
+    if sum_name not in names:
+        return wanted
+    old = read(memory_name)
+    growing = old.isdigit() and int(dict(wanted)[memory_name]) > int(old)
+    first, second = (sum_name, memory_name) if growing else (memory_name, sum_name)
+    rest = [(name, value) for name, value in wanted if name not in (sum_name, memory_name)]
+    return [(first, dict(wanted)[first]), (second, dict(wanted)[second]), *rest]
+
+
+def remove_leftovers(native: str, root: Path = ROOT) -> None:
+    """Remove empty groups that a killed liblxc left behind. Only groups of this guest are looked at."""
+    try:
+        own = Path("/proc/1/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in own:
+        _, controllers, path = line.split(":", 2)
+        mount = root / (controllers.removeprefix("name=") or ".")
+        for kind in ("payload", "monitor"):
+            group = mount / path.removesuffix("/init.scope").lstrip("/") / f"lxc.{kind}.{native}"
+            if group.is_dir():
+                _remove_tree(group)
+
+
+def _remove_tree(group: Path) -> None:
+    for child in group.iterdir():
+        if child.is_dir():
+            _remove_tree(child)
+    try:
+        group.rmdir()
+    except OSError:
+        pass

@@ -1,0 +1,52 @@
+"""How a guest's last run ended, from liblxc's log of it: pure.
+
+The log outlives the worker, so a guest that crashed while nobody listened is still known as crashed. Words from lxc 5.0
+(src/lxc/error.c, start.c).
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+_STARTED = re.compile(r'Started "[^\n]*" with pid')
+_SIGNAL = re.compile(r"Child <\d+> ended on signal [^\n(]*\((\d+)\)")
+_STATUS = re.compile(r"Child <\d+> ended on error \((\d+)\)")
+_EXITED = re.compile(r"Container init process \d+ exited")
+
+SIGHUP, SIGINT = 1, 2
+
+
+class End(Enum):
+    """``CLEAN``: init ended by itself with success, or reboot(2) halted the guest (the kernel shows that as SIGINT, a reboot as
+    SIGHUP). ``CRASHED``: init was killed or failed. ``CUT``: the log just stops, as after a power cut. ``NONE``: it never ran."""
+
+    NONE = "none"
+    CLEAN = "clean"
+    CRASHED = "crashed"
+    CUT = "cut"
+
+
+def how(log: str) -> tuple[End, str]:
+    """The end of the last run in ``log`` and a sentence about it (empty unless crashed)."""
+    starts = list(_STARTED.finditer(log))
+    if not starts:
+        return End.NONE, ""
+    last = log[starts[-1].end() :]
+    if found := _SIGNAL.search(last):
+        number = int(found[1])
+        if number in (SIGHUP, SIGINT):
+            return End.CLEAN, ""
+        return End.CRASHED, f"init was killed by signal {number}"
+    if found := _STATUS.search(last):
+        return End.CRASHED, f"init failed with exit code {found[1]}"
+    if _EXITED.search(last):
+        return End.CLEAN, ""
+    return End.CUT, "it ended without a trace (power cut, or its monitor process was killed)"
+
+
+def errors(log: str, maximum: int = 600) -> str:
+    """The messages of liblxc's ERROR lines, last ones kept."""
+    lines = [line.split(" ERROR ", 1)[1].strip() for line in log.splitlines() if " ERROR " in line]
+    texts = [line.partition(" - ")[2].partition(" - ")[2] or line for line in lines]
+    return "; ".join(texts)[-maximum:]

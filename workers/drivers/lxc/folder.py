@@ -1,0 +1,159 @@
+"""Guest folders: what lies in ``home/lxc`` and how it is made and removed so that a kill at any point leaves no half guest.
+
+A guest is made in ``.making/<native>`` and renamed into place whole; it is removed by being renamed into ``.trash`` first. So
+a folder with our marker is always whole, and a folder without one is somebody else's (foreign).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+from uuid import UUID
+
+from vmcloud.domain.spec import Spec
+from workers.drivers.base import CannotLook, Guest
+
+MARKER = "vmcloud.json"
+POWER = "power"
+MAKING = ".making"
+TRASH = ".trash"
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What vmcloud wrote about a guest of its own."""
+
+    guest: Guest
+    copied: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        guest = self.guest
+        return {
+            "v": 1,
+            "ve": str(guest.ve),
+            "native": guest.native,
+            "spec": guest.spec.to_json(),
+            "image": str(guest.image or ""),
+            "address": guest.address,
+            "gateway": guest.gateway,
+            "mac": guest.mac,
+            "copied": self.copied,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Inverse of :meth:`to_json`. Raises ValueError, KeyError or VmcloudError on anything else."""
+        guest = Guest(
+            ve=UUID(data["ve"]),
+            native=str(data["native"]),
+            spec=Spec.parse(data["spec"]),
+            image=Path(data["image"]) if data["image"] else None,
+            address=str(data["address"]),
+            gateway=str(data["gateway"]),
+            mac=str(data["mac"]),
+        )
+        return cls(guest, bool(data["copied"]))
+
+    def resized(self, guest: Guest) -> Marker:
+        """The same guest with the sizes of ``guest``; address, image and rights stay what they were made with."""
+        old = self.guest.spec
+        spec = replace(
+            guest.spec,
+            privileged=old.privileged,
+            image=old.image,
+        )
+        return replace(self, guest=replace(self.guest, spec=spec))
+
+
+def read_marker(folder: Path) -> Marker | None:
+    """The marker in a guest's folder; None where the guest is not ours. Raises :class:`CannotLook` if it cannot be read."""
+    try:
+        text = (folder / MARKER).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise CannotLook("list", f"{folder / MARKER} cannot be read: {error.strerror}") from error
+    try:
+        return Marker.from_json(json.loads(text))
+    except Exception as error:
+        raise CannotLook("list", f"{folder / MARKER} is damaged: {error}", todo="Restore it, or move the folder away.") from error
+
+
+def write_marker(folder: Path, marker: Marker) -> None:
+    """Write or replace the marker; durable when this returns."""
+    write_durably(folder / MARKER, json.dumps(marker.to_json(), indent=1))
+
+
+def write_durably(path: Path, text: str) -> None:
+    """Replace a file so that after a power cut it has either the old or the new content."""
+    temporary = path.with_name(f".{path.name}.new")
+    with temporary.open("w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def sync_directory(path: Path) -> None:
+    """Make names in a directory durable."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def folders(guests: Path) -> Iterator[Path]:
+    """Every guest's folder in LXCPATH, ours and foreign. Raises :class:`CannotLook`."""
+    try:
+        with os.scandir(guests) as entries:
+            names = sorted(
+                entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
+            )
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CannotLook("list", f"{guests} cannot be read: {error.strerror}") from error
+    for name in names:
+        folder = guests / name
+        if (folder / "config").exists():
+            yield folder
+
+
+def prepare(guests: Path, group: int) -> None:
+    """Make LXCPATH and its work folders. Only root and the mapped root (``group``) may pass through: a set-user-id file that a
+    guest makes must not be reachable by the node's other users."""
+    for path in (guests, guests / MAKING):
+        path.mkdir(parents=True, exist_ok=True)
+        os.chown(path, 0, group)
+        path.chmod(0o710)
+    trash = guests / TRASH
+    trash.mkdir(exist_ok=True)
+    trash.chmod(0o700)
+
+
+def discard(guests: Path, folder: Path) -> None:
+    """Take a folder out of LXCPATH at once and for good, then remove its tree (symbolic links are not followed)."""
+    trash = guests / TRASH
+    trash.mkdir(mode=0o700, exist_ok=True)
+    place = trash / f"{folder.name}.{os.urandom(4).hex()}"
+    try:
+        folder.rename(place)
+    except FileNotFoundError:
+        return
+    sync_directory(guests)
+    shutil.rmtree(place)
+
+
+def sweep(guests: Path, native: str) -> None:
+    """Remove what earlier, killed calls for this guest left behind."""
+    leftovers = [guests / MAKING / native, *(guests / TRASH).glob(f"{native}.????????")]
+    for path in leftovers:
+        if path.exists():
+            shutil.rmtree(path)

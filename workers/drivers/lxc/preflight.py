@@ -1,0 +1,166 @@
+"""What the LXC driver needs of this machine, each with its exact fix."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from vmcloud.domain.vocabulary import Kind
+from workers.drivers import tools
+from workers.drivers.base import Check, Fingerprint
+
+from .config import SECCOMP, LxcSettings
+from .monitor import find_monitord
+
+INOTIFY_INSTANCES = 1024
+"""Below this many, systemd inside guests dies silently (measured: 40 guests need more than the kernel's default of 128)."""
+
+_ADVICE = ("inotify", "bridge")
+"""Checks without which guests still run: the first is a matter of scale, the second the worker sees to itself."""
+
+_CONTROLLERS = ("cpu", "memory", "pids", "freezer", "devices")
+
+
+def overlay_usable(home: Path) -> bool:
+    """Whether guests can be layers: overlayfs inside a user namespace needs Linux 5.11, and layers cannot lie on an overlay."""
+    return "overlay" in _filesystems() and _kernel() >= (5, 11) and _filesystem_of(home) != "overlay"
+
+
+def fingerprint(settings: LxcSettings) -> Fingerprint:
+    """liblxc's version, and the first missing requirement."""
+    try:
+        import lxc
+
+        version = str(lxc.version)
+    except Exception as error:
+        return Fingerprint(Kind.LXC, "", False, f"the Python binding of liblxc does not load: {error}")
+    failed = [check for check in checks(settings) if not check.ok and check.name not in _ADVICE]
+    return Fingerprint(Kind.LXC, f"lxc {version}", not failed, failed[0].detail if failed else "")
+
+
+def checks(settings: LxcSettings) -> Sequence[Check]:
+    """Every requirement, fulfilled or not."""
+    return [
+        Check("root", os.geteuid() == 0, "the LXC driver runs as root", "Start the worker as root."),
+        *_programs(),
+        _binding(),
+        *_groups(),
+        _user_namespaces(),
+        _overlay(settings.home),
+        _reachable(settings.home),
+        _ids(settings),
+        _inotify(),
+        _bridge(settings.bridge),
+    ]
+
+
+def _programs() -> list[Check]:
+    found = [
+        Check(name, tools.find(name) is not None, f"the program {name}", f"apt-get install {package}")
+        for name, package in (("lxc-start", "lxc"), ("ip", "iproute2"))
+    ]
+    found.append(Check("lxc-monitord", find_monitord() is not None, "the program lxc-monitord", "apt-get install lxc"))
+    found.append(Check("seccomp", Path(SECCOMP).exists(), f"the filter {SECCOMP}", "apt-get install lxc"))
+    return found
+
+
+def _binding() -> Check:
+    fix = "apt-get install lxc-dev pkg-config gcc, then pip install lxc==3.0.4.0"
+    try:
+        import lxc  # noqa: F401
+    except Exception as error:
+        return Check("binding", False, f"the Python module lxc does not load: {error}", fix)
+    return Check("binding", True, "the Python module lxc", fix)
+
+
+def _groups(root: Path = Path("/sys/fs/cgroup")) -> list[Check]:
+    try:
+        unified = (root / "cgroup.controllers").read_text().split()
+    except OSError:
+        unified = []
+    if "memory" in unified:
+        needed = {name: name in unified for name in ("cpu", "memory", "pids")}
+        fix = "Boot with the controller enabled (see cgroup_disable= on the kernel's command line)."
+    else:
+        needed = {name: (root / name / "tasks").exists() for name in _CONTROLLERS}
+        fix = "mount -t cgroup -o {0} cgroup /sys/fs/cgroup/{0}"
+    return [Check(f"cgroup {name}", ok, f"the control group controller {name}", fix.format(name)) for name, ok in needed.items()]
+
+
+def _user_namespaces() -> Check:
+    detail = "user namespaces"
+    try:
+        allowed = int(Path("/proc/sys/user/max_user_namespaces").read_text())
+    except (OSError, ValueError):
+        return Check(detail, False, "the kernel has no user namespaces", "Boot a kernel with CONFIG_USER_NS.")
+    return Check(detail, allowed > 0, f"user.max_user_namespaces is {allowed}", "sysctl -w user.max_user_namespaces=65536")
+
+
+def _overlay(home: Path) -> Check:
+    # Not a failure: without it guests are full copies of their image, which is slower and larger.
+    kind = "layers over the image" if overlay_usable(home) else "full copies of the image (no overlayfs for user namespaces here)"
+    return Check("overlay", True, f"guests are {kind}")
+
+
+def _reachable(home: Path) -> Check:
+    """The guest's root, nobody special on the node, must be able to walk to its layers."""
+    closed = [path for path in (home, *home.parents) if path.exists() and not path.stat().st_mode & 0o001]
+    fix = f"chmod o+x {' '.join(map(str, closed))}" if closed else ""
+    return Check("reachable", not closed, f"guests' ids can pass through to {home}", fix)
+
+
+def _ids(settings: LxcSettings) -> Check:
+    """Root needs no entry in /etc/subuid, but nobody else may own ids of the range."""
+    low, high = settings.idmap_base, settings.idmap_base + settings.idmap_size
+    for name in ("/etc/subuid", "/etc/subgid"):
+        for line in _lines(Path(name)):
+            owner, _, numbers = line.partition(":")
+            if match := re.fullmatch(r"(\d+):(\d+)", numbers.strip()):
+                first, count = int(match[1]), int(match[2])
+                if owner not in ("root", "0") and first < high and low < first + count:
+                    todo = f"Set idmap_base in config.toml to a range outside {first} to {first + count - 1}."
+                    return Check("ids", False, f"{name} gives ids of the guests' range {low} to {high - 1} to {owner}", todo)
+    return Check("ids", True, f"ids {low} to {high - 1} are the guests' own")
+
+
+def _inotify() -> Check:
+    name = "/proc/sys/fs/inotify/max_user_instances"
+    value = int((_lines(Path(name)) or ["0"])[0])
+    fix = f"sysctl -w fs.inotify.max_user_instances={INOTIFY_INSTANCES}"
+    return Check("inotify", value >= INOTIFY_INSTANCES, f"fs.inotify.max_user_instances is {value}", fix)
+
+
+def _bridge(name: str) -> Check:
+    ok = Path(f"/sys/class/net/{name}/bridge").is_dir()
+    return Check("bridge", ok, f"the bridge {name}", f"The worker makes it at its start; by hand: ip link add {name} type bridge")
+
+
+def _kernel() -> tuple[int, ...]:
+    match = re.match(r"(\d+)\.(\d+)", platform.release())
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def _filesystems() -> set[str]:
+    return {line.split()[-1] for line in _lines(Path("/proc/filesystems")) if line.strip()}
+
+
+def _filesystem_of(path: Path) -> str:
+    """The type of the file system that holds ``path``: the longest mount point above it, the last one where several match."""
+    best, kind = -1, ""
+    text = str(path.resolve())
+    for line in _lines(Path("/proc/self/mountinfo")):
+        fields = line.split()
+        point = fields[4].rstrip("/")
+        if (text == point or text.startswith(f"{point}/")) and len(point) >= best:
+            best, kind = len(point), fields[fields.index("-") + 1]
+    return kind
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []

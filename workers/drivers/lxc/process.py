@@ -1,0 +1,132 @@
+"""The processes of a guest: its state, its init, and liblxc's monitor process that holds it."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vmcloud.domain.vocabulary import Observed
+from workers.drivers.base import CannotLook, Unsupported
+
+from .cgroups import Groups
+
+try:
+    import lxc
+except ImportError:  # preflight and fingerprint say so; the rest of the package stays usable without it
+    lxc = None
+
+STATES = {
+    "STOPPED": Observed.STOPPED,
+    "STARTING": Observed.STARTING,
+    "RUNNING": Observed.RUNNING,
+    "STOPPING": Observed.STOPPING,
+    "ABORTING": Observed.STOPPING,
+    "FREEZING": Observed.RUNNING,
+    "FROZEN": Observed.SUSPENDED,
+    "THAWED": Observed.RUNNING,
+}
+
+SYSTEMD_HALT = signal.SIGRTMIN + 3
+
+
+@dataclass(frozen=True)
+class Life:
+    """A guest's power now. ``init`` and ``monitor`` are process ids on the node, 0 where there is none."""
+
+    state: Observed
+    init: int = 0
+    monitor: int = 0
+
+
+def look(guests: Path, native: str) -> Life:
+    """The guest's power. A guest whose init is dead is not running, whatever liblxc says.
+
+    Raises :class:`CannotLook` where liblxc gives no answer.
+    """
+    if lxc is None:
+        raise CannotLook("list", "the Python binding of liblxc is missing", todo="pip install lxc==3.0.4.0 (needs lxc-dev).")
+    try:
+        container: Any = lxc.Container(native, str(guests))
+        word = str(container.state)
+        init = int(container.init_pid) if word != "STOPPED" else 0
+    except Exception as error:
+        raise CannotLook("list", f"liblxc cannot tell the state of {native}: {error}") from error
+    state = STATES.get(word)
+    if state is None:
+        raise CannotLook("list", f"liblxc says {word!r} of {native}")
+    if state is Observed.STOPPED:
+        return Life(state)
+    parent = _parent(init) if init > 0 else 0
+    if not parent:
+        return Life(Observed.STARTING if state is Observed.STARTING else Observed.STOPPING)
+    if state is Observed.RUNNING and _frozen(init):
+        # liblxc knows only of freezes that it ordered itself.
+        state = Observed.SUSPENDED
+    return Life(state, init, parent)
+
+
+def _frozen(init: int) -> bool:
+    try:
+        return Groups(init).frozen
+    except CannotLook:
+        return False
+
+
+def _parent(pid: int) -> int:
+    """The parent of a living process; 0 if it is dead or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] in "ZX" else int(fields[1])
+
+
+class Handle:
+    """A process held by a descriptor, so that its number cannot come to mean another. Use as a context manager."""
+
+    def __init__(self, pid: int) -> None:
+        try:
+            self._fd = os.pidfd_open(pid) if pid > 0 else -1
+        except ProcessLookupError:
+            self._fd = -1
+        except OSError as error:
+            raise Unsupported("stop", f"this kernel has no process descriptors: {error.strerror}") from error
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    def send(self, number: int) -> None:
+        """Send a signal; a dead process is no error."""
+        if self._fd >= 0:
+            try:
+                signal.pidfd_send_signal(self._fd, number)
+            except ProcessLookupError:
+                pass
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the process is dead within that time."""
+        if self._fd < 0:
+            return True
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        return bool(poll.poll(max(0.0, seconds) * 1000))
+
+
+def halt_signal(init: int) -> int:
+    """What asks this init to shut down: systemd blocks SIGRTMIN+3 in order to read it, others take SIGPWR (as liblxc does)."""
+    try:
+        for line in Path(f"/proc/{init}/status").read_text().splitlines():
+            if line.startswith("SigBlk:"):
+                blocked = int(line.split()[1], 16)
+                return SYSTEMD_HALT if blocked >> (SYSTEMD_HALT - 1) & 1 else signal.SIGPWR
+    except OSError:
+        pass
+    return signal.SIGPWR

@@ -1,0 +1,86 @@
+"""External programs: argv lists, a timeout, and the tail of stderr in the error. Never a shell string."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from shutil import which
+
+from .base import TimedOut, ToolFailed, Unsupported
+
+TAIL = 2000
+"""Characters of stderr that an error keeps."""
+
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a program left: exit code and decoded output."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def find(name: str) -> str | None:
+    """The absolute path of a program, looked up in the system's folders and never in the caller's ``PATH``."""
+    return which(name, path=SYSTEM_PATH)
+
+
+def require(name: str, *, operation: str, package: str = "") -> str:
+    """As :func:`find`; raises :class:`Unsupported` with the package to install where it is missing."""
+    path = find(name)
+    if path is None:
+        todo = f"Install the package {package}." if package else ""
+        raise Unsupported(operation, f"the program {name} is not installed", todo=todo)
+    return path
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    operation: str,
+    timeout: float,
+    check: bool = True,
+    daemonizes: bool = False,
+    pass_fds: Sequence[int] = (),
+    path: str = SYSTEM_PATH,
+    extra: Mapping[str, str] | None = None,
+    stdin: str | None = None,
+) -> Completed:
+    """Run ``argv`` to its end within ``timeout`` seconds, in a clean environment (``LC_ALL=C``, ``PATH`` = ``path``, ``extra``).
+
+    ``daemonizes``: the program leaves a process behind (in a session of its own) that would inherit its output and any
+    descriptor; so it gets neither pipes nor ``pass_fds`` (a lock passed on would be held as long as the guest lives), and its
+    output is lost.
+
+    Raises :class:`Unsupported` (no such program), :class:`TimedOut` (it was killed), :class:`ToolFailed` (a non-zero exit code,
+    unless ``check`` is false).
+    """
+    sink = subprocess.DEVNULL if daemonizes else subprocess.PIPE
+    environment = {"LC_ALL": "C", "PATH": path, **(extra or {})}
+    given = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
+    try:
+        done = subprocess.run(
+            list(argv),
+            stdout=sink,
+            stderr=sink,
+            env=environment,
+            timeout=timeout,
+            text=True,
+            errors="replace",
+            check=False,
+            pass_fds=() if daemonizes else tuple(pass_fds),
+            **given,
+        )
+    except FileNotFoundError as error:
+        raise Unsupported(operation, f"the program {argv[0]} is not installed") from error
+    except subprocess.TimeoutExpired as error:
+        stderr = error.stderr.decode(errors="replace") if isinstance(error.stderr, bytes) else (error.stderr or "")
+        raise TimedOut(operation, f"{argv[0]} did not end within {timeout:g} s", stderr=stderr[-TAIL:]) from error
+    result = Completed(done.returncode, done.stdout or "", (done.stderr or "")[-TAIL:])
+    if check and result.code != 0:
+        raise ToolFailed(operation, f"{argv[0]} failed", exit_code=result.code, stderr=result.stderr)
+    return result
