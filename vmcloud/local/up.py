@@ -84,7 +84,7 @@ def clear_leftovers(data: Path) -> None:
     left = {process for process in old if process.alive}
     for process in old:
         left |= set(session_members(process.pid, marker=marker)) if _same_session(process) else set()
-    if left and not end(sorted(left, key=lambda process: process.pid), grace=10.0):
+    if left and not end(sorted(left, key=lambda process: process.pid), grace=5.0):
         numbers = ", ".join(str(process.pid) for process in left if process.alive)
         raise Unavailable("parts of a killed supervisor do not end", why=f"processes {numbers}", todo=f"kill -9 {numbers}")
 
