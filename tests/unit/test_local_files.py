@@ -194,3 +194,13 @@ def test_status_file_survives_rubbish(tmp_path: Path) -> None:
     for rubbish in ("", "{", "[]", json.dumps({"supervisor": {}})):
         status.path(tmp_path).write_text(rubbish)
         assert status.read(tmp_path) is None
+
+
+def test_mounts_below_a_folder_deepest_first() -> None:
+    from vmcloud.local.purge import mounts_below
+
+    text = "\n".join(
+        f"36 35 98:0 / {point} rw master:1 - ext4 /dev/x rw"
+        for point in ("/", "/data", "/data/node/a", "/data/node/a/lxcfs", "/database", "/data/with\\040blank")
+    )
+    assert mounts_below(Path("/data"), text) == ["/data/node/a/lxcfs", "/data/with blank", "/data/node/a"]

@@ -3,7 +3,8 @@
 
 # What the parts and guests need at run time, and what building python-ldap and lxc needs (there are no wheels of them).
 VMCLOUD_PACKAGES=(
-  ca-certificates python3 python3-venv redis-server slapd ldap-utils lxc lxcfs dnsmasq-base busybox-static iproute2 procps kmod
+  ca-certificates python3 python3-venv redis-server slapd ldap-utils lxc lxcfs dnsmasq-base busybox-static
+  iproute2 nftables procps kmod
 )
 VMCLOUD_BUILD_PACKAGES=(gcc libc6-dev python3-dev pkg-config libldap2-dev libsasl2-dev lxc-dev)
 # What these packages would start at the next boot of a machine; vmcloud starts its own.
