@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from vmcloud import faults
@@ -28,6 +29,8 @@ from workers.drivers.base import (
     ToolFailed,
     silent,
 )
+from workers.storage.images import with_owners
+from workers.storage.unpack import IdMap
 
 from . import cgroups, exits, folder, monitor, preflight, process
 from .config import LxcSettings, host_veth, limits, render_config
@@ -74,7 +77,7 @@ class LxcDriver(Driver, Freezer):
         return preflight.fingerprint(self.settings)
 
     def preflight(self) -> Sequence[Check]:
-        return preflight.checks(self.settings, self.host)
+        return preflight.checks(self.settings)
 
     def list(self) -> Sequence[Seen]:
         return [seen for path in folder.folders(self.guests) if (seen := self.inspect(path.name)) is not None]
@@ -141,7 +144,9 @@ class LxcDriver(Driver, Freezer):
             raise BadRequest(
                 "create", f"the image {guest.spec.image} is not unpacked on this node", todo="Fetch the image first."
             )
-        base = 0 if guest.spec.privileged else self.settings.idmap_base
+        idmap = None if guest.spec.privileged else IdMap(self.settings.idmap_base, self.settings.idmap_size)
+        guest = replace(guest, image=with_owners(guest.image, idmap, report))
+        base = idmap.base if idmap else 0
         try:
             folder.prepare(self.guests, self.settings.idmap_base)
             folder.sweep(self.guests, guest.native)
@@ -208,6 +213,11 @@ class LxcDriver(Driver, Freezer):
         below = [line.split()[4] for line in _read(Path("/proc/self/mountinfo")).splitlines()]
         for point in reversed([point for point in below if point.startswith(f"{path}/")]):
             tools.run([tools.require("umount", operation="delete"), "-l", "--", point], operation="delete", timeout=30)
+
+    def layers(self) -> frozenset[Path]:
+        """The image trees that guests here are layers over; they must not be removed. Raises CannotLook."""
+        markers = [folder.read_marker(path) for path in folder.folders(self.guests)]
+        return frozenset(marker.guest.image for marker in markers if marker and marker.guest.image and not marker.copied)
 
     # ------------------------------------------------------------------------------------------------------------- power
 
