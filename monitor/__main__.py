@@ -56,6 +56,8 @@ class Nodes:
 def main() -> int:
     """The exit code: 0 after SIGTERM, 1 where the monitor can not begin."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s monitor %(levelname)s %(name)s: %(message)s")
+    # Celery sets the root logger to its own level, which must be WARNING: at INFO it says a line per message.
+    logging.getLogger("monitor").setLevel(logging.INFO)
     try:
         config = Config.load()
         password = str(config.secrets("monitor")["directory_password"])

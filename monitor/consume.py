@@ -69,15 +69,15 @@ class Intake:
             try:
                 outcome = self._publisher.publish(sighting)
             except Unavailable as error:
-                log.warning("sighting %s of node %s waits: %s", sighting.mark, sighting.node, error)
+                log.warning("a sighting of node %s waits: %s", sighting.node, error)
                 if self._stopping():
                     raise Stopping from error
                 self._sleep(pause)
                 pause = min(pause * 2, BACKOFF[1])
                 continue
             except (Denied, Rejected, Invalid) as error:
-                log.error("dropped sighting %s of node %s: %s", sighting.mark, sighting.node, error)
+                log.error("dropped a sighting of node %s: %s", sighting.node, error)
                 return
             if not outcome.node_known:
-                log.warning("dropped sighting %s: the directory knows no node %s", sighting.mark, sighting.node)
+                log.warning("dropped a sighting: the directory knows no node %s", sighting.node)
             return
