@@ -221,8 +221,10 @@ def test_purge_leaves_nothing(cloud: Cloud) -> None:
     assert "there is no cloud" in cloud.run("status", expect=1).stderr
 
 
-def test_the_systemd_unit_is_sound() -> None:
-    unit = Path(__file__).parents[2] / "vmcloud" / "local" / "vmcloud.service"
-    text = unit.read_text()
+def test_the_systemd_unit_is_sound(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "vmcloud" / "local" / "vmcloud.service").read_text()
     assert "KillMode=process" in text
-    assert "Type=notify" in text
+    unit = tmp_path / "vmcloud.service"
+    unit.write_text(text.replace("/opt/vmcloud/venv/bin/vmcloud", "/bin/true"))
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

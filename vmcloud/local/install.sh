@@ -8,7 +8,7 @@ VMCLOUD_PACKAGES=(
 )
 VMCLOUD_BUILD_PACKAGES=(gcc libc6-dev python3-dev pkg-config libldap2-dev libsasl2-dev lxc-dev)
 # What these packages would start at the next boot of a machine; vmcloud starts its own.
-VMCLOUD_UNWANTED_SERVICES=(redis-server slapd lxc lxc-net lxcfs)
+VMCLOUD_UNWANTED_SERVICES=(redis-server slapd lxc lxc-net lxc-monitord lxcfs)
 VMCLOUD_PYTHON=/usr/bin/python3
 
 say() { printf '[%3d s] %s\n' "$SECONDS" "$*"; }
@@ -55,11 +55,14 @@ install_packages() {
   fi
   rm -f "$log"
   for service in "${unwanted[@]}"; do
-    if command -v systemctl >/dev/null; then
-      systemctl disable --quiet "$service" >/dev/null 2>&1 || true
-    elif [[ -e /etc/init.d/$service ]]; then
-      update-rc.d "$service" disable >/dev/null 2>&1 || true
+    if [[ -e /lib/systemd/system/$service.service ]]; then
+      if command -v systemctl >/dev/null; then
+        systemctl disable --quiet "$service" >/dev/null 2>&1 || true
+      else
+        deb-systemd-helper disable "$service.service" >/dev/null 2>&1 || true
+      fi
     fi
+    if [[ -e /etc/init.d/$service ]]; then update-rc.d "$service" disable >/dev/null 2>&1 || true; fi
   done
 }
 
@@ -89,7 +92,7 @@ install_requirements() {
   if [[ -e $stamp && $(<"$stamp") == "$(hash_of "$@")" ]]; then return 0; fi
   say "installing Python packages of ${!###*/}"
   log=$(mktemp)
-  if ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input -r "${!#}" setuptools wheel > "$log" 2>&1; then
+  if ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input -r "${!#}" 'setuptools>=77' wheel > "$log" 2>&1; then
     tail -n 25 "$log" >&2
     rm -f "$log"
     die "pip failed; its last lines are above"

@@ -193,7 +193,7 @@ def notify_systemd() -> None:
 
 
 def _last(config: Config, part: str) -> str:
-    lines = combined.tail(config.data / "log" / "vmcloud.log", part, 4)
+    lines = combined.tail(config.data / "log" / "vmcloud.log", part, 2)
     return " / ".join(line.split("| ", 1)[-1] for line in lines)
 
 
