@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import queue
+import shutil
 import statistics
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -531,3 +533,21 @@ def test_assertions_are_evaluated_with_the_writers_rights(slapd: Slapd) -> None:
             [(ldap.MOD_REPLACE, "description", [b"x"])],
             serverctrls=[AssertionControl(True, "(userPassword=*)")],
         )
+
+
+def test_a_backup_restores_into_an_empty_folder(slapd: Slapd) -> None:
+    record = slapd.directory("server").claim(a_ve())
+    home = slapd.folder / "slapd.d"
+    saved = {
+        part: subprocess.run(["/usr/sbin/slapcat", "-F", str(home), *which], capture_output=True, check=True, timeout=30).stdout
+        for part, which in (("config", ["-n", "0"]), ("data", ["-b", SUFFIX]))
+    }
+    slapd.stop()
+    for name in ("slapd.d", "db", "accesslog"):
+        shutil.rmtree(slapd.folder / name)
+        (slapd.folder / name).mkdir(mode=0o700)
+    for part, which in (("config", ["-n", "0"]), ("data", ["-w", "-b", SUFFIX])):
+        arguments = ["/usr/sbin/slapadd", "-F", str(home), *which]
+        subprocess.run(arguments, input=saved[part], check=True, capture_output=True, timeout=30)
+    slapd.start()
+    assert slapd.directory("server").ve(record.ve) == record
