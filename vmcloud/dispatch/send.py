@@ -21,12 +21,24 @@ from .app import base_app, queue
 from .envelope import Order, seal
 from .routes import ORDER_TASK, REPORT_TASK, route, wake_list
 
+WAKE_PAUSE = 2.0
+"""Seconds without wake-ups after one that failed."""
+
 
 class Sender:
-    """Publishes as one identity. Safe for use by several threads; each has a connection of its own."""
+    """Publishes as one identity. Safe for use by several threads; each has a connection of its own.
 
-    def __init__(self, config: Config, identity: str) -> None:
+    ``timeout``: seconds after which a broker that does not answer counts as away.
+    """
+
+    def __init__(self, config: Config, identity: str, *, timeout: float = 3.0) -> None:
         self._app = base_app(config, identity)
+        self._app.conf.broker_transport_options = {
+            **self._app.conf.broker_transport_options,
+            "socket_timeout": timeout,
+            "socket_connect_timeout": timeout,
+        }
+        self._silent_until = 0.0
         self._local = threading.local()
         connection = self._app.connection_for_write()
         self._errors = (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
@@ -36,11 +48,17 @@ class Sender:
         self._publish(route(message), REPORT_TASK, message.to_json())
 
     def wake(self, topic: str) -> bool:
-        """Wake server (topic ``jobs``) or monitor (``nodes``). False where the broker did not answer: harmless, they poll too."""
+        """Wake server (topic ``jobs``) or monitor (``nodes``). False where the broker did not answer: harmless, they poll too.
+
+        After a failure nothing is tried for a moment: who wakes others does not wait for a frozen broker again and again.
+        """
+        if time.monotonic() < self._silent_until:
+            return False
         message = Wake(topic=topic)
         try:
             self._publish(wake_list(message), REPORT_TASK, message.to_json())
         except Unavailable:
+            self._silent_until = time.monotonic() + WAKE_PAUSE
             return False
         return True
 

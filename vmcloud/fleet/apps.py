@@ -8,3 +8,7 @@ class FleetConfig(AppConfig):
 
     name = "vmcloud.fleet"
     verbose_name = "Cloud"
+
+    def ready(self) -> None:
+        """Make the fault points known."""
+        from . import points  # noqa: F401

@@ -11,25 +11,13 @@ from vmcloud.directory.store import Directory
 from vmcloud.dispatch.routes import monitor_list
 from vmcloud.dispatch.send import OrderSender
 from vmcloud.domain.vocabulary import JobState, Outcome
-from vmcloud.faults import declare
 from vmcloud.fleet.models import Job, JobEvent
 
 from .leader import Leader
 from .projection import Projection
 
-declare(
-    "server",
-    "server.dispatch.placed",
-    "server.dispatch.desired",
-    "server.dispatch.committed",
-    "server.dispatch.sent",
-    "server.result.received",
-    "server.result.stored",
-    "server.finish.buried",
-    "server.finish.removed",
-    "server.finish.settled",
-    "server.finish.completed",
-)
+BROKER_PAUSE = 1.0
+"""Seconds until a broker that did not answer is tried again."""
 
 
 @dataclass
@@ -43,7 +31,17 @@ class Context:
     projection: Projection
     clock: Callable[[], float] = time.time
     broker_down: str = ""
+    broker_again_at: float = 0.0
     again: bool = field(default=False)
+
+    def lose_broker(self, reason: str) -> None:
+        """Note that the broker did not answer; it is left alone for a moment."""
+        self.broker_down, self.broker_again_at = reason, self.clock() + BROKER_PAUSE
+
+    @property
+    def broker_rests(self) -> bool:
+        """Whether the broker did not answer a moment ago."""
+        return bool(self.broker_down) and self.clock() < self.broker_again_at
 
     def note(self, job: Job, text: str) -> None:
         """Add a line to the job's history."""

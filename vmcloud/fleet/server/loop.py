@@ -113,7 +113,10 @@ class Server:
                     case Report():
                         to_send += replies.handle(context, item)
                     case Broker(up=up, reason=reason):
-                        context.broker_down = "" if up else reason
+                        if up:
+                            context.broker_down, silent = "", self._silent_nodes(context)
+                        else:
+                            context.lose_broker(reason)
                         context.again = context.again or up
                     case port.Changed(record=NodeRecord(name=name)):
                         context.projection.apply(item)

@@ -14,6 +14,7 @@ from vmcloud.fleet.services import queries, tickets
 
 from .context import Context
 
+NO_BROKER = "the broker does not answer; the step is sent when it is back"
 BACKOFF_MAX = 6
 """A step unanswered is sent again after 1, 2, ... at most this many times the resend interval."""
 
@@ -45,12 +46,16 @@ def order(context: Context, step: Step) -> StepOrder:
 def send(context: Context, step: Step) -> bool:
     """Send or send again; the row says when and how often. False where the broker does not answer: it will be sent again."""
     try:
+        if context.broker_rests:
+            raise Unavailable(context.broker_down)
         context.orders.send(order(context, step))
     except Unavailable as error:
-        context.broker_down = error.problem.sentence()
+        if not context.broker_rests:
+            context.lose_broker(error.problem.sentence())
         with context.leader.transaction():
-            step.job.change(reason="the broker does not answer; the step is sent when it is back")
+            step.job.change(reason=NO_BROKER)
         return False
+    context.broker_down = ""
     point("server.dispatch.sent")
     return True
 
@@ -59,8 +64,11 @@ def resend(context: Context) -> None:
     """Send again what was not accepted in time, ask again about what was not heard of, and repeat cancels."""
     now, times = context.clock(), context.config.intervals
     states = queries.node_states(now)
+    if context.broker_rests:
+        return
     for step in Step.objects.filter(state__in=HOLDING).select_related("job"):
-        if states.get(step.node) is NodeState.DOWN:
+        # Who hears nothing from the broker can not tell a silent node from a lost message.
+        if states.get(step.node) is NodeState.DOWN and not context.broker_down:
             with context.leader.transaction():
                 step.job.change(reason=f"node {step.node} is down; the step waits for it")
             continue
@@ -95,7 +103,7 @@ def cancel(context: Context, step: Step) -> None:
     try:
         context.orders.send(CancelOrder(job=step.job_id, step=step.number, attempt=step.attempt, node=step.node))
     except Unavailable as error:
-        context.broker_down = error.problem.sentence()
+        context.lose_broker(error.problem.sentence())
 
 
 def ask_for_list(context: Context, node: str) -> None:
@@ -103,7 +111,7 @@ def ask_for_list(context: Context, node: str) -> None:
     try:
         context.orders.send(RelistOrder(node=node))
     except Unavailable as error:
-        context.broker_down = error.problem.sentence()
+        context.lose_broker(error.problem.sentence())
 
 
 def first_of(job: Job) -> Step | None:

@@ -25,14 +25,12 @@ from vmcloud.domain.placement import impossible
 from vmcloud.domain.records import VERecord
 from vmcloud.domain.spec import CreateRequest, Spec
 from vmcloud.domain.vocabulary import Desired, JobState, Kind, Verb
-from vmcloud.faults import declare, point
+from vmcloud.faults import point
 from vmcloud.fleet import ports
 from vmcloud.fleet.models import VE, Image, Job, JobEvent
 
 from . import queries
 from .accounts import Actor
-
-declare("web", "web.submit.claiming", "web.submit.claimed", "web.submit.queued")
 
 GRACE = (0.0, 3600.0)
 """Seconds a graceful stop may take before it is forced: lowest and highest."""
