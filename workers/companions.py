@@ -52,7 +52,7 @@ class Record:
     @property
     def alive(self) -> bool:
         """Whether exactly this process runs."""
-        return _started(self.pid) == self.started
+        return self.started != 0 and _started(self.pid) == self.started
 
 
 class Companions:

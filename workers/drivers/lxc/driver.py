@@ -199,7 +199,8 @@ class LxcDriver(Driver, Freezer):
                 faults.point("driver.lxc.delete.stopped")
                 self._unmount(path)
                 report("remove", -1)
-                folder.discard(self.guests, path)
+                folder.retire(self.guests, path)
+                faults.point("driver.lxc.delete.trashed")
             folder.sweep(self.guests, native)
         except OSError as error:
             raise _translate("delete", error) from error

@@ -138,8 +138,8 @@ def prepare(guests: Path, group: int) -> None:
     trash.chmod(0o700)
 
 
-def discard(guests: Path, folder: Path) -> None:
-    """Take a folder out of LXCPATH at once and for good, then remove its tree (symbolic links are not followed)."""
+def retire(guests: Path, folder: Path) -> None:
+    """Take a folder out of LXCPATH at once and for good; :func:`sweep` removes its tree."""
     trash = guests / TRASH
     trash.mkdir(mode=0o700, exist_ok=True)
     place = trash / f"{folder.name}.{os.urandom(4).hex()}"
@@ -148,11 +148,10 @@ def discard(guests: Path, folder: Path) -> None:
     except FileNotFoundError:
         return
     sync_directory(guests)
-    shutil.rmtree(place)
 
 
 def sweep(guests: Path, native: str) -> None:
-    """Remove what earlier, killed calls for this guest left behind."""
+    """Remove what this and earlier, killed calls for this guest left behind (symbolic links are not followed)."""
     leftovers = [guests / MAKING / native, *(guests / TRASH).glob(f"{native}.????????")]
     for path in leftovers:
         if path.exists():
