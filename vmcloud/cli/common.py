@@ -1,0 +1,233 @@
+"""What commands share: options, the client, doing something for each operand, and completion of names."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from . import settings
+from .errors import FAILED, OK, CliError, Unreachable, lines
+from .output import FORMATS, Column, Item, Shape, age, show_objects
+from .rest import Client, Query
+
+P = ParamSpec("P")
+R = TypeVar("R")
+F = Callable[..., Any]
+COMPLETION_TIMEOUT = 1.0
+"""Seconds after which completing a name gives up: a shell must not hang."""
+
+
+def client(timeout: float | None = None) -> Client:
+    """The API of the cloud that is meant."""
+    access = settings.find()
+    return Client(access, timeout) if timeout else Client(access)
+
+
+def say(text: str) -> None:
+    """For people: on stderr."""
+    click.echo(text, err=True)
+
+
+def complain(error: CliError, about: str = "") -> None:
+    """One operand failed; the others go on."""
+    for line in lines(error.problem, about):
+        click.echo(line, err=True)
+
+
+def finish(code: int) -> None:
+    """End the command with this exit code."""
+    if code:
+        raise click.exceptions.Exit(code)
+
+
+# ---------------------------------------------------------------------------------------------------------------- options
+
+
+def output_option(default: str = "table") -> Callable[[F], F]:
+    """``-o``."""
+    text = "Form of the answer. `name` prints names or numbers only."
+    return click.option("-o", "--output", "form", type=click.Choice(FORMATS), default=default, show_default=True, help=text)
+
+
+project_option = click.option(
+    "-p", "--project", envvar="VMCLOUD_PROJECT", default="main", show_default=True, metavar="NAME", help="Project of the VEs."
+)
+
+
+class Seconds(click.ParamType[float]):
+    """A time: ``30``, ``30s``, ``5m``, ``1h``."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds."""
+        if isinstance(value, int | float):
+            return float(value)
+        factor = {"s": 1, "m": 60, "h": 3600}.get(value[-1:].lower())
+        try:
+            number = float(value[:-1] if factor else value) * (factor or 1)
+        except ValueError:
+            number = -1.0
+        if not 0 <= number < 1e9:
+            self.fail(f"{value!r} is no time. Give seconds, or a number with s, m or h, such as 5m.", param, ctx)
+        return number
+
+
+class Mebibytes(click.ParamType[int]):
+    """A size: ``64`` (MiB), ``64M``, ``1.5G``, ``2T``."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """MiB."""
+        if isinstance(value, int):
+            return value
+        text = value.strip().lower()
+        for suffix in ("ib", "b"):
+            text = text.removesuffix(suffix)
+        factor = {"m": 1, "g": 1024, "t": 1024 * 1024}.get(text[-1:])
+        try:
+            number = float(text[:-1] if factor else text) * (factor or 1)
+        except ValueError:
+            number = -1.0
+        if not 0 <= number < 1e15 or number != int(number):
+            self.fail(f"{value!r} is no size. Give MiB, or a number with M, G or T, such as 512, 512M, 1.5G.", param, ctx)
+        return int(number)
+
+
+def action_options(function: F) -> F:
+    """Options of every command that makes jobs: ``--wait``, ``--timeout``, ``--idempotency-key``, ``-o``."""
+    for option in reversed(
+        (
+            click.option("-w", "--wait", "wait", is_flag=True, help="Show progress until all jobs are complete."),
+            click.option("--timeout", type=Seconds(), metavar="TIME", help="Wait at most this long (30, 5m); implies --wait."),
+            click.option("--idempotency-key", "key", metavar="KEY", help="The same command with the same key is done once."),
+            output_option("name"),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+# ---------------------------------------------------------------------------------------------------------------- actions
+
+JOBS = Shape(
+    (
+        Column("ID", lambda job: job["id"]),
+        Column("S", lambda job: job["state"]),
+        Column("VERB", lambda job: job["verb"]),
+        Column("TARGET", lambda job: job["ve_name"] or job["args"].get("image") or job["node"], flexible=True),
+        Column("NODE", lambda job: job["node"], flexible=True),
+        Column("OUTCOME", lambda job: job["outcome"], coloured=True),
+        Column("AGE", lambda job: age(job["created"])),
+        Column("OWNER", lambda job: job["owner"], flexible=True),
+        Column("REASON", lambda job: (job["error"] or {}).get("what") or job["reason"], flexible=True),
+        Column("PROJECT", lambda job: job["project"], wide=True),
+        Column("ORIGIN", lambda job: job["origin"], wide=True),
+        Column("CREATED", lambda job: job["created"], wide=True),
+        Column("STARTED", lambda job: job["started"], wide=True),
+        Column("ENDED", lambda job: job["ended"], wide=True),
+    ),
+    name="id",
+)
+
+
+def keys(given: str | None, operands: Sequence[str]) -> dict[str, str]:
+    """An idempotency key for each operand: fresh ones, or made from the one given (as it is, where there is one operand)."""
+    if given is None:
+        return {operand: os.urandom(16).hex() for operand in operands}
+    return {operand: given if len(operands) == 1 else f"{given}:{operand}" for operand in operands}
+
+
+def act(
+    operands: Iterable[str],
+    ask: Callable[[Client, str, str], Item],
+    *,
+    form: str,
+    wait: bool,
+    timeout: float | None,
+    key: str | None,
+) -> None:
+    """Ask for a job for each operand, print the jobs' numbers, and wait for them if that is wanted.
+
+    ``ask(client, operand, key)`` asks for one. What fails is said, and the others are done all the same; then the exit code is 1.
+    """
+    from . import follow
+
+    wanted = list(dict.fromkeys(operands))
+    api, code = client(), OK
+    jobs: list[Item] = []
+    waits = wait or timeout is not None
+    numbers_only = form == "name"
+    for operand, its_key in keys(key, wanted).items():
+        try:
+            job = ask(api, operand, its_key)
+        except Unreachable:
+            raise
+        except CliError as error:
+            complain(error, operand)
+            code = FAILED
+            continue
+        jobs.append(job)
+        if numbers_only:
+            click.echo(job["id"])
+        if not waits:
+            say(follow.sentence(job))
+    if waits and jobs:
+        ended, jobs = follow.wait(api, jobs, timeout)
+        code = ended or code
+    if not numbers_only:
+        show_objects(jobs, JOBS, "wide" if form == "wide" else form, single=len(wanted) == 1)
+    finish(code)
+
+
+def each(operands: Sequence[str], look: Callable[[Client, str], Item], shape: Shape, form: str) -> None:
+    """Show each operand; what fails is said, and the others are shown all the same."""
+    api, code, found = client(), OK, []
+    for operand in operands:
+        try:
+            found.append(look(api, operand))
+        except Unreachable:
+            raise
+        except CliError as error:
+            complain(error, operand)
+            code = FAILED
+    show_objects(found, shape, form, single=len(operands) == 1)
+    finish(code)
+
+
+# ------------------------------------------------------------------------------------------------------------- completion
+
+
+def quietly(function: Callable[P, list[R]]) -> Callable[P, list[R]]:
+    """Completion never fails: no answer is no suggestion."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> list[R]:
+        try:
+            return function(*args, **kwargs)
+        except Exception:
+            return []
+
+    return run
+
+
+def names(path: str, field: str = "name", query: Query | None = None) -> Callable[..., list[CompletionItem]]:
+    """A completion of the names in one of the API's lists."""
+
+    @quietly
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        asked = dict(query or {})
+        if path == "/ves":
+            asked["project"] = ctx.params.get("project") or os.environ.get("VMCLOUD_PROJECT", "main")
+        items = client(COMPLETION_TIMEOUT).every(path, asked, limit=1000)
+        taken = {str(value) for value in ctx.params.get(param.name or "") or ()}
+        found = (str(item[field]) for item in items)
+        return [CompletionItem(name) for name in found if name.startswith(incomplete) and name not in taken]
+
+    return complete

@@ -1,0 +1,189 @@
+"""``vmcloud job``: the queue."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from . import follow
+from .common import JOBS, Seconds, client, complain, each, finish, names, output_option, say
+from .errors import FAILED, INTERRUPTED, OK, CliError, Unreachable, printable
+from .output import Shape, show_list, show_objects
+from .rest import Client
+
+job_ids = click.argument(
+    "jobs", nargs=-1, required=True, type=click.IntRange(1), metavar="ID...", shell_complete=names("/jobs", "id")
+)
+timeout_option = click.option("--timeout", type=Seconds(), metavar="TIME", help="At most this long (30, 5m).")
+EVENTS_KEPT = 10_000
+
+
+@click.group()
+def group() -> None:
+    """Jobs: every action is one."""
+
+
+@group.command("list")
+@click.option("--active", is_flag=True, help="Only those that are not complete.")
+@click.option("--mine", is_flag=True, help="Only your own.")
+@click.option("--ve", metavar="NAME", help="Only this VE's.", shell_complete=names("/ves"))
+@click.option("--node", metavar="NAME", help="Only this node's.", shell_complete=names("/nodes"))
+@click.option("--verb", metavar="VERB", help="Only this verb, such as create.")
+@click.option("--state", type=click.Choice(list("QHWRETSC")), help="Only this state (Torque's letters).")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many, the newest.")
+@output_option()
+def list_(form: str, limit: int, active: bool, mine: bool, **filters: str | None) -> None:
+    """List jobs, newest first. S is the state: Q queued, R running, E exiting, C complete.
+
+    \b
+    Examples:
+      vmcloud job list
+      vmcloud job list --active
+      vmcloud job list --ve web-1 -o json
+    """
+    query = {name: value for name, value in filters.items() if value}
+    query |= {name: "true" for name, on in (("active", active), ("mine", mine)) if on}
+    show_list(list(client().every("/jobs", query, limit=limit)), JOBS, form)
+
+
+@group.command()
+@job_ids
+@output_option()
+def show(jobs: tuple[int, ...], form: str) -> None:
+    """Show jobs with their steps.
+
+    \b
+    Examples:
+      vmcloud job show 12
+      vmcloud job show 12 -o json
+    """
+    each([str(job) for job in jobs], lambda api, job: api.get(f"/jobs/{job}"), JOBS, form)
+
+
+@group.command()
+@job_ids
+@click.option("-w", "--wait", "wait", is_flag=True, help="Until they are complete. A cancelled job is a success here.")
+@timeout_option
+@output_option("name")
+def cancel(jobs: tuple[int, ...], wait: bool, timeout: float | None, form: str) -> None:
+    """Cancel jobs: what has not begun never will, what has is stopped and undone.
+
+    \b
+    Examples:
+      vmcloud job cancel 12
+      vmcloud job list --active -o name | xargs vmcloud job cancel
+    """
+    api, code, asked = client(), OK, []
+    for number in jobs:
+        try:
+            job = api.act("POST", f"/jobs/{number}/cancel", key="cancel")
+        except Unreachable:
+            raise
+        except CliError as error:
+            complain(error, str(number))
+            code = FAILED
+            continue
+        asked.append(job)
+        if form == "name":
+            click.echo(job["id"])
+        say(follow.sentence(job) if job["state"] != follow.COMPLETE else f"{follow.head(job)} is complete already")
+    if wait or timeout is not None:
+        asked = _until_complete(api, asked, timeout)
+    if form != "name":
+        show_objects(asked, JOBS, form, single=len(jobs) == 1)
+    finish(code)
+
+
+def _until_complete(api: Client, jobs: list[follow.Job], timeout: float | None) -> list[follow.Job]:
+    """Wait without judging how the jobs ended."""
+    line, latest = follow.Line(), {job["id"]: job for job in jobs}
+    deadline = None if timeout is None else time.monotonic() + timeout
+    for job in jobs:
+        for now in follow.changes(api, job["id"], deadline=deadline, lost=line.show):
+            latest[job["id"]] = now
+            line.show(follow.sentence(now))
+        line.keep(follow.sentence(latest[job["id"]]))
+        if latest[job["id"]]["state"] != follow.COMPLETE:
+            raise CliError.say(f"{follow.head(job)} is not complete after {timeout:g} s")
+    return list(latest.values())
+
+
+@group.command()
+@job_ids
+@timeout_option
+@output_option("name")
+def wait(jobs: tuple[int, ...], timeout: float | None, form: str) -> None:
+    """Wait until jobs are complete. Exit code 0 only if all of them ended well.
+
+    \b
+    Examples:
+      vmcloud job wait 12 13 --timeout 5m
+    """
+    api, code, found = client(), OK, []
+    for number in dict.fromkeys(jobs):
+        try:
+            found.append(api.get(f"/jobs/{number}"))
+        except Unreachable:
+            raise
+        except CliError as error:
+            complain(error, str(number))
+            code = FAILED
+    ended, found = follow.wait(api, found, timeout)
+    if form != "name":
+        show_objects(found, JOBS, form, single=len(jobs) == 1)
+    finish(ended or code)
+
+
+@group.command()
+@click.argument("job", type=click.IntRange(1), metavar="ID", shell_complete=names("/jobs", "id"))
+@timeout_option
+def watch(job: int, timeout: float | None) -> None:
+    """Follow one job to its end: its steps, their phases and percent, each change as a line on stdout.
+
+    \b
+    Examples:
+      vmcloud job watch 12
+    """
+    api, shown, last = client(), set[str](), None
+    deadline = None if timeout is None else time.monotonic() + timeout
+    try:
+        for last in follow.changes(api, job, deadline=deadline, lost=lambda text: say(f"{text}; trying again")):
+            steps = [follow.step_sentence(step) for step in last["steps"] if step["state"] != "planned"]
+            summary = follow.sentence({**last, "steps": []})
+            for text in (*steps, summary) if last["state"] == follow.COMPLETE else (summary, *steps):
+                if text not in shown:
+                    shown.add(text)
+                    click.echo(text)
+    except KeyboardInterrupt:
+        say(f"vmcloud: job {job} goes on\n  do: follow: `vmcloud job watch {job}`; end: `vmcloud job cancel {job}`")
+        finish(INTERRUPTED)
+    if last is None or last["state"] != follow.COMPLETE:
+        raise CliError.say(f"job {job} is not complete after {timeout or 0:g} s", todo=f"It goes on: `vmcloud job watch {job}`.")
+    if problem := follow.failure(last):
+        raise CliError(problem)
+
+
+@group.command()
+@click.argument("job", type=click.IntRange(1), metavar="ID", shell_complete=names("/jobs", "id"))
+@click.option("-f", "--follow", "following", is_flag=True, help="Go on until the job is complete.")
+@output_option()
+def logs(job: int, following: bool, form: str) -> None:
+    """Print a job's history: one line per event.
+
+    \b
+    Examples:
+      vmcloud job logs 12
+      vmcloud job logs 12 --follow
+    """
+    api = client()
+    if form in ("json", "yaml"):
+        show_list(list(api.every(f"/jobs/{job}/events", limit=EVENTS_KEPT)), Shape((), name="id"), form)
+        return
+    known = 0
+    states = follow.changes(api, job, deadline=None, lost=say) if following else [api.get(f"/jobs/{job}")]
+    for _ in states:
+        for event in api.every(f"/jobs/{job}/events", limit=EVENTS_KEPT):
+            if event["id"] > known:
+                known = event["id"]
+                click.echo(event["id"] if form == "name" else printable(f"{event['at']}  {event['text']}"))

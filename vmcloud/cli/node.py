@@ -1,0 +1,85 @@
+"""``vmcloud node``: the machines."""
+
+from __future__ import annotations
+
+import click
+
+from .common import act, action_options, client, each, names, output_option
+from .follow import Job
+from .output import Column, Item, Shape, age, mebibytes, show_list
+from .rest import Client, segment
+
+
+def _state(node: Item) -> str:
+    marks = [name for name in ("cordoned", "maintenance") if node[name]]
+    return ", ".join([node["state"], *marks])
+
+
+NODES = Shape(
+    (
+        Column("NAME", lambda node: node["name"]),
+        Column("STATE", _state, coloured=True),
+        Column("KINDS", lambda node: node["kinds"], flexible=True),
+        Column("VES", lambda node: node["ves"]),
+        Column("CPUS", lambda node: node["cpus"]),
+        Column("MEMORY", lambda node: mebibytes(node["memory_mib"])),
+        Column("PLACED", lambda node: mebibytes(node["memory_placed_mib"])),
+        Column("HEARD", lambda node: age(node["heard"])),
+        Column("REASON", lambda node: node["reason"], flexible=True),
+        Column("DISK", lambda node: mebibytes(node["disk_mib"]), wide=True),
+        Column("SEEN", lambda node: node["guests_seen"], wide=True),
+        Column("SIMULATED", lambda node: node["simulated"], wide=True),
+        Column("ADDRESS", lambda node: node["address"], wide=True),
+        Column("VERSION", lambda node: node["version"], wide=True),
+        Column("LABELS", lambda node: node["labels"], wide=True),
+        Column("DESCRIPTION", lambda node: node["description"], wide=True),
+    )
+)
+node_names = click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=names("/nodes"))
+
+
+@click.group()
+def group() -> None:
+    """Nodes: the machines that VEs run on."""
+
+
+@group.command("list")
+@output_option()
+def list_(form: str) -> None:
+    """List nodes.
+
+    \b
+    Examples:
+      vmcloud node list
+      vmcloud node list -o wide
+    """
+    show_list(list(client().every("/nodes")), NODES, form)
+
+
+@group.command()
+@node_names
+@output_option()
+def show(names: tuple[str, ...], form: str) -> None:
+    """Show nodes with all their fields.
+
+    \b
+    Examples:
+      vmcloud node show node-1
+      vmcloud node show node-1 -o yaml
+    """
+    each(names, lambda api, name: api.get("/nodes" + segment(name)), NODES, form)
+
+
+def _action(verb: str, text: str) -> None:
+    @group.command(verb, help=f"{text}\n\n\b\nExamples:\n  vmcloud node {verb} node-1 --wait")
+    @node_names
+    @action_options
+    def command(names: tuple[str, ...], form: str, wait: bool, timeout: float | None, key: str | None) -> None:
+        def ask(api: Client, name: str, its_key: str) -> Job:
+            return api.act("POST", f"/nodes{segment(name)}/{verb}", key=its_key)
+
+        act(names, ask, form=form, wait=wait, timeout=timeout, key=key)
+
+
+_action("cordon", "No new placements on these nodes; what is there stays.")
+_action("uncordon", "New placements on these nodes again.")

@@ -1,0 +1,251 @@
+"""``vmcloud ve``: VEs and what can be done with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from vmcloud.domain.vocabulary import Kind, Restart, Status
+
+from .common import JOBS, Mebibytes, Seconds, act, action_options, client, each, names, output_option, project_option
+from .follow import Job
+from .output import Column, Shape, age, mebibytes, show_list
+from .rest import Client, segment
+
+VES = Shape(
+    (
+        Column("NAME", lambda ve: ve["name"]),
+        Column("STATUS", lambda ve: ve["status"], coloured=True),
+        Column("KIND", lambda ve: ve["kind"]),
+        Column("NODE", lambda ve: ve["node"], flexible=True),
+        Column("ADDRESSES", lambda ve: ve["addresses"], flexible=True),
+        Column("VCPUS", lambda ve: ve["vcpus"]),
+        Column("MEMORY", lambda ve: mebibytes(ve["memory_mib"])),
+        Column("IMAGE", lambda ve: ve["image"], flexible=True),
+        Column("SINCE", lambda ve: age(ve["since"])),
+        Column("OWNER", lambda ve: ve["owner"], flexible=True),
+        Column("REASON", lambda ve: ve["reason"], flexible=True),
+        Column("PROJECT", lambda ve: ve["project"], wide=True),
+        Column("DESIRED", lambda ve: ve["desired"], wide=True),
+        Column("DISK", lambda ve: mebibytes(ve["disk_mib"]), wide=True),
+        Column("RESTART", lambda ve: ve["restart"], wide=True),
+        Column("MAC", lambda ve: ve["mac"], wide=True),
+        Column("ID", lambda ve: ve["id"], wide=True),
+    )
+)
+ve_names = click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=names("/ves"))
+
+
+@click.group()
+def group() -> None:
+    """Virtual environments: containers and virtual machines."""
+
+
+@group.command("list")
+@project_option
+@click.option("-A", "--all-projects", is_flag=True, help="All projects.")
+@click.option("--node", metavar="NAME", help="Only those on this node.", shell_complete=names("/nodes"))
+@click.option("--kind", type=click.Choice([kind.value for kind in Kind]), help="Only this kind.")
+@click.option("--owner", metavar="USER", help="Only this owner's.")
+@click.option("--status", type=click.Choice([status.value for status in Status]), help="Only those with this status.")
+@output_option()
+def list_(project: str, all_projects: bool, form: str, status: str | None, **filters: str | None) -> None:
+    """List VEs.
+
+    \b
+    Examples:
+      vmcloud ve list
+      vmcloud ve list --status running -o name
+      vmcloud ve list -A -o json | jq '.[].addresses'
+    """
+    query = {"project": "*" if all_projects else project, **{name: value for name, value in filters.items() if value}}
+    items = [item for item in client().every("/ves", query) if status in (None, item["status"])]
+    show_list(items, VES, form)
+
+
+@group.command()
+@ve_names
+@project_option
+@output_option()
+def show(names: tuple[str, ...], project: str, form: str) -> None:
+    """Show VEs by name or UUID, with all their fields.
+
+    \b
+    Examples:
+      vmcloud ve show web-1
+      vmcloud ve show web-1 -o json
+    """
+    each(names, lambda api, name: api.get(_path(name), {"project": project}), VES, form)
+
+
+@group.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("-i", "--image", required=True, metavar="NAME", help="Root file system.", shell_complete=names("/images"))
+@click.option("-k", "--kind", type=click.Choice([kind.value for kind in Kind]), help="Kind (default: lxc).")
+@click.option("--vcpus", type=int, metavar="N", help="Virtual CPUs (default: 1).")
+@click.option("-m", "--memory", type=Mebibytes(), metavar="SIZE", help="Memory: 64, 64M, 1G (default: 128M).")
+@click.option("--disk", type=Mebibytes(), metavar="SIZE", help="Disk; 0: no limit (default).")
+@click.option("-n", "--node", metavar="NAME", help="Only on this node (default: any).", shell_complete=names("/nodes"))
+@click.option("--power", type=click.Choice(["running", "stopped"]), help="Wanted afterwards (default: running).")
+@click.option("--restart", type=click.Choice([each.value for each in Restart]), help="When it ends (default: on-failure).")
+@click.option("--description", metavar="TEXT", help="Free text.")
+@click.option("--privileged", is_flag=True, default=None, help="Shares the host's user ids; administrators only.")
+@project_option
+@action_options
+def create(
+    names: tuple[str, ...],
+    project: str,
+    memory: int | None,
+    disk: int | None,
+    form: str,
+    wait: bool,
+    timeout: float | None,
+    key: str | None,
+    **given: Any,
+) -> None:
+    """Create VEs, all of the same shape. Prints the numbers of their jobs.
+
+    \b
+    Examples:
+      vmcloud ve create hello --image busybox --wait
+      vmcloud ve create web-1 web-2 -i busybox -m 512M --vcpus 2
+      vmcloud ve create big -i busybox -m 1G --node node-2 --power stopped
+    """
+    wanted = {"project": project, "memory_mib": memory, "disk_mib": disk, **given}
+    body = {name: value for name, value in wanted.items() if value is not None}
+
+    def ask(api: Client, name: str, its_key: str) -> Job:
+        return api.act("POST", "/ves", {"name": name, **body}, key=its_key)
+
+    act(names, ask, form=form, wait=wait, timeout=timeout, key=key)
+
+
+def _power(verb: str, text: str, example: str) -> None:
+    """Register one of the verbs that take nothing but names."""
+
+    @group.command(verb, help=f"{text}\n\n\b\nExamples:\n  vmcloud ve {verb} web-1 --wait\n  vmcloud ve {verb} {example}")
+    @ve_names
+    @project_option
+    @action_options
+    def command(names: tuple[str, ...], project: str, form: str, wait: bool, timeout: float | None, key: str | None) -> None:
+        _ask_each(names, f"/{verb}", None, project, form=form, wait=wait, timeout=timeout, key=key)
+
+
+def _stopping(verb: str, text: str) -> None:
+    """Register a verb that stops: gracefully first, then by force."""
+    examples = f"  vmcloud ve {verb} web-1 --wait\n  vmcloud ve {verb} web-1 web-2 --grace 1m\n  vmcloud ve {verb} web-1 --force"
+
+    @group.command(verb, help=f"{text}\n\n\b\nExamples:\n{examples}")
+    @ve_names
+    @click.option("-f", "--force", is_flag=True, help="At once, without asking the guest.")
+    @click.option(
+        "--grace", type=Seconds(), metavar="TIME", help="How long the guest may take before it is forced (default: 10s)."
+    )
+    @project_option
+    @action_options
+    def command(
+        names: tuple[str, ...],
+        force: bool,
+        grace: float | None,
+        project: str,
+        form: str,
+        wait: bool,
+        timeout: float | None,
+        key: str | None,
+    ) -> None:
+        body: dict[str, Any] = {**({"force": True} if force else {}), **({"grace": grace} if grace is not None else {})}
+        _ask_each(names, f"/{verb}", body, project, form=form, wait=wait, timeout=timeout, key=key)
+
+
+_power("start", "Start VEs.", "web-1 web-2 web-3")
+_stopping("stop", "Stop VEs: the guest is asked, and forced when its grace is over.")
+_stopping("restart", "Stop and start VEs.")
+_power("suspend", "Freeze VEs in memory. After a reboot of the node they are stopped.", "web-1 web-2")
+_power("resume", "Let suspended VEs run on.", "web-1 web-2")
+
+
+@group.command()
+@ve_names
+@click.option("--vcpus", type=int, metavar="N", help="Virtual CPUs.")
+@click.option("-m", "--memory", type=Mebibytes(), metavar="SIZE", help="Memory: 64, 64M, 1G.")
+@click.option("--disk", type=Mebibytes(), metavar="SIZE", help="Disk.")
+@project_option
+@action_options
+def resize(
+    names: tuple[str, ...],
+    vcpus: int | None,
+    memory: int | None,
+    disk: int | None,
+    project: str,
+    form: str,
+    wait: bool,
+    timeout: float | None,
+    key: str | None,
+) -> None:
+    """Give VEs other sizes.
+
+    \b
+    Examples:
+      vmcloud ve resize web-1 --memory 1G --wait
+      vmcloud ve resize web-1 web-2 --vcpus 2
+    """
+    sizes = {"vcpus": vcpus, "memory_mib": memory, "disk_mib": disk}
+    body = {name: value for name, value in sizes.items() if value is not None}
+    if not body:
+        raise click.UsageError("give a new size: --vcpus, --memory or --disk", click.get_current_context())
+    _ask_each(names, "", body, project, method="PATCH", form=form, wait=wait, timeout=timeout, key=key)
+
+
+@group.command()
+@ve_names
+@project_option
+@action_options
+def delete(names: tuple[str, ...], project: str, form: str, wait: bool, timeout: float | None, key: str | None) -> None:
+    """Delete VEs and everything in them. Running ones are stopped by force.
+
+    \b
+    Examples:
+      vmcloud ve delete web-1 --wait
+      vmcloud ve list --status stopped -o name | xargs vmcloud ve delete
+    """
+    _ask_each(names, "", None, project, method="DELETE", form=form, wait=wait, timeout=timeout, key=key)
+
+
+@group.command()
+@click.argument("name", shell_complete=names("/ves"))
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many, the newest.")
+@output_option()
+def events(name: str, limit: int, form: str) -> None:
+    """List the jobs of a VE, newest first; also of one that is gone.
+
+    \b
+    Examples:
+      vmcloud ve events web-1
+      vmcloud ve events web-1 -o json
+    """
+    show_list(list(client().every("/jobs", {"ve": name}, limit=limit)), JOBS, form)
+
+
+def _path(name: str) -> str:
+    return "/ves" + segment(name)
+
+
+def _ask_each(
+    names: tuple[str, ...],
+    action: str,
+    body: dict[str, Any] | None,
+    project: str,
+    *,
+    method: str = "POST",
+    form: str,
+    wait: bool,
+    timeout: float | None,
+    key: str | None,
+) -> None:
+    """Ask for one action on each VE."""
+
+    def ask(api: Client, name: str, its_key: str) -> Job:
+        return api.act(method, _path(name) + action, body, query={"project": project}, key=its_key)
+
+    act(names, ask, form=form, wait=wait, timeout=timeout, key=key)
