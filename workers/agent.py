@@ -30,6 +30,7 @@ from .journal import Journal
 from .lanes import LaneLocks
 from .observer import Observer, Ticker
 from .reporter import Reporter
+from .surroundings import Surroundings
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,8 @@ class Agent:
                 hands[Kind.SIMULATED] = Inline(make_driver(Kind.SIMULATED, config, name), images)
             hands[None] = Isolated(Place(config, name, None))
         subnet = _simulated_subnet(number) if simulated else config.node.subnet
-        book = GuestBook(self.journal, images.path, subnet)
+        surroundings = Surroundings(config, name) if Kind.LXC in hands else None
+        book = GuestBook(self.journal, images.path, subnet, *([surroundings.announce] if surroundings else []))
         self.reporter = Reporter(name, self.journal, Sender(config, identity))
         self.observer = Observer(
             name,
@@ -79,6 +81,7 @@ class Agent:
             facts=self._facts,
             images=images.sums,
             interval=config.intervals.relist,
+            prepare=surroundings.ensure if surroundings else lambda: None,
         )
         self.reporter.on_return = self.observer.soon
         locks = LaneLocks(self.home / "locks")

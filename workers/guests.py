@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-import ipaddress
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from uuid import UUID
 
 from vmcloud.domain.messages import Seen, StepOrder
 from vmcloud.domain.spec import Spec
 from vmcloud.domain.vocabulary import Outcome, Verb
 
-from .drivers.base import BadRequest, Guest, NoSpace
+from .drivers.base import Guest
 from .journal import Journal, Presence, VERow
+from .network.addresses import allocate, gateway, hardware_address, parse_subnet
 from .steps import Ended
 
 ImagePath = Callable[[str], Path | None]
+Announce = Callable[[VERow, bool], None]
+"""Tell the network about a guest: that it is (True) or is no more."""
 
 
 class GuestBook:
-    """VEs of one node. ``subnet``: where addresses come from (empty: guests have none); its first host is the gateway."""
+    """VEs of one node. ``subnet``: where addresses come from; its first host is the gateway."""
 
-    def __init__(self, journal: Journal, image: ImagePath, subnet: str) -> None:
-        self._journal, self._image = journal, image
-        self._net = ipaddress.IPv4Network(subnet) if subnet else None
+    def __init__(self, journal: Journal, image: ImagePath, subnet: str, announce: Announce = lambda row, there: None) -> None:
+        self._journal, self._image, self._announce = journal, image, announce
+        self._net = parse_subnet(subnet)
         self._lock = threading.Lock()
 
     def guests(self, order: StepOrder) -> tuple[Guest | None, Guest | None]:
         """The guest that the order asks for, and, for a resize, as it was. Gives a create its address, kept until it is undone or
-        the VE deleted. Raises what :meth:`Spec.parse` does, :class:`NoSpace` without a free address, :class:`BadRequest`."""
+        the VE deleted. Raises what :meth:`Spec.parse` does, and :class:`~workers.drivers.base.NoSpace` without a free address."""
         if order.ve is None or order.verb not in (Verb.CREATE, Verb.RESIZE):
             return None, None
         spec = Spec.parse(order.args.get("spec") or {})
@@ -40,7 +41,7 @@ class GuestBook:
         image = None
         if sha256 := str(order.args.get("image_sha256") or ""):
             image = self._image(sha256)
-        guest = Guest(order.ve, order.native, spec, image, row.address, self._gateway(), row.mac)
+        guest = Guest(order.ve, order.native, spec, image, row.address, gateway(self._net), row.mac)
         old = replace(guest, spec=Spec.parse(row.spec)) if order.verb is Verb.RESIZE and row.spec else None
         return guest, old
 
@@ -59,6 +60,8 @@ class GuestBook:
         if ok and order.verb in (Verb.CREATE, Verb.RESIZE):
             row = replace(row, spec=dict(order.args["spec"]))
         self._journal.put_ve(row)
+        if not row.address:
+            self._announce(row, False)
 
     def merge(self, seen: Seen) -> Seen:
         """``seen`` with what only the journal knows: generation, hardware address, the address that was given."""
@@ -70,31 +73,10 @@ class GuestBook:
 
     def _housed(self, row: VERow) -> VERow:
         """``row`` with an address and a hardware address, recorded before the guest is made."""
-        if row.mac and (row.address or self._net is None):
-            return row
         with self._lock:
-            row = replace(row, mac=row.mac or hardware_address(row.ve), address=row.address or self._free())
-            self._journal.put_ve(row)
+            if not row.address:
+                used = {other.address for other in self._journal.ves() if other.address}
+                row = replace(row, mac=hardware_address(row.ve), address=allocate(self._net, used))
+                self._journal.put_ve(row)
+        self._announce(row, True)
         return row
-
-    def _free(self) -> str:
-        if self._net is None:
-            return ""
-        used = {row.address.partition("/")[0] for row in self._journal.ves() if row.address}
-        hosts = iter(self._net.hosts())
-        next(hosts, None)  # the gateway
-        for host in hosts:
-            if str(host) not in used:
-                return f"{host}/{self._net.prefixlen}"
-        raise NoSpace("address", f"no address of {self._net} is free", todo="Delete a VE, or give this node a larger subnet.")
-
-    def _gateway(self) -> str:
-        return str(next(iter(self._net.hosts()))) if self._net is not None else ""
-
-
-def hardware_address(ve: UUID) -> str:
-    """A locally administered MAC address (02:…) that follows from the UUID, so that it survives the journal."""
-    return ":".join(("02", *(ve.hex[start : start + 2] for start in range(0, 10, 2))))
-
-
-__all__ = ["BadRequest", "GuestBook", "hardware_address"]

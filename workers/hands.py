@@ -21,7 +21,8 @@ from vmcloud.domain.messages import Seen
 
 from . import child
 from .drivers.base import CannotLook, Driver, Fingerprint
-from .steps import Ended, Images, Interrupted, Tools, Work, carry_out, take_back
+from .images import ImageStore
+from .steps import Ended, Interrupted, Tools, Work, carry_out, take_back
 
 
 class Reason(StrEnum):
@@ -111,7 +112,7 @@ class Interruptible(Protocol):
 class Inline:
     """A driver that neither hangs nor crashes: called in the thread of the caller."""
 
-    def __init__(self, driver: Driver, images: Images) -> None:
+    def __init__(self, driver: Driver, images: ImageStore) -> None:
         self.driver, self._images = driver, images
 
     def carry_out(self, work: Work, watch: Watch, stop: Stop, lane: int, *, undo: bool) -> Ended | None:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Protocol
 
 from vmcloud.config import Config
 from vmcloud.domain.messages import StepOrder
 
-from .drivers.base import BadRequest, NoSpace, Report, ToolFailed
+from .drivers.base import BadRequest, Guest, NoSpace, Report, ToolFailed
+from .storage import images as storage
 
 CHUNK = 1 << 20
 SILENCE = 30.0
@@ -33,6 +34,9 @@ class ImageStore(Protocol):
 
     def path(self, sha256: str) -> Path | None:
         """The unpacked root file system; None where there is none."""
+
+    def suited(self, guest: Guest, report: Report) -> Guest:
+        """``guest`` with the image's tree that has the owners its kind of guest needs; made, if it is not here yet."""
 
     def fetch(self, order: StepOrder, report: Report) -> None:
         """Bring one here."""
@@ -52,6 +56,10 @@ class SimulatedImages:
         """See :class:`ImageStore`."""
         return None
 
+    def suited(self, guest: Guest, report: Report) -> Guest:
+        """See :class:`ImageStore`."""
+        return guest
+
     def fetch(self, order: StepOrder, report: Report) -> None:
         """Remember the sum; nothing is downloaded."""
         report("download", 0)
@@ -64,28 +72,37 @@ class UnpackedImages:
     """Root file systems unpacked on this node (:mod:`workers.storage.images`)."""
 
     def __init__(self, config: Config, node: str) -> None:
-        from .storage.images import ImageStore as Store
-
         self._home = config.node_home(node)
-        self._store = Store(config, node)
+        self._store = storage.ImageStore.from_config(config, node)
 
     def sums(self) -> tuple[str, ...]:
         """See :class:`ImageStore`."""
-        return tuple(self._store.list_images())
+        return self._store.list_images()
 
     def path(self, sha256: str) -> Path | None:
         """See :class:`ImageStore`."""
         return self._store.path(sha256)
 
+    def suited(self, guest: Guest, report: Report) -> Guest:
+        """See :class:`ImageStore`."""
+        if guest.image is None:
+            return guest
+        idmap = None if guest.spec.privileged else self._store.idmap
+        return replace(guest, image=storage.with_owners(guest.image, idmap, report))
+
     def fetch(self, order: StepOrder, report: Report) -> None:
-        """Download to a file without a name, then unpack: a crash leaves nothing behind."""
+        """Download, then unpack. A file left by a killed download is removed by the next one: a lane has one at a time."""
         wanted = _sum(order)
         if wanted in self.sums():
             return
         self._home.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self._home, prefix="download-") as archive:
-            download(order, archive, report)
-            self._store.unpack(Path(archive.name), wanted, report)
+        path = self._home / f"download-{wanted}"
+        try:
+            with path.open("wb") as archive:
+                download(order, archive, report)
+            self._store.unpack(path, wanted, report)
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def make_images(config: Config, node: str, *, simulated: bool) -> ImageStore:

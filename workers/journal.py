@@ -200,14 +200,18 @@ class Journal:
 
     def finish(self, result: Result) -> None:
         """Record a step's end. Its ticket, if it had one, is worthless from now on and forgotten."""
+        text = json.dumps(result.to_json())
         with self.transaction():
-            text = json.dumps(result.to_json())
-            self._db.execute(
-                "INSERT INTO steps (job, step, attempt, state, result, accepted, done) VALUES (?, ?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT (job, step) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, "
-                'result = excluded.result, done = excluded.done, "order" = json_remove("order", \'$.args.ticket\')',
-                (result.job, result.step, result.attempt, State.DONE, text, result.at, result.at),
+            known = self._db.execute(
+                "UPDATE steps SET state = 'done', attempt = ?, result = ?, done = ?, "
+                '"order" = json_remove("order", \'$.args.ticket\') WHERE job = ? AND step = ?',
+                (result.attempt, text, result.at, result.job, result.step),
             )
+            if not known.rowcount:
+                self._db.execute(
+                    "INSERT INTO steps (job, step, attempt, state, result, accepted, done) VALUES (?, ?, ?, 'done', ?, ?, ?)",
+                    (result.job, result.step, result.attempt, text, result.at, result.at),
+                )
 
     def unfinished(self) -> list[StepRow]:
         """Steps accepted or running, in order of acceptance."""
@@ -283,7 +287,8 @@ class Journal:
         """Forget steps that ended more than ``days`` ago, save the last ``steps``; deleted VEs after three times as long."""
         with self.transaction(synced=False):
             self._db.execute(
-                "DELETE FROM steps WHERE state = 'done' AND done < ? AND sequence <= (SELECT max(sequence) FROM steps) - ?",
+                "DELETE FROM steps WHERE state = 'done' AND done < ? "
+                "AND sequence NOT IN (SELECT sequence FROM steps ORDER BY sequence DESC LIMIT ?)",
                 (now - days * 86400, steps),
             )
             self._db.execute("DELETE FROM ves WHERE presence = ? AND changed < ?", (Presence.DELETED, now - 3 * days * 86400))

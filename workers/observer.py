@@ -30,14 +30,15 @@ FACTS_SECONDS = 300.0
 GAP = 1.0
 """Seconds between two full lists, however often they are asked for."""
 LAG = 1.0
-"""Seconds that an event may be under way: one that comes this soon after a step's look, and tells of a change before it, is old."""
+"""Seconds that an event may be under way: one this soon after a step's look, about a change before it, is old."""
 LOOKS_KEPT = 1000
 SOURCE_LOST = 5.0
 """Seconds after which a lost source of events is tried again."""
 
 
 class Observer:
-    """The eyes of one node. ``facts`` makes the node's facts from the kinds that are healthy."""
+    """The eyes of one node. ``facts`` makes the node's facts from the kinds that are healthy; ``prepare`` sees, every
+    :data:`FACTS_SECONDS`, that the machine has what the drivers need."""
 
     def __init__(
         self,
@@ -51,10 +52,11 @@ class Observer:
         facts: Callable[[tuple[Kind, ...]], NodeFacts],
         images: Callable[[], tuple[str, ...]],
         interval: float,
+        prepare: Callable[[], None] = lambda: None,
     ) -> None:
         self._node, self._journal, self._book, self._reporter, self._ticker = node, journal, book, reporter, ticker
         self._hands: dict[Kind, Hands] = {kind: each for kind, each in hands.items() if kind is not None}
-        self._make_facts, self._images, self._interval = facts, images, interval
+        self._make_facts, self._images, self._interval, self._prepare = facts, images, interval, prepare
         self._facts: NodeFacts | None = None
         self._facts_at = 0.0
         self._at_work: set[str] = set()
@@ -132,6 +134,7 @@ class Observer:
 
     def _current_facts(self) -> NodeFacts:
         if self._facts is None or time.monotonic() - self._facts_at > FACTS_SECONDS:
+            self._prepare()
             healthy = []
             for kind, hands in self._hands.items():
                 try:

@@ -24,14 +24,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import cast
 
 from vmcloud import faults
 from vmcloud.domain.errors import Problem, VmcloudError
 from vmcloud.domain.messages import Seen, StepOrder
-from vmcloud.domain.vocabulary import Desired, Kind, Observed, Verb
+from vmcloud.domain.vocabulary import Desired, Observed, Verb
 
 from .drivers.base import CannotLook, Driver, DriverError, Freezer, Guest, Report, Unsupported
+from .images import ImageStore
 
 log = logging.getLogger(__name__)
 faults.declare("worker", "worker.undo", "worker.step.acted")
@@ -39,13 +40,6 @@ faults.declare("worker", "worker.undo", "worker.step.acted")
 
 class Interrupted(Exception):
     """The step was cancelled or its time is up; only drivers that are not isolated raise it, others are killed."""
-
-
-class Images(Protocol):
-    """The node's images."""
-
-    def fetch(self, order: StepOrder, report: Report) -> None:
-        """Bring the image that a fetch step names onto this node. Present is success."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +59,7 @@ class Tools:
     state in which the guest was before anything was done."""
 
     driver: Driver | None
-    images: Images
+    images: ImageStore
     report: Report
     look: Callable[[], None]
     found: Callable[[str], None]
@@ -106,7 +100,7 @@ def plan(work: Work, tools: Tools) -> tuple[Phase, ...]:
     match order.verb:
         case Verb.CREATE:
             guest = _needed(work.guest, order)
-            define = Phase("define", lambda: driver.define(guest, tools.report), lambda: driver.delete(native))
+            define = Phase("define", lambda: _define(driver, guest, tools), lambda: driver.delete(native))
             return (define, start) if order.args.get("power") == Desired.RUNNING else (define,)
         case Verb.START:
             return (start,)
@@ -191,19 +185,23 @@ def _undo(begun: list[Phase], tools: Tools) -> bool:
 
 def _look(work: Work, tools: Tools) -> Seen | None:
     tools.look()
-    order = work.order
-    if tools.driver is None or order.verb is Verb.FETCH:
+    order, driver = work.order, tools.driver
+    if driver is None or order.verb is Verb.FETCH:
         return None
     try:
-        return tools.driver.inspect(order.native)
+        return driver.inspect(order.native)
     except CannotLook as error:
         return Seen(
             native=order.native,
-            kind=order.kind or Kind.LXC,
+            kind=order.kind or driver.kind,
             state=Observed.UNKNOWN,
             ve=order.ve,
             error=error.problem().sentence(),
         )
+
+
+def _define(driver: Driver, guest: Guest, tools: Tools) -> None:
+    driver.define(tools.images.suited(guest, tools.report), tools.report)
 
 
 def _apply(driver: Driver, guest: Guest) -> None:
