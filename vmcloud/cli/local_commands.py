@@ -14,6 +14,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import click
 
+from .errors import CliError
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -23,7 +25,7 @@ def _say(text: str) -> None:
 
 
 def _plainly(function: Callable[P, R]) -> Callable[P, R]:
-    """What we refuse on purpose ends with one sentence and exit code 1."""
+    """What is refused on purpose ends in words and with exit code 1."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -32,9 +34,9 @@ def _plainly(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         except VmcloudError as error:
-            raise click.ClickException(str(error)) from error
+            raise CliError(error.problem) from error
         except PermissionError as error:
-            raise click.ClickException(f"{error.filename}: {error.strerror}. Run it as root (sudo).") from error
+            raise CliError.say(f"{error.strerror}: {error.filename}", todo="Run it as root (sudo).") from error
 
     return run
 
