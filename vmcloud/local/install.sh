@@ -59,7 +59,7 @@ install_packages() {
       if command -v systemctl >/dev/null; then
         systemctl disable --quiet "$service" >/dev/null 2>&1 || true
       else
-        deb-systemd-helper disable "$service.service" >/dev/null 2>&1 || true
+        find /etc/systemd/system -type l -name "$service.service" -delete
       fi
     fi
     if [[ -e /etc/init.d/$service ]]; then update-rc.d "$service" disable >/dev/null 2>&1 || true; fi

@@ -16,6 +16,8 @@ from workers.drivers.base import Driver, DriverError
 from workers.drivers.registry import make_driver
 from workers.network import bridge
 
+from . import process
+
 Tell = Callable[[str], None]
 UNIT = Path("/etc/systemd/system/vmcloud.service")
 
@@ -43,6 +45,7 @@ def purge(config: Config, tell: Tell) -> None:
             ) from error
         tell(f"removed guest {native}")
     _stop_companions(config, tell)
+    _end_monitors(config.data)
     if not config.node.simulate and _unused(config.node.bridge):
         bridge.remove(config.node.bridge)
         tell(f"removed bridge {config.node.bridge}")
@@ -95,6 +98,22 @@ def _guests(config: Config) -> Iterator[tuple[Driver, str]]:
             except (DriverError, ImportError, LookupError) as error:
                 raise Unavailable(f"the {kind} guests of {name} can not be listed", why=str(error)) from error
             yield from found
+
+
+def _end_monitors(data: Path) -> None:
+    """End liblxc's event daemons for folders of ours; they would see for themselves, half a minute later."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        ours = len(words) > 1 and words[0].endswith(b"/lxc-monitord") and words[1].startswith(f"{data}/".encode())
+        if ours and (known := process.ident(int(entry.name))) is not None:
+            found.append(known)
+    process.end(found, grace=2.0)
 
 
 def _unused(name: str) -> bool:
