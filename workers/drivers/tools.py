@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -59,28 +61,46 @@ def run(
     Raises :class:`Unsupported` (no such program), :class:`TimedOut` (it was killed), :class:`ToolFailed` (a non-zero exit code,
     unless ``check`` is false).
     """
-    sink = subprocess.DEVNULL if daemonizes else subprocess.PIPE
     environment = {"LC_ALL": "C", "PATH": path, **(extra or {})}
-    given = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
     try:
-        done = subprocess.run(
-            list(argv),
-            stdout=sink,
-            stderr=sink,
-            env=environment,
-            timeout=timeout,
-            text=True,
-            errors="replace",
-            check=False,
-            pass_fds=() if daemonizes else tuple(pass_fds),
-            **given,
-        )
+        if daemonizes:
+            result = Completed(_run_silently(list(argv), environment, timeout), "", "")
+        else:
+            done = subprocess.run(
+                list(argv),
+                stdin=subprocess.DEVNULL if stdin is None else None,
+                input=stdin,
+                capture_output=True,
+                env=environment,
+                timeout=timeout,
+                text=True,
+                errors="replace",
+                check=False,
+                pass_fds=tuple(pass_fds),
+            )
+            result = Completed(done.returncode, done.stdout, done.stderr[-TAIL:])
     except FileNotFoundError as error:
         raise Unsupported(operation, f"the program {argv[0]} is not installed") from error
     except subprocess.TimeoutExpired as error:
         stderr = error.stderr.decode(errors="replace") if isinstance(error.stderr, bytes) else (error.stderr or "")
         raise TimedOut(operation, f"{argv[0]} did not end within {timeout:g} s", stderr=stderr[-TAIL:]) from error
-    result = Completed(done.returncode, done.stdout or "", (done.stderr or "")[-TAIL:])
     if check and result.code != 0:
         raise ToolFailed(operation, f"{argv[0]} failed", exit_code=result.code, stderr=result.stderr)
     return result
+
+
+def _run_silently(argv: list[str], environment: dict[str, str], timeout: float) -> int:
+    """The exit code of a program without input and output. Waits on a process descriptor: the standard library's own wait with
+    a timeout sleeps up to 50 ms too long, longer than a container takes to start."""
+    null = subprocess.DEVNULL
+    with subprocess.Popen(argv, stdin=null, stdout=null, stderr=null, env=environment) as process:
+        handle = os.pidfd_open(process.pid)
+        try:
+            poll = select.poll()
+            poll.register(handle, select.POLLIN)
+            if not poll.poll(timeout * 1000):
+                process.kill()
+                raise subprocess.TimeoutExpired(argv, timeout)
+        finally:
+            os.close(handle)
+        return process.wait()

@@ -16,6 +16,9 @@ from .config import CPU_PERIOD, Host
 
 ROOT = Path("/sys/fs/cgroup")
 
+LEAVE_SECONDS = 0.5
+"""How long a group that should be empty may stay busy."""
+
 
 def version(root: Path = ROOT) -> int:
     """2 where the machine has one unified hierarchy with the memory controller, else 1."""
@@ -145,26 +148,36 @@ def _ordered(wanted: list[tuple[str, str]], read: Callable[[str], str]) -> list[
     return [(first, dict(wanted)[first]), (second, dict(wanted)[second]), *rest]
 
 
-def remove_leftovers(native: str, root: Path = ROOT) -> None:
-    """Remove empty groups that a killed liblxc left behind. Only groups of this guest are looked at."""
+def remove_leftovers(native: str, prefix: str = "", root: Path = ROOT) -> None:
+    """Remove the empty groups that a killed liblxc left behind; with them there it would choose other names. Only groups of this
+    guest are looked at, below the group of process 1, as liblxc does for root."""
     try:
         own = Path("/proc/1/cgroup").read_text().splitlines()
     except OSError:
         return
     for line in own:
         _, controllers, path = line.split(":", 2)
-        mount = root / (controllers.removeprefix("name=") or ".")
-        for kind in ("payload", "monitor"):
-            group = mount / path.removesuffix("/init.scope").lstrip("/") / f"lxc.{kind}.{native}"
-            if group.is_dir():
-                _remove_tree(group)
+        below = Path(path.removesuffix("/init.scope").lstrip("/")) / prefix
+        name = controllers.removeprefix("name=")
+        for mount in (root / name,) if name else (root, root / "unified"):
+            for kind in ("payload", "monitor"):
+                group = mount / below / f"lxc.{kind}.{native}"
+                if group.is_dir():
+                    _remove_tree(group)
 
 
 def _remove_tree(group: Path) -> None:
+    """Remove an empty group with those below it. Processes that are just dying keep one busy for a moment."""
+    end = time.monotonic() + LEAVE_SECONDS
     for child in group.iterdir():
         if child.is_dir():
             _remove_tree(child)
-    try:
-        group.rmdir()
-    except OSError:
-        pass
+    while True:
+        try:
+            group.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError:
+            if time.monotonic() > end:
+                return
+            time.sleep(0.002)

@@ -204,10 +204,14 @@ class LxcDriver(Driver, Freezer):
             folder.sweep(self.guests, native)
         except OSError as error:
             raise _translate("delete", error) from error
-        cgroups.remove_leftovers(native)
+        cgroups.remove_leftovers(native, self.settings.cgroup_prefix)
+        self._unplug(veth)
+
+    def _unplug(self, veth: str) -> None:
+        """Remove a cable that a killed liblxc left; the next start could not make one of the same name."""
         if veth and Path(f"/sys/class/net/{veth}").exists():
-            argv = [tools.require("ip", operation="delete", package="iproute2"), "link", "del", veth]
-            tools.run(argv, operation="delete", timeout=10, check=False)
+            argv = [tools.require("ip", operation="network", package="iproute2"), "link", "del", veth]
+            tools.run(argv, operation="network", timeout=10, check=False)
 
     def _unmount(self, path: Path) -> None:
         """Detach what somebody mounted below the guest's folder, so that removing the tree never reaches into it."""
@@ -239,6 +243,8 @@ class LxcDriver(Driver, Freezer):
         for name in (LOG, "console.log"):
             with suppress(FileNotFoundError):
                 os.truncate(path / name, 0)
+        cgroups.remove_leftovers(native, self.settings.cgroup_prefix)
+        self._unplug(host_veth(marker.guest))
         _set_power(path, Observed.RUNNING)
         faults.point("driver.lxc.start.ordered")
         program = tools.require("lxc-start", operation="start", package="lxc")
