@@ -41,6 +41,9 @@ class ImageStore(Protocol):
     def fetch(self, order: StepOrder, report: Report) -> None:
         """Bring one here."""
 
+    def sweep(self, order: StepOrder) -> None:
+        """Remove what a killed fetch left."""
+
 
 class SimulatedImages:
     """Images that are but names: for simulated nodes."""
@@ -67,6 +70,9 @@ class SimulatedImages:
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / _sum(order)).touch()
 
+    def sweep(self, order: StepOrder) -> None:
+        """Nothing is ever left."""
+
 
 class UnpackedImages:
     """Root file systems unpacked on this node (:mod:`workers.storage.images`)."""
@@ -91,18 +97,24 @@ class UnpackedImages:
         return replace(guest, image=storage.with_owners(guest.image, idmap, report))
 
     def fetch(self, order: StepOrder, report: Report) -> None:
-        """Download, then unpack. A file left by a killed download is removed by the next one: a lane has one at a time."""
-        wanted = _sum(order)
+        """Download, then unpack."""
+        wanted, path = _sum(order), self._download(order)
         if wanted in self.sums():
             return
-        self._home.mkdir(parents=True, exist_ok=True)
-        path = self._home / f"download-{wanted}"
         try:
             with path.open("wb") as archive:
                 download(order, archive, report)
             self._store.unpack(path, wanted, report)
         finally:
             path.unlink(missing_ok=True)
+
+    def sweep(self, order: StepOrder) -> None:
+        """See :class:`ImageStore`. The store itself removes half unpacked trees."""
+        self._download(order).unlink(missing_ok=True)
+
+    def _download(self, order: StepOrder) -> Path:
+        """Where the archive goes; its lane has one download at a time."""
+        return self._home / f"download-{_sum(order)}"
 
 
 def make_images(config: Config, node: str, *, simulated: bool) -> ImageStore:

@@ -15,7 +15,7 @@ suspend      freeze                      thaw, if it ran
 resume       thaw                        none
 resize       apply                       apply the old sizes
 delete       delete                      none: it stays wanted
-fetch        download, unpack            the image store leaves nothing half unpacked
+fetch        download, unpack            remove the download; the image store keeps nothing half unpacked
 ===========  ==========================  =============================================================
 """
 
@@ -88,7 +88,7 @@ def plan(work: Work, tools: Tools) -> tuple[Phase, ...]:
     """The phases of ``work``. :class:`Unsupported` where this node can not do it at all."""
     order, native = work.order, work.order.native
     if order.verb is Verb.FETCH:
-        return (Phase("fetch", lambda: tools.images.fetch(order, tools.report)),)
+        return (Phase("fetch", lambda: tools.images.fetch(order, tools.report), lambda: tools.images.sweep(order)),)
     driver = tools.driver
     if driver is None:
         raise Unsupported(order.verb, f"this node has no driver for kind {order.kind}")
