@@ -247,14 +247,6 @@ class LoginIn(Schema):
     name: str = Field("api", description="what the token is for, at most 100 characters")
 
 
-class NodeIn(Schema):
-    """A node to be added."""
-
-    name: str = Field(description=NAME, examples=["node-2"])
-    description: str = ""
-    labels: list[str] = []
-
-
 def body(schema: type[Schema], *, required: bool = True) -> dict[str, Any]:
     """``openapi_extra`` for an operation that reads its JSON body itself."""
     described = schema.model_json_schema(ref_template="#/components/schemas/{model}")

@@ -84,7 +84,7 @@ class Line:
     """Progress on stderr: on a terminal one line that is written over, else a line per change."""
 
     def __init__(self) -> None:
-        self._live = sys.stderr.isatty()
+        self.live = sys.stderr.isatty()
         self._shown = ""
 
     def show(self, text: str) -> None:
@@ -92,7 +92,7 @@ class Line:
         if text == self._shown:
             return
         self._shown = text
-        if self._live:
+        if self.live:
             import shutil
 
             click.echo(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}", err=True, nl=False)
@@ -102,13 +102,13 @@ class Line:
     def keep(self, text: str) -> None:
         """Say something that stays."""
         self.clear()
-        if self._live or text != self._shown:
+        if self.live or text != self._shown:
             click.echo(text, err=True)
         self._shown = text
 
     def clear(self) -> None:
         """Wipe what would be written over."""
-        if self._live and self._shown:
+        if self.live and self._shown:
             click.echo("\r\x1b[K", err=True, nl=False)
 
 

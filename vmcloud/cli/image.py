@@ -94,7 +94,8 @@ def import_(
         while chunk := stream.read(CHUNK):
             yield chunk
             sent += len(chunk)
-            line.show(f"sending {name}: {f'{100 * sent // whole} %' if whole else size(sent)}")
+            if line.live:
+                line.show(f"sending {name}: {f'{100 * sent // whole} %' if whole else size(sent)}")
         line.clear()
 
     def ask(api: Client, operand: str, its_key: str) -> Job:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -48,6 +49,17 @@ class Lazy(click.Group):
             raise click.exceptions.NoSuchCommand(args[0], possibilities=COMMANDS, ctx=ctx)
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does it; only that who read our output and has seen enough (`| head`) makes no failure of it."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:
+            # The interpreter flushes once more at its end, and must not complain then.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return OK
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The first steps."""
         with formatter.section("First steps"):
@@ -85,7 +97,6 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command line; the exit code. Nothing but KeyboardInterrupt at the wrong moment ever gets past this."""
     try:
         code = cli.main(args=arguments, prog_name=PROGRAM, standalone_mode=False)
-        sys.stdout.flush()
         return code if isinstance(code, int) else OK
     except CliError as error:
         return _end(lines(error.problem), error.exit_code)
@@ -99,10 +110,6 @@ def main(arguments: list[str] | None = None) -> int:
         return _end([f"vmcloud: {error.format_message()}"], error.exit_code)
     except click.Abort as error:
         return _end(["vmcloud: stopped"], INTERRUPTED if isinstance(error.__cause__, KeyboardInterrupt) else FAILED)
-    except BrokenPipeError:
-        # Who read our output has seen enough (`| head`); the interpreter must not complain at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
     except KeyboardInterrupt:
         return _end(["vmcloud: stopped"], INTERRUPTED)
     except Exception as error:

@@ -24,6 +24,7 @@ TRIES = 3
 PAUSE = 0.2
 """Seconds before a lost request is sent again; twice as long each time."""
 PAGE = 1000
+LOG_IN = 'Log in: `vmcloud login`; or as root of its machine: eval "$(vmcloud env)".'
 Query = dict[str, str]
 Body = dict[str, Any] | Callable[[], Iterable[bytes]] | None
 """JSON, or a function that begins the stream of a body (anew, if it is sent again)."""
@@ -34,12 +35,13 @@ class Client:
 
     def __init__(self, access: Access, timeout: float = TIMEOUT) -> None:
         self.url, self._token, self._timeout = access.url, access.token, timeout
-        parts = urlsplit(access.url)
         try:
-            self._secure, self._host, self._port = parts.scheme == "https", parts.hostname, parts.port
+            parts = urlsplit(access.url)
+            self._secure, self._host, self._port = parts.scheme == "https", parts.hostname or "", parts.port
+            good = parts.scheme in ("http", "https") and self._host
         except ValueError:
-            self._host = None
-        if parts.scheme not in ("http", "https") or not self._host:
+            good = False
+        if not good:
             raise CliError.say(
                 f"{access.url!r} is no address of a vmcloud", todo="Give one such as http://cloud.example.org:8470."
             )
@@ -122,7 +124,6 @@ class Client:
 
     def _connect(self, timeout: float) -> http.client.HTTPConnection:
         if self._connection is None:
-            assert self._host
             kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
             self._connection = kind(self._host, self._port, timeout=timeout)
             self._connection.connect()
@@ -143,6 +144,9 @@ class Client:
             data = None
         if 200 <= status < 300 and isinstance(data, dict):
             return data
+        if status == 401 and not self._token:
+            problem = Problem("unauthenticated", f"you are not logged in at {self.url}", todo=LOG_IN)
+            raise Refused(problem, status)
         if isinstance(data, dict) and "what" in data:
             raise Refused(Problem.from_json(data), status)
         raise Unreachable.say(
