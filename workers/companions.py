@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vmcloud.domain.errors import Unavailable
@@ -31,6 +31,7 @@ class Companion:
     """A daemon that stays in the foreground. ``ready`` tells whether it serves; it is asked until ``timeout`` seconds are over.
 
     One whose ``argv`` differs from the running one's is started anew. ``before`` runs before each start.
+    ``mount``: a file system that it serves there and that is detached when it is stopped.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Companion:
     ready: Callable[[], bool]
     timeout: float = 10.0
     before: Callable[[], None] = lambda: None
+    mount: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Record:
     pid: int
     started: int
     argv: tuple[str, ...]
+    mount: str = ""
 
     @property
     def alive(self) -> bool:
@@ -108,7 +111,7 @@ class Companions:
         # Only so that a dead companion is no zombie of this process; a living one outlives it.
         threading.Thread(target=process.wait, name=f"companion {companion.name}", daemon=True).start()
         pid = process.pid
-        record = Record(companion.name, pid, _started(pid), companion.argv)
+        record = Record(companion.name, pid, _started(pid), companion.argv, companion.mount)
         self._write(record)
         if not _becomes_ready(companion, record):
             _end(record)
@@ -128,13 +131,13 @@ class Companions:
     def _read(self, name: str) -> Record | None:
         try:
             data = json.loads(self._path(name).read_text())
-            return Record(name, int(data["pid"]), int(data["started"]), tuple(data["argv"]))
+            return Record(name, int(data["pid"]), int(data["started"]), tuple(data["argv"]), str(data.get("mount", "")))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def _write(self, record: Record) -> None:
         temporary = self.folder / f".{record.name}.new"
-        temporary.write_text(json.dumps({"pid": record.pid, "started": record.started, "argv": list(record.argv)}))
+        temporary.write_text(json.dumps(asdict(record)))
         temporary.replace(self._path(record.name))
 
     @contextmanager
@@ -171,6 +174,9 @@ def _becomes_ready(companion: Companion, record: Record) -> bool:
 
 
 def _end(record: Record, timeout: float = 5.0) -> None:
+    """Detach what it serves (a FUSE daemon does not heed SIGTERM before its next request), terminate it, then kill it."""
+    if record.mount:
+        _detach(Path(record.mount))
     for number in (signal.SIGTERM, signal.SIGKILL):
         if not record.alive:
             return
@@ -194,18 +200,19 @@ def lxcfs(mount: Path) -> Companion | None:
 
     def before() -> None:
         # A killed lxcfs leaves a mount that answers nothing; it hides the folder until it is detached.
-        if _mounted(mount):
-            tools.run([tools.require("umount", operation="lxcfs"), "-l", "--", str(mount)], operation="lxcfs", timeout=10)
+        _detach(mount)
         mount.mkdir(parents=True, exist_ok=True)
         pidfile.parent.mkdir(parents=True, exist_ok=True)
 
     pidfile = Path("/run/vmcloud") / f"lxcfs{str(mount).replace('/', '-')}.pid"
     argv = (program, "-f", "-l", f"--pidfile={pidfile}", str(mount))
-    return Companion("lxcfs", argv, (mount / "proc" / "meminfo").is_file, before=before)
+    return Companion("lxcfs", argv, (mount / "proc" / "meminfo").is_file, before=before, mount=str(mount))
 
 
-def _mounted(path: Path) -> bool:
-    return any(line.split()[4] == str(path) for line in Path("/proc/self/mountinfo").read_text().splitlines())
+def _detach(path: Path) -> None:
+    """Take away what is mounted there; guests that have parts of it keep them."""
+    if any(line.split()[4] == str(path) for line in Path("/proc/self/mountinfo").read_text().splitlines()):
+        tools.run([tools.require("umount", operation="companion"), "-l", "--", str(path)], operation="companion", timeout=10)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from tests.lxc_kit import BASE, BRIDGE, SIZE, Node, eventually, inside, killed_a
 from vmcloud.domain.errors import Invalid
 from vmcloud.domain.messages import Seen
 from vmcloud.domain.vocabulary import Observed
+from workers.companions import Companions, lxcfs
 from workers.drivers.base import BadRequest, CannotLook, Guest, NoSuchGuest, ToolFailed
 from workers.drivers.lxc import LxcDriver, LxcSettings, process
 from workers.drivers.lxc.cgroups import ROOT, Groups
@@ -345,6 +346,26 @@ def test_a_privileged_guest_has_the_images_own_owners(node: Node):
     assert inside(node, guest.native, "cat", "/proc/1/uid_map").split()[:2] == ["0", "0"]
     node.driver.delete(guest.native)
     assert left_of(node, guest) == []
+
+
+def test_a_guest_sees_its_own_memory_where_lxcfs_runs(node: Node, place: Path):
+    companion = lxcfs(place / "lxcfs")
+    assert companion is not None, "lxcfs or /dev/fuse is missing: apt-get install lxcfs"
+    companions = Companions(place / "companions")
+    driver = LxcDriver(LxcSettings(node.home, BRIDGE, BASE, SIZE, lxcfs=place / "lxcfs"))
+    guest = node.guest("fs")
+    try:
+        companions.ensure(companion)
+        driver.define(guest)
+        driver.start(guest.native)
+        assert "MemTotal:          65536 kB" in inside(node, guest.native, "cat", "/proc/meminfo")
+        driver.stop(guest.native)
+        companions.stop("lxcfs")
+        driver.start(guest.native)  # the guest does not depend on it
+        assert "MemTotal:" in inside(node, guest.native, "cat", "/proc/meminfo")
+    finally:
+        driver.delete(guest.native)
+        companions.stop("lxcfs")
 
 
 def test_a_copied_guest_works_alike(node: Node):

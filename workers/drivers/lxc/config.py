@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
-from vmcloud.config import Config
 from workers.drivers.base import Guest
 
 CPU_PERIOD = 100_000
@@ -35,9 +33,6 @@ DEVICES = (
     "c 136:* rwm",  # pts
 )
 
-LXCFS = "/var/lib/lxcfs"
-"""Where lxcfs is mounted; the package makes the folder, :mod:`workers.companions` starts the daemon."""
-
 LXCFS_FILES = ("cpuinfo", "diskstats", "loadavg", "meminfo", "stat", "swaps", "uptime")
 
 
@@ -58,18 +53,6 @@ class LxcSettings:
     lxcfs: Path | None = None
     pids_max: int = 4096
     copy: bool = False
-
-    @classmethod
-    def from_config(cls, config: Config, node: str) -> Self:
-        """The settings of one node in a cloud's configuration."""
-        lxcfs = Path(LXCFS)
-        return cls(
-            home=config.node_home(node),
-            bridge=config.node.bridge,
-            idmap_base=config.node.idmap_base,
-            idmap_size=config.node.idmap_size,
-            lxcfs=lxcfs if lxcfs.is_dir() else None,
-        )
 
     @property
     def guests(self) -> Path:
