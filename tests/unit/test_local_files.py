@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from vmcloud.config import Config
+from vmcloud.dispatch import acl
 from vmcloud.domain.errors import Conflict, Invalid
 from vmcloud.local import broker, layout, nodes, secrets, settings
 from vmcloud.local.settings import Wishes, parse_listen
@@ -123,7 +124,7 @@ def test_the_reader_has_no_broker_user_and_nodes_none_in_the_directory(tmp_path:
 def test_broker_users_that_the_server_added_are_kept() -> None:
     existing = "user default on nopass ~* +@all\nuser node-far on #aa -@all\nuser web on #old -@all\n"
     merged = broker.merge_users(existing, {"web": "new", "monitor": "m"}).splitlines()
-    assert merged[0] == "user default off"
+    assert merged[0] == acl.NOBODY
     assert [line.split()[1] for line in merged] == ["default", "monitor", "node-far", "web"]
     assert "user node-far on #aa -@all" in merged
     assert not any("#old" in line or "nopass" in line for line in merged)

@@ -39,7 +39,12 @@ def user_line(identity: str, password: str) -> str:
     return f"user {identity} on #{digest} resetkeys resetchannels -@all {rules(identity)}"
 
 
+NOBODY = "user default off resetpass ~* &* +@all"
+"""Nobody can be the default user. It keeps its rights though it is off: Redis 7.0 replays the transactions of its append-only
+file as that user, and would drop them at each start."""
+
+
 def acl_file(passwords: dict[str, str]) -> str:
     """The whole ACL file: the default user off, one line per identity."""
-    lines = ["user default off", *(user_line(identity, password) for identity, password in sorted(passwords.items()))]
+    lines = [NOBODY, *(user_line(identity, password) for identity, password in sorted(passwords.items()))]
     return "\n".join(lines) + "\n"

@@ -48,7 +48,7 @@ def merge_users(existing: str, passwords: Mapping[str, str]) -> str:
     """The ACL file with the lines of ``existing`` users kept (the server may have added nodes) and ours as they should be."""
     lines = {line.split()[1]: line for line in existing.splitlines() if line.startswith("user ") and len(line.split()) > 1}
     lines.update({line.split()[1]: line for line in acl.acl_file(dict(passwords)).splitlines()})
-    lines["default"] = "user default off"
+    lines["default"] = acl.NOBODY
     return "\n".join([lines.pop("default"), *(lines[name] for name in sorted(lines))]) + "\n"
 
 

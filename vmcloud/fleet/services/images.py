@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from vmcloud.domain.errors import Conflict, Invalid
@@ -36,18 +36,23 @@ def receive(
     actor.demand_admin("import an image")
     check_label(name, where="name")
     parse_kind(kind)
-    sha256, size = _store(ports.cloud().images, chunks)
     known = Image.objects.filter(name=name).first()
-    if known is not None and known.sha256 != sha256:
+
+    def check(sha256: str) -> None:
+        if known is None or known.sha256 == sha256:
+            return
         raise Conflict(
             f"an image called {name!r} exists with another content", where="name", todo="Choose another name.", code="name-taken"
         )
+
+    sha256, size = _store(ports.cloud().images, chunks, check)
     asked = {"image": name, "kind": kind, "sha256": sha256, "size": size, "description": description}
     return submit.queue_import(actor, asked, origin=origin, key=key)
 
 
-def _store(folder: Path, chunks: Iterable[bytes]) -> tuple[str, int]:
-    """Write the chunks to a temporary file, then give it its name: whole and on the disk, or not there."""
+def _store(folder: Path, chunks: Iterable[bytes], check: Callable[[str], None]) -> tuple[str, int]:
+    """Write the chunks to a temporary file, then, if ``check`` lets its SHA-256 pass, give it its name: whole and on the disk, or
+    not there at all."""
     folder.mkdir(parents=True, exist_ok=True)
     digest, size = hashlib.sha256(), 0
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".incoming-", delete=False) as stream:
@@ -63,6 +68,7 @@ def _store(folder: Path, chunks: Iterable[bytes]) -> tuple[str, int]:
                 raise Invalid("the archive is empty", where="body", todo="Send the archive's bytes as the request's body.")
             stream.flush()
             os.fsync(stream.fileno())
+            check(digest.hexdigest())
             temporary.rename(folder / digest.hexdigest())
         finally:
             temporary.unlink(missing_ok=True)

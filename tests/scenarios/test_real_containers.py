@@ -1,0 +1,156 @@
+"""The cloud with real containers, from one end to the other: what a person types is what runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cloud import Cloud, cloud
+from vmcloud.config import Config
+from workers.storage.busybox import build_busybox
+
+pytestmark = [pytest.mark.scenario, pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    node = 'bridge = "vcsc0"\nsubnet = "10.213.87.0/24"'
+    archive = tmp_path_factory.mktemp("image") / "busybox.tar"
+    build_busybox(archive)
+    # Slow lists: what these tests see quickly they see by events, not by the next full list.
+    with cloud(simulate=0, node=node, intervals={"relist": 20.0, "node_down": 60.0}) as made:
+        made.run("image", "import", "busybox", str(archive), "--wait")
+        yield made
+
+
+def lxc(running: Cloud, tool: str, *arguments: str) -> str:
+    """A tool of LXC itself, behind the cloud's back."""
+    path = Config.load(running.data).node_home("n") / "lxc"
+    done = subprocess.run([tool, "-P", str(path), *arguments], capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout
+
+
+def native(running: Cloud, name: str) -> str:
+    return f"{name}-{running.ves()[name]['id'][:8]}"
+
+
+def create(running: Cloud, name: str, *more: str) -> dict[str, Any]:
+    running.run("ve", "create", name, "--image", "busybox", "--memory", "64", "--wait", *more)
+    return running.ves()[name]
+
+
+def init_pid(running: Cloud, name: str) -> int:
+    return int(lxc(running, "lxc-info", "-n", native(running, name), "-p", "-H"))
+
+
+def frozen(pid: int) -> bool:
+    """What the kernel says of a process's control group (liblxc knows only of freezes that it did itself)."""
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, controllers, group = line.split(":", 2)
+        if "freezer" in controllers:
+            return Path(f"/sys/fs/cgroup/freezer{group}/freezer.state").read_text().strip() == "FROZEN"
+    unified = Path("/sys/fs/cgroup") / group.lstrip("/")
+    return "frozen 1" in (unified / "cgroup.events").read_text()
+
+
+def test_a_life_of_a_container(running: Cloud) -> None:
+    """Create, reach, suspend, resume, resize, restart, stop, start, delete; each shown as it really is."""
+    shown = create(running, "life")
+    assert shown["status"] == "running"
+    assert "RUNNING" in lxc(running, "lxc-info", "-n", native(running, "life"), "-s")
+    (address,) = shown["addresses"]
+    assert address.startswith("10.213.87.")
+    lxc(running, "lxc-attach", "-n", native(running, "life"), "--", "ping", "-c", "1", "-W", "5", "10.213.87.1")
+    pid = init_pid(running, "life")
+    assert int(Path(f"/proc/{pid}/status").read_text().split("Uid:")[1].split()[0]) >= 100000, "its root is nobody here"
+    running.run("ve", "suspend", "life", "--wait")
+    assert running.ves()["life"]["status"] == "suspended"
+    assert frozen(pid)
+    running.run("ve", "resume", "life", "--wait")
+    assert running.ves()["life"]["status"] == "running"
+    running.run("ve", "resize", "life", "--memory", "48", "--wait")
+    assert running.ves()["life"]["memory_mib"] == 48
+    assert init_pid(running, "life") == pid, "resized while it ran"
+    running.run("ve", "restart", "life", "--wait")
+    assert running.ves()["life"]["status"] == "running"
+    assert init_pid(running, "life") != pid
+    running.run("ve", "stop", "life", "--wait")
+    assert running.ves()["life"]["status"] == "stopped"
+    assert "STOPPED" in lxc(running, "lxc-info", "-n", native(running, "life"), "-s")
+    running.run("ve", "start", "life", "--wait")
+    assert running.ves()["life"]["status"] == "running"
+    folder = Config.load(running.data).node_home("n") / "lxc" / native(running, "life")
+    assert folder.exists()
+    running.run("ve", "delete", "life", "--wait")
+    assert "life" not in running.ves()
+    assert not folder.exists()
+    assert running.directory().ve_named("main", "life") is None
+
+
+def test_what_happens_behind_the_clouds_back_is_seen_within_a_second(running: Cloud) -> None:
+    create(running, "back", "--restart", "never")
+    begin = time.monotonic()
+    lxc(running, "lxc-stop", "-n", native(running, "back"), "-k")
+    running.until(lambda: running.ves()["back"]["observed"] in ("stopped", "crashed"), 5, "the stop to be seen")
+    assert time.monotonic() - begin < 3, "an event told it, not the list of every 20 s"
+    running.run("ve", "delete", "back", "--wait")
+
+
+def test_a_killed_container_is_started_again(running: Cloud) -> None:
+    """Restart policy on-failure: a crash or kill is mended by a job of reconcile's, which says so."""
+    create(running, "phoenix")
+    os.kill(init_pid(running, "phoenix"), signal.SIGKILL)
+
+    def back() -> bool:
+        jobs = running.ask("GET", "/jobs?ve=phoenix")["items"]
+        return any(each["origin"] == "reconcile:R1" for each in jobs) and running.ves()["phoenix"]["status"] == "running"
+
+    running.until(back, 20, "phoenix to be back")
+    running.run("ve", "delete", "phoenix", "--wait")
+
+
+def test_down_leaves_guests_running_and_up_finds_them(running: Cloud) -> None:
+    create(running, "stay")
+    pid = init_pid(running, "stay")
+    running.down()
+    assert Path(f"/proc/{pid}").exists()
+    running.up()
+    running.nodes_up()
+    assert running.ves()["stay"]["status"] == "running"
+    assert init_pid(running, "stay") == pid
+    running.run("ve", "delete", "stay", "--wait")
+
+
+def test_a_failing_create_leaves_nothing(running: Cloud) -> None:
+    """An image that is no archive: refused by the node that unpacks it, with its words; name, entry, guest are free again."""
+    running.wait(running.ask("PUT", "/images/broken", b"this is no archive"))
+    done = running.run("ve", "create", "lame", "--image", "broken", "--wait", check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "lame" not in running.ves()
+    assert running.directory().ve_named("main", "lame") is None
+    assert not list((Config.load(running.data).node_home("n") / "lxc").glob("lame-*"))
+
+
+@pytest.mark.parametrize(
+    "point", ["driver.lxc.define.cloned", "driver.lxc.start.ordered", "driver.lxc.delete.stopped", "worker.step.acted"]
+)
+def test_kill_inside_the_driver(running: Cloud, point: str) -> None:
+    """The child that drives the hypervisor dies in the middle: the step is done again and ends as it should, once."""
+    running.break_at(point)
+    name = f"k{point.rpartition('.')[2]}"
+    create(running, name)
+    assert running.ves()[name]["status"] == "running"
+    running.run("ve", "delete", name, "--wait")
+    assert running.broke_at(point)
+    assert name not in running.ves()
+    home = Config.load(running.data).node_home("n") / "lxc"
+    assert not list(home.glob(f"{name}-*"))
+    assert f"{home}/" not in Path("/proc/self/mounts").read_text()
