@@ -69,7 +69,13 @@ def catalogue(config: Config) -> dict[str, Part]:
             env=env,
             files=20000,
         ),
-        Part("directory", tuple(directory.argv(config)), layout.DIRECTORY_USER, Ldap(directory_host, directory_port), env=env),
+        Part(
+            "directory",
+            tuple(directory.argv(config)),
+            layout.DIRECTORY_USER,
+            Ldap(directory_host, directory_port, str(directory.socket(config))),
+            env=env,
+        ),
         Part(
             "prepare",
             (python, "-m", "vmcloud.local.prepare"),

@@ -64,17 +64,22 @@ class Redis:
 
 @dataclass(frozen=True)
 class Ldap:
-    """Ready when it answers an anonymous bind."""
+    """Ready when it answers an anonymous bind, at its port and at its local socket (a path)."""
 
     host: str
     port: int
+    local: str
 
     def check(self, progress: Progress) -> bool:
         """True if so now."""
         try:
             with socket.create_connection((self.host, self.port), TIMEOUT) as connection:
-                connection.sendall(ANONYMOUS_BIND)
-                return BIND_SUCCESS in connection.recv(4096)
+                if not _binds(connection):
+                    return False
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(TIMEOUT)
+                connection.connect(self.local)
+                return _binds(connection)
         except OSError:
             return False
 
@@ -112,6 +117,12 @@ class Finishes:
 
 
 Ready = Tcp | Redis | Ldap | Line | Lasts | Finishes
+
+
+def _binds(connection: socket.socket) -> bool:
+    """Whether an LDAP server at the other end takes an anonymous bind."""
+    connection.sendall(ANONYMOUS_BIND)
+    return BIND_SUCCESS in connection.recv(4096)
 
 
 def _command(*words: str) -> bytes:
