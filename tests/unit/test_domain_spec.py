@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmcloud.domain.errors import Impossible, Invalid
-from vmcloud.domain.kinds import KINDS, check_verb
+from vmcloud.domain.kinds import KINDS, check_disk, check_verb
 from vmcloud.domain.names import check_label, check_ve_name, native_name
 from vmcloud.domain.spec import CreateRequest, Spec
 from vmcloud.domain.vocabulary import Desired, Kind, Verb
@@ -104,6 +104,13 @@ def test_a_label_is_safe_in_paths_argv_and_directory_names(text: str) -> None:
 def test_native_names_of_the_longest_names_are_labels_too() -> None:
     name = check_ve_name("a" * 50)
     check_label(native_name(name, UUID(int=2**127)), where="native")
+
+
+def test_a_disk_size_that_nothing_would_enforce_is_refused() -> None:
+    check_disk(Kind.LXC, 0)
+    check_disk(Kind.SIMULATED, 100)
+    with pytest.raises(Impossible, match="no limit"):
+        check_disk(Kind.LXC, 100)
 
 
 def test_kinds_without_a_driver_refuse_in_words() -> None:

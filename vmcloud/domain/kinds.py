@@ -12,7 +12,8 @@ _POWER = frozenset({Verb.CREATE, Verb.START, Verb.STOP, Verb.RESTART, Verb.DELET
 
 @dataclass(frozen=True)
 class KindInfo:
-    """One kind. Memory in MiB; ``live_resize``: a running VE takes a new size without a restart."""
+    """One kind. Memory and disk in MiB. ``live_resize``: a running VE takes a new size without a restart. ``limits_disk``: a
+    disk size is more than a wish."""
 
     kind: Kind
     title: str
@@ -22,6 +23,7 @@ class KindInfo:
     disk_mib: tuple[int, int]
     live_resize: bool
     driver: bool
+    limits_disk: bool = True
 
 
 KINDS: dict[Kind, KindInfo] = {
@@ -34,6 +36,7 @@ KINDS: dict[Kind, KindInfo] = {
         disk_mib=(0, 1 << 30),
         live_resize=True,
         driver=True,
+        limits_disk=False,
     ),
     Kind.SIMULATED: KindInfo(
         Kind.SIMULATED,
@@ -100,3 +103,14 @@ def check_verb(kind: Kind, verb: Verb) -> None:
             todo=f"Choose one of: {usable}.",
         )
     raise Impossible(f"a VE of kind {kind} cannot {verb}", where="verb")
+
+
+def check_disk(kind: Kind, disk_mib: int) -> None:
+    """Raise :class:`Impossible` for a disk size that nothing would enforce: a limit that does not hold is worse than none."""
+    if disk_mib and not KINDS[kind].limits_disk:
+        raise Impossible(
+            f"a VE of kind {kind} can not be given a disk size yet",
+            where="disk_mib",
+            why="its root is an overlay on the node's own file system, which has no limit for one guest",
+            todo="Leave it out (0: no limit).",
+        )

@@ -7,8 +7,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from vmcloud.config import Config
+from vmcloud.domain.errors import Conflict, Unavailable
 
 from . import layout, secrets
+
+TIMEOUT = 10.0
+"""Seconds for one operation of a migration."""
 
 
 def folder(config: Config) -> Path:
@@ -42,3 +46,25 @@ def argv(config: Config) -> list[str]:
 
     parts = urlsplit(config.directory_uri)
     return install.slapd_argv(folder(config), [f"ldap://{parts.hostname}:{parts.port or 389}/", f"{ldapi(config)}/"], None)
+
+
+def migrate(config: Config) -> list[str]:
+    """Bring schema and tree to this release's version, as root of this machine; what was done.
+
+    Raises :class:`Conflict` for a tree that a newer release made, :class:`Unavailable` where the directory does not answer.
+    """
+    import ldap
+
+    from ldap_schema import migrate as migrations
+    from vmcloud.directory import client
+
+    try:
+        connection = client.connect(client.Settings(ldapi(config), "", "", TIMEOUT))
+        try:
+            return migrations.migrate(connection, config.suffix)
+        finally:
+            connection.unbind_s()
+    except migrations.TooNew as error:
+        raise Conflict("the directory can not be used by this release", why=str(error)) from error
+    except ldap.LDAPError as error:
+        raise Unavailable("the directory's schema could not be brought up to date", why=str(error)) from error

@@ -6,6 +6,8 @@ VMCLOUD_PACKAGES=(
   ca-certificates python3 python3-venv redis-server slapd ldap-utils lxc lxcfs dnsmasq-base busybox-static
   iproute2 nftables procps kmod
 )
+# Only the tests need these.
+VMCLOUD_TEST_PACKAGES=(util-linux ansible-core)
 VMCLOUD_BUILD_PACKAGES=(gcc libc6-dev python3-dev pkg-config libldap2-dev libsasl2-dev lxc-dev)
 # What these packages would start at the next boot of a machine; vmcloud starts its own.
 VMCLOUD_UNWANTED_SERVICES=(redis-server slapd lxc lxc-net lxc-monitord lxcfs)

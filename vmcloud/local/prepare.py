@@ -1,6 +1,6 @@
 """What a start does once the broker and the directory answer: ``python -m vmcloud.local.prepare`` (as root).
 
-1. the job database is brought to this release's form (as the parts' own user);
+1. the job database and the directory's schema and tree are brought to this release's form;
 2. the first administrator and the local token are made, once;
 3. this machine's nodes get their entries in the directory, once.
 Every step may be repeated. Exit code 0 only if all is done.
@@ -28,6 +28,8 @@ def main() -> int:
     """Do all of it."""
     config = Config.load()
     site(config, "migrate", "--verbosity", "1")
+    for done in directory.migrate(config):
+        print(f"directory: {done}", flush=True)
     if not (config.data / "secrets" / ADMIN_TOKEN).exists():
         bootstrap(config)
     register(config)

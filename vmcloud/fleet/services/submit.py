@@ -18,7 +18,7 @@ from django.db import IntegrityError, transaction
 
 from vmcloud.directory.errors import Exists, Gone
 from vmcloud.domain.errors import Conflict, Impossible, Invalid, NotFound
-from vmcloud.domain.kinds import check_verb
+from vmcloud.domain.kinds import check_disk, check_verb
 from vmcloud.domain.messages import POWER_AFTER
 from vmcloud.domain.names import check_label
 from vmcloud.domain.placement import impossible
@@ -46,6 +46,7 @@ def create_ve(actor: Actor, data: object, *, origin: str = "api", key: str = "")
         return earlier
     spec = request.spec
     check_verb(spec.kind, Verb.CREATE)
+    check_disk(spec.kind, spec.disk_mib)
     if spec.privileged:
         actor.demand_admin("create a privileged VE")
     image = Image.objects.filter(name=spec.image).first()
@@ -171,6 +172,7 @@ def _checked_args(verb: Verb, args: dict[str, Any], row: VE) -> dict[str, Any]:
     """The arguments that ``verb`` takes, checked and with their defaults."""
     if verb is Verb.RESIZE:
         wanted = Spec.parse(row.spec).resized(args)
+        check_disk(wanted.kind, wanted.disk_mib)
         if reason := impossible(wanted, [each for each in queries.candidates(time.time()) if each.name == row.node]):
             raise Impossible("its node could never hold this size", where="spec", why=reason)
         return {"size": args}
