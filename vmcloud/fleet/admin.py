@@ -234,19 +234,19 @@ def cancel(model_admin: JobAdmin, request: HttpRequest, chosen: QuerySet[Job]) -
 class JobAdmin(ReadOnlyAdmin):
     """Jobs: the queue and the history."""
 
-    list_display = ("id", "verb", "ve_name", "node", "state", "result", "owner", "origin")
+    list_display = ("id", "verb", "ve_name", "node", "state", "end", "owner", "origin")
     list_filter = ("state", "outcome", "verb", "node")
     search_fields = ("ve_name", "owner", "id")
     ordering = ("-id",)
     inlines = (StepInline, EventInline)
     actions = (cancel,)
-    fields = ("verb", "ve_name", "project", "owner", "origin", "node", "state", "result", "generation", "args")
+    fields = ("verb", "ve_name", "project", "owner", "origin", "node", "state", "end", "generation", "args")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
         return queries.jobs(_actor(request))
 
     @admin.display(description="Outcome or reason")
-    def result(self, job: Job) -> str:
+    def end(self, job: Job) -> str:
         """How it ended, or why it has not."""
         return pill(job.outcome, job.reason) if job.outcome else job.reason
 
