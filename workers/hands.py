@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from vmcloud.domain.messages import Seen
@@ -237,6 +238,10 @@ class _Child:
         with cls._first:
             if cls._context is None:
                 cls._context = multiprocessing.get_context("forkserver")
+                # The server imports before anybody tells it the parent's sys.path (Lib/multiprocessing/forkserver.py of 3.11).
+                root, known = str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")
+                if root not in known.split(os.pathsep):
+                    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (root, known)))
                 cls._context.set_forkserver_preload(["workers.preload"])
             return cls._context
 
