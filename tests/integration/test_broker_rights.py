@@ -63,7 +63,6 @@ DENIED: list[tuple[str, tuple[str | int, ...]]] = [
             ("MONITOR",),
             ("INFO",),
             ("SHUTDOWN",),
-            ("DEBUG", "SLEEP", 1),
         )
     ),
     ("web", ("LPUSH", "node.a", FORGED)),

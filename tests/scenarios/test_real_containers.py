@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.scenario, pytest.mark.timeout(180)]
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    node = 'bridge = "vcsc0"\nsubnet = "10.213.87.0/24"'
+    node = 'bridge = "vcsc0"\nsubnet = "10.213.88.0/24"'
     archive = tmp_path_factory.mktemp("image") / "busybox.tar"
     build_busybox(archive)
     # Slow lists: what these tests see quickly they see by events, not by the next full list.
@@ -66,8 +66,8 @@ def test_a_life_of_a_container(running: Cloud) -> None:
     assert shown["status"] == "running"
     assert "RUNNING" in lxc(running, "lxc-info", "-n", native(running, "life"), "-s")
     (address,) = shown["addresses"]
-    assert address.startswith("10.213.87.")
-    lxc(running, "lxc-attach", "-n", native(running, "life"), "--", "ping", "-c", "1", "-W", "5", "10.213.87.1")
+    assert address.startswith("10.213.88.")
+    lxc(running, "lxc-attach", "-n", native(running, "life"), "--", "ping", "-c", "1", "-W", "5", "10.213.88.1")
     pid = init_pid(running, "life")
     assert int(Path(f"/proc/{pid}/status").read_text().split("Uid:")[1].split()[0]) >= 100000, "its root is nobody here"
     running.run("ve", "suspend", "life", "--wait")
