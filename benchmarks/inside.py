@@ -1,0 +1,65 @@
+"""Within the namespaces: a pytest plugin that runs benchmarks in place of tests, in an interpreter that can trace."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from .main import SOURCE, WISHES
+from .measure import Report, Wishes
+
+PTH = "import os; os.environ.get('{variable}') and __import__('benchmarks.trace').trace.install()\n"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main() -> int:
+    """Run the benchmarks and end. In an interpreter of their own, because `vmcloud up` starts all parts with its own
+    interpreter: so the trace needs nothing in the program itself."""
+    argv = [str(interpreter(Path(tempfile.mkdtemp(prefix="bench")))), "-m", "benchmarks.inside"]
+    return subprocess.run(
+        argv, cwd=SOURCE, close_fds=False, check=False, env={**os.environ, "PYTHONPATH": str(SOURCE)}
+    ).returncode
+
+
+def interpreter(folder: Path) -> Path:
+    """An interpreter like this one that also installs the trace at its start where that is asked for."""
+    from .trace import VARIABLE
+
+    folder.chmod(0o711)
+    packages = next(Path(each) for each in sys.path if each.endswith("site-packages"))
+    mine = folder / "lib" / packages.parent.name / "site-packages"
+    mine.mkdir(parents=True)
+    (folder / "bin").mkdir()
+    (folder / "bin" / "python").symlink_to(Path(sys.executable).resolve())
+    (folder / "pyvenv.cfg").write_text((Path(sys.prefix) / "pyvenv.cfg").read_text())
+    (mine / "benchmarks.pth").write_text(f"{packages}\n" + PTH.format(variable=VARIABLE))
+    return folder / "bin" / "python"
+
+
+def main() -> int:
+    """Run what :mod:`benchmarks.main` was asked for; the exit code."""
+    asked = json.loads(os.environ[WISHES])
+    wishes = Wishes(count=asked["count"], seconds=asked["seconds"], trace=asked["trace"])
+    numbers = []
+    for name in asked["names"]:
+        began = time.monotonic()
+        report = Report(name)
+        importlib.import_module(f"benchmarks.{name.replace('-', '_')}").run(report, wishes)
+        report.show(time.monotonic() - began)
+        numbers.append(report.to_json())
+    if asked["json"] >= 0:
+        with os.fdopen(asked["json"], "w") as stream:
+            json.dump(numbers, stream, indent=1)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""The command ``benchmarks/run``: reads the options and goes into namespaces of its own, by the recipe of ``runtests``.
+
+``runtests`` ends in a pytest run within new namespaces and control groups. The plugin :mod:`benchmarks.inside` takes the place
+of that run, so there is one recipe for both, and what a benchmark does is seen nowhere outside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parents[1]
+WISHES = "VMCLOUD_BENCHMARKS"
+"""Environment variable with what to run, as JSON, for the plugin."""
+
+BENCHMARKS = {
+    "overhead": "what the cloud adds around a driver's call, beside a raw broker round trip; simulated and real start",
+    "create-start": "create + start from a clone, and start, beside raw LXC tools with the same isolation and storage",
+    "ve-list": "`vmcloud ve list` of 100 VEs, wall time with the interpreter's start",
+    "rest": "processor time of all our processes with 5 guests and nothing to do, and their memory",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    made = argparse.ArgumentParser(
+        prog="benchmarks/run",
+        description="Measure the cloud. Needs root: it starts real guests, in namespaces of its own.",
+        epilog="p50 and p95 count; p99 and the load of the machine are printed so that a noisy run can be told from a slow one.",
+    )
+    made.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run (default: all); --list names them")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to FILE as well")
+    made.add_argument("--list", action="store_true", help="name the benchmarks and end")
+    made.add_argument(
+        "--count", type=int, default=0, metavar="N", help="repetitions, where a benchmark repeats (default: its own)"
+    )
+    made.add_argument("--seconds", type=float, default=60.0, metavar="S", help="how long `rest` looks (default: 60)")
+    made.add_argument("--trace", action="store_true", help="show where the time goes, by stage (the trace itself costs a little)")
+    return made
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit code."""
+    made = parser()
+    options = made.parse_args(argv)
+    if options.list:
+        for name, text in BENCHMARKS.items():
+            print(f"{name:14}{text}")
+        return 0
+    unknown = [name for name in options.names if name not in BENCHMARKS]
+    if unknown:
+        made.error(f"no benchmark is called {unknown[0]!r}; there are: {', '.join(BENCHMARKS)}")
+    if os.geteuid() != 0:
+        made.error("benchmarks start real guests and need root")
+    numbers = -1
+    if options.json:
+        # Opened here: inside the namespaces the file's folder may be another one.
+        numbers = os.open(options.json, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        os.set_inheritable(numbers, True)
+    wishes = {
+        "names": options.names or list(BENCHMARKS),
+        "count": options.count,
+        "seconds": options.seconds,
+        "trace": options.trace,
+        "json": numbers,
+    }
+    argv = ["bash", str(SOURCE / "runtests"), "--no-checks", "-q", "-s", "-p", "benchmarks.inside"]
+    sys.stdout.flush()
+    return subprocess.run(argv, env={**os.environ, WISHES: json.dumps(wishes)}, close_fds=False, check=False).returncode
