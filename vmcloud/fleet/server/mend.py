@@ -51,21 +51,18 @@ def _run_verb(context: Context, action: RunVerb) -> None:
         args = {"size": {"vcpus": row.vcpus, "memory_mib": row.memory_mib}}
     with context.leader.transaction():
         _spend(context, action.ve, action.rule)
-        job = Job.objects.create(
-            owner=SERVER.username,
-            verb=action.verb.value,
-            origin=f"reconcile:{action.rule}",
-            project=row.project,
-            ve=row.uuid,
-            ve_name=row.name,
-            kind=row.kind,
-            node=row.node,
-            args=args,
-            created_at=context.clock(),
-        )
-        context.note(job, f"by rule {action.rule}: {action.reason}")
+        about = {"project": row.project, "ve": row.uuid, "ve_name": row.name, "kind": row.kind, "node": row.node}
+        job = _job(context, action.rule, action.verb, action.reason, args=args, **about)
     log.info("%s: job %d, %s %s: %s", action.rule, job.pk, action.verb, row.name, action.reason)
     context.again = True
+
+
+def _job(context: Context, rule: str, verb: Verb, why: str, **fields: Any) -> Job:
+    """A job of the rules' own, inside a transaction."""
+    now = context.clock()
+    job = Job.objects.create(owner=SERVER.username, verb=verb.value, origin=f"reconcile:{rule}", created_at=now, **fields)
+    context.note(job, f"by rule {rule}: {why}")
+    return job
 
 
 def _spend(context: Context, ve: UUID, rule: str) -> None:
@@ -84,22 +81,9 @@ def _want(context: Context, action: Want) -> None:
         return
     now = context.clock()
     with context.leader.transaction():
-        job = Job.objects.create(
-            owner=SERVER.username,
-            verb=Verb.STOP.value,
-            origin=f"reconcile:{action.rule}",
-            project=record.project,
-            ve=record.ve,
-            ve_name=record.name,
-            kind=record.spec.kind.value,
-            node=record.node,
-            state=JobState.COMPLETE,
-            outcome=Outcome.OK.value,
-            reason=action.reason,
-            created_at=now,
-            ended_at=now,
-        )
-        context.note(job, f"by rule {action.rule}: {action.reason}; it is wanted {action.desired} now")
+        about = {"project": record.project, "ve": record.ve, "ve_name": record.name, "kind": record.spec.kind.value}
+        ended = {"state": JobState.COMPLETE, "outcome": Outcome.OK.value, "started_at": now, "ended_at": now}
+        job = _job(context, action.rule, Verb.STOP, action.reason, node=record.node, reason=action.reason, **about, **ended)
     try:
         context.directory.change_ve(record, job=job.pk, desired=action.desired)
     except (Stale, Gone):
@@ -113,19 +97,8 @@ def _delete_stray(context: Context, action: DeleteStray) -> None:
         return
     with context.leader.transaction():
         _spend(context, action.ve, action.rule)
-        job = Job.objects.create(
-            owner=SERVER.username,
-            verb=Verb.DELETE.value,
-            origin=f"reconcile:{action.rule}",
-            project=tombstone.project,
-            ve=action.ve,
-            ve_name=tombstone.name,
-            kind=stray.kind,
-            node=action.node,
-            args={"stray": action.native},
-            created_at=context.clock(),
-        )
-        context.note(job, f"by rule {action.rule}: {action.reason}")
+        about = {"project": tombstone.project, "ve": action.ve, "ve_name": tombstone.name, "kind": stray.kind}
+        _job(context, action.rule, Verb.DELETE, action.reason, node=action.node, args={"stray": action.native}, **about)
     context.again = True
 
 
