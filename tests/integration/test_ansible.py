@@ -250,6 +250,10 @@ def test_a_bare_machine_becomes_a_cloud_and_the_second_run_changes_nothing(machi
         vmcloud_bridge="vmc9",
         vmcloud_subnet="10.99.0.0/24",
     )
+    look = recap(playbook(hosts, tmp_path, "--check"))
+    assert look["failed"] == 0 and look["changed"] == 1
+    machine.run("test ! -e /usr/bin/python3")
+
     first = recap(playbook(hosts, tmp_path, timeout=500))
     assert first["failed"] == 0 and first["changed"] > 5
     assert json.loads(machine.run("vmcloud status -o json"))["healthy"]
@@ -265,3 +269,10 @@ def test_a_bare_machine_becomes_a_cloud_and_the_second_run_changes_nothing(machi
     assert recap(said)["changed"] == 0, said
     assert time.monotonic() - begin < 60
     assert recap(playbook(hosts, tmp_path, "--check"))["changed"] == 0
+
+    machine.run("rm /opt/vmcloud/source.tree")
+    guests = machine.run("pgrep -f 'lxc.*hello'")
+    new_program = recap(playbook(hosts, tmp_path))
+    assert new_program["failed"] == 0 and new_program["changed"] > 0
+    assert json.loads(machine.run("vmcloud status -o json"))["healthy"]
+    assert machine.run("pgrep -f 'lxc.*hello'") == guests
