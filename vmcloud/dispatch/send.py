@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from kombu import Connection, Producer
+from kombu import Producer
 from kombu.exceptions import KombuError
 
 from vmcloud.config import Config
@@ -26,7 +27,8 @@ WAKE_PAUSE = 2.0
 
 
 class Sender:
-    """Publishes as one identity. Safe for use by several threads; each has a connection of its own.
+    """Publishes as one identity. Safe for use by several threads: each call borrows a connection. (Not one for each thread: the
+    web part answers each request in a thread that is new.)
 
     ``timeout``: seconds after which a broker that does not answer counts as away.
     """
@@ -39,7 +41,8 @@ class Sender:
             "socket_connect_timeout": timeout,
         }
         self._silent_until = 0.0
-        self._local = threading.local()
+        self._idle: list[Producer] = []
+        self._lock = threading.Lock()
         connection = self._app.connection_for_write()
         self._errors = (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
 
@@ -69,34 +72,41 @@ class Sender:
     def waiting(self, list_name: str) -> int:
         """How many messages of a list nobody has taken yet. 1 where the broker does not answer: not known to be none."""
         try:
-            return int(self._producer().channel.client.llen(list_name))
+            with self._producer() as producer:
+                return int(producer.channel.client.llen(list_name))
         except self._errors:
-            self.close()
             return 1
 
     def close(self) -> None:
-        """Close this thread's connection."""
-        connection: Connection | None = getattr(self._local, "connection", None)
-        if connection is not None:
-            connection.release()
-        self._local.__dict__.clear()
+        """Close the connections that nobody uses right now."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for producer in idle:
+            producer.connection.release()
 
-    def _producer(self) -> Producer:
-        producer: Producer | None = getattr(self._local, "producer", None)
+    @contextmanager
+    def _producer(self) -> Iterator[Producer]:
+        """A producer of the caller's for a moment. After an error all idle connections count as dead."""
+        with self._lock:
+            producer = self._idle.pop() if self._idle else None
         if producer is None:
-            self._local.connection = self._app.connection_for_write()
-            self._local.producer = producer = self._app.amqp.Producer(self._local.connection, auto_declare=False)
-        return producer
+            producer = self._app.amqp.Producer(self._app.connection_for_write(), auto_declare=False)
+        try:
+            yield producer
+        except BaseException:
+            producer.connection.release()
+            self.close()
+            raise
+        with self._lock:
+            self._idle.append(producer)
 
     def _publish(self, list_name: str, task: str, argument: object) -> None:
         for last in (False, True):
             try:
-                self._app.send_task(
-                    task, (argument,), queue=queue(list_name), producer=self._producer(), argsrepr="-", retry=False
-                )
+                with self._producer() as producer:
+                    self._app.send_task(task, (argument,), queue=queue(list_name), producer=producer, argsrepr="-", retry=False)
                 return
-            except self._errors as error:
-                self.close()  # a connection kept over a restart of the broker fails once: try a fresh one
+            except self._errors as error:  # a connection kept over a restart of the broker fails once: try a fresh one
                 if last or "timed out" in str(error).lower() or isinstance(error, TimeoutError):
                     raise Unavailable("the broker does not answer", why=str(error), todo="See `vmcloud status`.") from error
 
