@@ -54,10 +54,16 @@ class Place:
         return make_driver(self.kind, self.config, self.node) if self.kind is not None else None
 
 
-def step(place: Place, work: Work, undo: bool, pipe: Connection, lifeline: Handed, lane: Handed) -> None:
-    """Carry out or take back one step. Says on ``pipe``: ("report", name, percent), ("found", state), ("look",), which is
-    answered, and last ("ended", Ended). ``lane``: kept open, and with it locked, as long as the process lives."""
+def step(place: Place, pipe: Connection, lifeline: Handed) -> None:
+    """Wait for one piece of work (see :func:`hand`), carry it out or take it back. Says on ``pipe``: ("report", name, percent),
+    ("found", state), ("look",), which is answered, and last ("ended", Ended). The lane stays open, and with it locked, as long as
+    the process lives."""
     _arm(lifeline)
+    try:
+        reduction.recv_handle(pipe)  # the lane
+        work, undo = pipe.recv()
+    except (EOFError, OSError):
+        return  # nobody needs this child
 
     def report(name: str, percent: int) -> None:
         pipe.send(("report", name, percent))
@@ -75,6 +81,12 @@ def step(place: Place, work: Work, undo: bool, pipe: Connection, lifeline: Hande
         lambda state: pipe.send(("found", state)),
     )
     pipe.send(("ended", (take_back if undo else carry_out)(work, tools)))
+
+
+def hand(pipe: Connection, work: Work, undo: bool, lane: int) -> None:
+    """Give the child at the other end its work, and a copy of the lane's open file. OSError if it is dead."""
+    reduction.send_handle(pipe, lane, None)
+    pipe.send((work, undo))
 
 
 def list_guests(place: Place, natives: tuple[str, ...], pipe: Connection, lifeline: Handed) -> None:
@@ -131,4 +143,4 @@ def _closed(number: int) -> bool:
         return False
 
 
-__all__ = ["Handed", "Place", "Report", "Seen", "StepOrder", "events", "fingerprint", "list_guests", "step"]
+__all__ = ["Handed", "Place", "Report", "Seen", "StepOrder", "events", "fingerprint", "hand", "list_guests", "step"]

@@ -40,7 +40,8 @@ faults.declare("worker", "worker.execute.before-driver", "worker.execute.after-d
 
 STARTS_MAX = 3
 UNDO_SECONDS = 120.0
-LOCK_RETRY = 0.2
+LOCK_RETRY = (0.002, 0.2)
+"""Seconds until a lane's lock is tried again; doubled each time up to the second."""
 PROGRESS_SECONDS = 0.5
 
 
@@ -145,10 +146,12 @@ class Executor:
 
     def _hold(self, lane: str, stop: Stop) -> int | None:
         """The lane's lock; a child of a worker that was killed may have it for a moment longer. None: leave."""
+        pause = LOCK_RETRY[0]  # the child of the step before may be dying just now
         while (held := self._locks.hold(lane)) is None:
-            if stop.event.wait(LOCK_RETRY) and stop.reason is Reason.LEAVING:
+            if stop.event.wait(pause) and stop.reason is Reason.LEAVING:
                 return None
             stop.event.clear()
+            pause = min(pause * 2, LOCK_RETRY[1])
         return held
 
 

@@ -145,15 +145,25 @@ class Inline:
         return self.driver.fingerprint()
 
 
+SPARE_DELAY = 0.1
+"""Seconds from the beginning of a step to that of the child for the next: not while both want the processors."""
+
+
 class Isolated:
-    """A driver whose calls may hang or crash: each runs in a child process. ``patience``: seconds for one look."""
+    """A driver whose calls may hang or crash: each runs in a child process. ``patience``: seconds for one look.
+
+    A child takes 10 ms to be there, a third of what a container's start takes; so after a step one more is started, which waits
+    for the next.
+    """
 
     def __init__(self, place: child.Place, *, patience: float = 10.0) -> None:
         self._place, self._patience = place, patience
+        self._spare: _Child | None = None
+        self._lock = threading.Lock()
 
     def carry_out(self, work: Work, watch: Watch, stop: Stop, lane: int, *, undo: bool) -> Ended | None:
         """See :class:`Hands`."""
-        with _Child(child.step, self._place, work, undo, lane=lane) as pipe, stop.killing(pipe.kill):
+        with self._hand(work, undo, lane) as pipe, stop.killing(pipe.kill):
             try:
                 while pipe.connection.poll(max(stop.left(), 0)):
                     match pipe.connection.recv():
@@ -165,11 +175,37 @@ class Isolated:
                             watch.look()
                             pipe.connection.send("look")
                         case ("ended", Ended() as ended):
+                            pipe.done = True
                             return ended
                 stop.wish(Reason.TIMED_OUT)
             except (EOFError, OSError):
                 pass
         return None
+
+    def _hand(self, work: Work, undo: bool, lane: int) -> _Child:
+        """A child that has the work: the one that waits, or a new one where there is none or it has died."""
+        with self._lock:
+            spare, self._spare = self._spare, None
+        if self._place.kind is not None:
+            later = threading.Timer(SPARE_DELAY, self._prepare)
+            later.daemon = True
+            later.start()
+        if spare is not None:
+            try:
+                child.hand(spare.connection, work, undo, lane)
+                return spare
+            except OSError:
+                spare.end()
+        fresh = _Child(child.step, self._place)
+        with contextlib.suppress(OSError):  # it died: who listens to it will see
+            child.hand(fresh.connection, work, undo, lane)
+        return fresh
+
+    def _prepare(self) -> None:
+        """Have a child wait for the next step."""
+        with self._lock:
+            if self._spare is None:
+                self._spare = _Child(child.step, self._place)
 
     def list(self) -> Sequence[Seen]:
         """See :class:`Hands`."""
@@ -214,20 +250,21 @@ class Isolated:
 
 
 class _Child:
-    """A running child; killed, if it still lives, when its context ends."""
+    """A running child; killed, if it still lives, when its context ends. ``done``: it has nothing left to do, so that nobody need
+    wait for its death."""
 
     _context: multiprocessing.context.ForkServerContext | None = None
     _first = threading.Lock()
 
-    def __init__(self, target: Callable[..., None], *arguments: object, lane: int | None = None) -> None:
+    def __init__(self, target: Callable[..., None], *arguments: object) -> None:
         self.connection: Connection
         self.connection, theirs = multiprocessing.Pipe()
         reading, self._lifeline = os.pipe()
         self._lock = threading.Lock()
-        handed = [child.Handed(reading)] if lane is None else [child.Handed(reading), child.Handed(lane)]
+        self.done = False
         try:
             # daemon: multiprocessing must not wait for a hung child when the worker ends
-            self._process = self._server().Process(target=target, args=(*arguments, theirs, *handed), daemon=True)
+            self._process = self._server().Process(target=target, args=(*arguments, theirs, child.Handed(reading)), daemon=True)
             self._process.start()
         finally:
             theirs.close()
@@ -258,6 +295,16 @@ class _Child:
     def __exit__(self, *error: object) -> None:
         self.kill()
         self.connection.close()
+        if self.done:
+            threading.Thread(target=self._bury, daemon=True).start()
+        else:
+            self._bury()
+
+    def end(self) -> None:
+        """Be done with it."""
+        self.__exit__()
+
+    def _bury(self) -> None:
         self._process.join(5)  # longer only if the kernel can not end it; then the lane's lock says that it lives
         if self._process.exitcode is not None:
             self._process.close()
