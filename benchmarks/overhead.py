@@ -17,9 +17,9 @@ from .trace import Moment
 def run(report: Report, wishes: Wishes) -> None:
     """For the simulated driver, whose calls cost next to nothing, and for real containers."""
     for kind, simulate in (("simulated", 1), ("lxc", 0)):
-        with scene(simulate=simulate, trace="stages" if wishes.trace else "driver") as made:
-            with RoundTrip(Config.load(made.cloud.data)) as trip:
-                _starts(report, made, kind, trip, wishes)
+        stages = "stages" if wishes.trace else "driver"
+        with scene(simulate=simulate, trace=stages) as made, RoundTrip(Config.load(made.cloud.data)) as trip:
+            _starts(report, made, kind, trip, wishes)
 
 
 def _starts(report: Report, made: Scene, kind: str, trip: RoundTrip, wishes: Wishes) -> None:

@@ -17,9 +17,11 @@ from vmcloud.config import Config
 from vmcloud.dispatch.app import broker_url
 from vmcloud.domain.names import native_name
 from vmcloud.domain.spec import Spec
+from workers.drivers import tools
 from workers.drivers.base import Guest
 from workers.drivers.lxc import LxcDriver, LxcSettings
 from workers.drivers.lxc.config import render_config
+from workers.drivers.lxc.driver import LXC_PATH
 from workers.network.addresses import hardware_address
 
 from .scene import SUBNET, Scene
@@ -112,5 +114,6 @@ class Tools:
 
     def _run(self, program: str, native: str, *more: str) -> None:
         null = subprocess.DEVNULL
-        argv = [program, "-P", str(self._settings.guests), "-n", native, *more]
-        subprocess.run(argv, stdin=null, stdout=null, stderr=null, check=True)
+        argv = [tools.require(program, operation="benchmark"), "-P", str(self._settings.guests), "-n", native, *more]
+        # In the driver's environment: liblxc would use newuidmap where it finds it, which knows no range of root's.
+        subprocess.run(argv, stdin=null, stdout=null, stderr=null, check=True, env={"LC_ALL": "C", "PATH": LXC_PATH})
