@@ -46,6 +46,7 @@ MESSAGES: list[Message] = [
     Result("n1", 7, 1, 2, 5.0, Outcome.OK, Mark(1, 9)),
     Sighting("n1", Mark(2, 1), 5.0, True, (SEEN,), (VE,), FACTS),
     Digest("n1", Mark(2, 1), 5.0, 1, FACTS, (VE,), ("ab",), ((7, 1, 2),)),
+    Digest("n1", Mark(2, 1), 5.0, 0, FACTS, full=False),
     Wake("jobs"),
 ]
 
@@ -53,6 +54,13 @@ MESSAGES: list[Message] = [
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.type)
 def test_a_message_is_the_same_after_the_wire(message: Message) -> None:
     assert parse(json.loads(json.dumps(message.to_json()))) == message
+
+
+def test_a_digest_of_an_older_node_is_full() -> None:
+    data = Digest("n1", Mark(2, 1), 5.0, 1, FACTS).to_json()
+    del data["full"]
+    message = parse(data)
+    assert isinstance(message, Digest) and message.full
 
 
 def test_every_kind_of_message_is_tried_above() -> None:

@@ -364,7 +364,7 @@ class Digest(Message):
 
     ``count`` guests were listed at ``mark``. ``images`` are the SHA-256 sums of images on the node. ``working`` are the
     (job, step, attempt) that the journal holds unfinished. ``missing`` are VEs that the journal says should be here and the
-    list did not show.
+    list did not show. Where ``full`` is False, some driver could not look: ``count`` and ``missing`` then say nothing.
     """
 
     type: ClassVar[str] = "digest"
@@ -377,6 +377,7 @@ class Digest(Message):
     missing: tuple[UUID, ...] = ()
     images: tuple[str, ...] = ()
     working: tuple[tuple[int, int, int], ...] = field(default=())
+    full: bool = True
 
     @classmethod
     def decode(cls, data: dict[str, Any]) -> Self:
@@ -389,6 +390,7 @@ class Digest(Message):
             missing=tuple(UUID(item) for item in data.get("missing", ())),
             images=tuple(str(item) for item in data.get("images", ())),
             working=tuple((int(job), int(step), int(attempt)) for job, step, attempt in data.get("working", ())),
+            full=bool(data.get("full", True)),
         )
 
 
