@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from kombu import Producer
+from kombu import Producer, uuid
 from kombu.exceptions import KombuError
 
 from vmcloud.config import Config
 from vmcloud.domain.errors import Unavailable
 from vmcloud.domain.messages import Message, Wake
 
-from .app import base_app, queue
+from .app import base_app
 from .envelope import Order, seal
 from .routes import ORDER_TASK, REPORT_TASK, route, wake_list
 
@@ -101,10 +101,20 @@ class Sender:
             self._idle.append(producer)
 
     def _publish(self, list_name: str, task: str, argument: object) -> None:
+        # A task message as Celery makes it, sent without Celery.send_task: that makes a result backend anew in each thread.
+        message = self._app.amqp.create_task_message(uuid(), task, (argument,), {}, argsrepr="-")
         for last in (False, True):
             try:
                 with self._producer() as producer:
-                    self._app.send_task(task, (argument,), queue=queue(list_name), producer=producer, argsrepr="-", retry=False)
+                    producer.publish(
+                        message.body,
+                        exchange="",
+                        routing_key=list_name,
+                        headers=message.headers,
+                        serializer="json",
+                        retry=False,
+                        **message.properties,
+                    )
                 return
             except self._errors as error:  # a connection kept over a restart of the broker fails once: try a fresh one
                 if last or "timed out" in str(error).lower() or isinstance(error, TimeoutError):
