@@ -66,7 +66,10 @@ def usages(made: Scene) -> dict[int, Usage]:
 
 
 def _ours(made: Scene) -> list[int]:
-    """Every process of this process namespace that works in the cloud's data directory, save guests and their monitors."""
+    """Every process of this process namespace that works in the cloud's data directory or is a child of its supervisor (Redis
+    writes over what would tell), save guests and their monitors."""
+    part = next(each for each in made.cloud.parts().values() if each.get("pid"))
+    supervisor = _parent(part["pid"])
     ours = []
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit() or int(folder.name) == os.getpid():
@@ -74,11 +77,16 @@ def _ours(made: Scene) -> list[int]:
         try:
             argv = (folder / "cmdline").read_bytes().split(b"\0")
             where = (folder / "environ").read_bytes() + b" ".join(argv)
+            works = str(made.cloud.data).encode() in where or _parent(int(folder.name)) == supervisor
         except OSError:
             continue
-        if str(made.cloud.data).encode() in where and not argv[0].startswith(b"[lxc monitor]"):
+        if works and not argv[0].startswith(b"[lxc monitor]"):
             ours.append(int(folder.name))
     return ours
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def _usage(pid: int) -> Usage:
@@ -92,5 +100,7 @@ def _usage(pid: int) -> Usage:
     for task in (folder / "task").iterdir():
         lines = (task / "status").read_text().splitlines()
         switches += sum(int(line.split()[1]) for line in lines if line.startswith(("voluntary_", "nonvoluntary_")))
-    name = " ".join(each.rpartition("/")[2] for each in argv if each not in ("-m", "-c"))[:40].strip()
+    name = " ".join(each.rpartition("/")[2] for each in argv[:3] if each not in ("-m", "-c"))[:32].strip()
+    if "multiprocessing" in " ".join(argv):
+        name = "child of the worker"
     return Usage(f"{name} [{pid}]", ticks / os.sysconf("SC_CLK_TCK"), pss / 1024, switches)
