@@ -120,7 +120,7 @@ class Work(Protocol):
     """Where accepted work goes, and who can stop it."""
 
     def offer(self, row: StepRow) -> None:
-        """There is a step to carry out."""
+        """There is a step to carry out. Harmless where it waits or runs already."""
 
     def cancel(self, key: Key) -> None:
         """Stop a running step and undo it."""
@@ -200,7 +200,8 @@ class Acceptor:
             case Going(running, adopt):
                 if adopt:
                     journal.adopt(order)
-                return lambda: self._answer(order, running=running)
+                known = journal.step(key)
+                return lambda: self._go_on(order, known, running=running)
             case Replay(result):
                 return lambda: self._replay(result)
             case Refuse(code, message):
@@ -225,7 +226,8 @@ class Acceptor:
                 return lambda: self._voice.say(result)
             case Stop():
                 self._journal.cancel(key, order.attempt)
-                return lambda: self._work.cancel(key)
+                known = self._journal.step(key)
+                return lambda: self._stop(key, known)
             case Replay(result):
                 return lambda: self._replay(result)
             case Refuse(code, message):
@@ -234,6 +236,16 @@ class Acceptor:
     def _begin(self, order: StepOrder, row: StepRow) -> None:
         self._answer(order, running=False)
         self._work.offer(row)
+
+    def _go_on(self, order: StepOrder, row: StepRow | None, *, running: bool) -> None:
+        self._answer(order, running=running)
+        if row is not None:
+            self._work.offer(row)  # for a step that the executor lost
+
+    def _stop(self, key: Key, row: StepRow | None) -> None:
+        self._work.cancel(key)
+        if row is not None:
+            self._work.offer(row)  # one that the executor lost is undone
 
     def _answer(self, order: StepOrder, *, running: bool) -> None:
         self._voice.say(Accepted(self._node, order.job, order.step, order.attempt, self._clock(), running))

@@ -8,13 +8,18 @@ What ends a step:
   that deaths of the whole worker count too), then the result is ``failed`` with code ``poison``;
 - a worker that ends: the step stays unfinished in the journal, and the next worker starts it again.
 
+Where the executor itself fails (no space for the journal, no process to be had), the step keeps its lane and is tried again
+after a pause; where it is lost all the same, the server's next question about it brings it back (:meth:`Executor.offer`).
+
 The result is on disk before it is sent, and the sighting that it names is said before it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Mapping
@@ -43,6 +48,10 @@ UNDO_SECONDS = 120.0
 LOCK_RETRY = (0.002, 0.2)
 """Seconds until a lane's lock is tried again; doubled each time up to the second."""
 PROGRESS_SECONDS = 0.5
+PAUSE = (0.5, 30.0)
+"""Seconds until a step is tried again at which the executor itself failed; doubled each time up to the second."""
+Ticket = tuple[int, int, int]
+"""One row of the journal's steps: job, step, and the row's sequence."""
 
 
 class Executor:
@@ -62,10 +71,11 @@ class Executor:
     ) -> None:
         self._node, self._journal, self._hands, self._book = node, journal, hands, book
         self._locks, self._reporter, self._observer, self._slots = locks, reporter, observer, slots
-        self._lanes: Lanes[Key] = Lanes()
+        self._lanes: Lanes[Ticket] = Lanes()
         self._condition = threading.Condition()
-        self._running: dict[Key, Stop] = {}
+        self._running: dict[Ticket, Stop] = {}
         self._open = False
+        self._leaving = threading.Event()
 
     def start(self) -> None:
         """Take up what the journal holds unfinished, then what is offered."""
@@ -83,49 +93,78 @@ class Executor:
             self._open = False
             self._condition.wait_for(lambda: not self._running, patience)
             left = list(self._running.items())
-        for key, stop in left:
-            log.info("step %d.%d is left to the next start", *key)
+        self._leaving.set()
+        for (job, step, _), stop in left:
+            log.info("step %d.%d is left to the next start", job, step)
             stop.wish(Reason.LEAVING)
         with self._condition:
             self._condition.wait_for(lambda: not self._running, 2.0)
 
     def offer(self, row: StepRow) -> None:
-        """Carry out ``row`` when its lane and a slot are free."""
-        if row.order is None:
+        """Carry out ``row`` when its lane and a slot are free. Harmless where it waits or runs already."""
+        if row.order is None or row.state is State.DONE:
             return
+        ticket = (*row.key, row.sequence)
         with self._condition:
-            self._lanes.add(row.key, row.order.lane, row.sequence)
+            if ticket not in self._running and not self._lanes.waits(ticket):
+                self._lanes.add(ticket, row.order.lane, row.sequence)
             self._fill()
 
     def cancel(self, key: Key) -> None:
         """Stop a running step and undo it. One that has not begun is the journal's matter."""
         with self._condition:
-            stop = self._running.get(key)
-        if stop is not None:
+            stops = [stop for ticket, stop in self._running.items() if ticket[:2] == key]
+        for stop in stops:
             stop.wish(Reason.CANCELLED)
 
     def _fill(self) -> None:
         while self._open and len(self._running) < self._slots and (taken := self._lanes.take()) is not None:
-            key, lane = taken
-            stop = self._running[key] = Stop(float("inf"))
-            threading.Thread(target=self._attend, args=(key, lane, stop), name=f"step-{key[0]}.{key[1]}", daemon=True).start()
+            ticket, lane = taken
+            stop = Stop(float("inf"))
+            name = f"step-{ticket[0]}.{ticket[1]}"
+            thread = threading.Thread(target=self._attend, args=(ticket, lane, stop), name=name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # until another step ends, or the server asks again
+                log.error("step %d.%d can not begin now: %s", *ticket[:2], error)
+                self._lanes.give_back(ticket, lane, ticket[2])
+                return
+            self._running[ticket] = stop
 
-    def _attend(self, key: Key, lane: str, stop: Stop) -> None:
+    def _attend(self, ticket: Ticket, lane: str, stop: Stop) -> None:
+        pause = PAUSE[0]
         try:
-            self._see_through(key, lane, stop)
-        except Exception:
-            # The step stays unfinished in the journal; the server asks again and a restart takes it up.
-            log.exception("the executor failed at step %d.%d", *key)
+            while not self._tried(ticket, lane, stop) and not self._leaving.wait(pause):
+                pause = min(pause * 2, PAUSE[1])
         finally:
             with self._condition:
-                del self._running[key]
+                del self._running[ticket]
                 self._lanes.release(lane)
                 self._condition.notify_all()
                 self._fill()
 
-    def _see_through(self, key: Key, lane: str, stop: Stop) -> None:
+    def _tried(self, ticket: Ticket, lane: str, stop: Stop) -> bool:
+        """See one step through; False where the executor itself failed. What the machine lacked is not held against the step."""
+        try:
+            self._see_through(ticket, lane, stop)
+        except Exception as error:
+            log.exception("the executor failed at step %d.%d and tries again", *ticket[:2])
+            if isinstance(error, OSError | sqlite3.Error):
+                with contextlib.suppress(sqlite3.Error):
+                    self._journal.leave(ticket[:2])
+            return False
+        return True
+
+    def _begin(self, ticket: Ticket) -> StepRow | None:
+        """Count a start; None where the step is over or another order took the place of this one."""
+        with self._journal.transaction(synced=False):
+            row = self._journal.step(ticket[:2])
+            return self._journal.begin(row.key) if row is not None and row.sequence == ticket[2] else None
+
+    def _see_through(self, ticket: Ticket, lane: str, stop: Stop) -> None:
+        key = ticket[:2]
         row = self._journal.step(key)
-        if row is None or row.order is None or row.state is State.DONE:
+        if row is None or row.order is None or row.state is State.DONE or row.sequence != ticket[2]:
             return
         order = row.order
         hands = self._hands.get(order.kind if order.verb is not Verb.FETCH else None) or self._hands[None]
@@ -134,7 +173,7 @@ class Executor:
             return
         self._observer.begin(order.native)
         try:
-            while (row := self._journal.begin(key)) is not None:
+            while (row := self._begin(ticket)) is not None:
                 run = _Run(self, row, hands, held, stop)
                 if run.done():
                     return

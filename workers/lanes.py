@@ -45,6 +45,18 @@ class Lanes(Generic[K]):
         self._busy.add(lane)
         return key, lane
 
+    def waits(self, key: K) -> bool:
+        """Whether ``key`` waits in any lane."""
+        return any(key == other for line in self._waiting.values() for _, other in line)
+
+    def give_back(self, key: K, lane: str, sequence: int) -> None:
+        """What was taken could not begin: it waits again, before all others of its lane."""
+        self._busy.discard(lane)
+        self._waiting.setdefault(lane, deque()).appendleft((sequence, key))
+        self._ready = [each for each in self._ready if each[1] != lane]
+        heapq.heapify(self._ready)
+        heapq.heappush(self._ready, (sequence, lane))
+
     def release(self, lane: str) -> None:
         """The step that had ``lane`` has ended."""
         self._busy.discard(lane)

