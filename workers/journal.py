@@ -8,6 +8,7 @@ transactions (the beginning of a step, the spool) survive the death of the proce
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sqlite3
 import threading
@@ -20,9 +21,12 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from vmcloud.domain.errors import Invalid
 from vmcloud.domain.messages import Message, Result, StepOrder, parse
 
 from .schema import MIGRATIONS
+
+log = logging.getLogger(__name__)
 
 KEEP_DAYS = 14
 KEEP_STEPS = 5000
@@ -271,10 +275,20 @@ class Journal:
             self._db.execute("DELETE FROM outbox WHERE id <= (SELECT max(id) FROM outbox) - ?", (SPOOL_MAX,))
 
     def spooled(self, limit: int = 100) -> list[tuple[int, Message]]:
-        """The oldest reports kept, with their numbers."""
-        with self._lock:
-            rows = self._db.execute("SELECT id, message FROM outbox ORDER BY id LIMIT ?", (limit,)).fetchall()
-        return [(number, parse(json.loads(text))) for number, text in rows]
+        """The oldest reports kept, with their numbers. Those that can not be read (written by another release) are dropped."""
+        while True:
+            with self._lock:
+                rows = self._db.execute("SELECT id, message FROM outbox ORDER BY id LIMIT ?", (limit,)).fetchall()
+            kept: list[tuple[int, Message]] = []
+            for number, text in rows:
+                try:
+                    kept.append((number, parse(json.loads(text))))
+                except (Invalid, ValueError, TypeError) as error:
+                    log.error("a report that was kept can not be read and is dropped (%s): %.300s", error, text)
+                    with self.transaction(synced=False):
+                        self._db.execute("DELETE FROM outbox WHERE id = ?", (number,))
+            if kept or not rows:
+                return kept
 
     def unspool(self, up_to: int) -> None:
         """Forget the reports up to this number: they were sent."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -74,29 +75,35 @@ class Reporter:
     def _run(self) -> None:
         while True:
             try:
-                message = self._queue.get(timeout=self._patience())
-            except queue.Empty:
-                if self._away and time.monotonic() >= self._retry:
-                    self._flush()
-                message = self._due()
-                if message is None:
-                    continue
-            else:
-                if isinstance(message, Progress):
-                    due, _ = self._held.get((message.job, message.step), (time.monotonic() + PROGRESS_DELAY, None))
-                    self._held[message.job, message.step] = due, message
-                    continue
-                if isinstance(message, Result):
-                    self._held.pop((message.job, message.step), None)
+                if not self._turn():
+                    return
+            except Exception:  # a node that is mute is worse than one that lacks a report
+                log.exception("a report was dropped")
+
+    def _turn(self) -> bool:
+        """Wait for the next report and send it; False at the end."""
+        try:
+            message = self._queue.get(timeout=self._patience())
+        except queue.Empty:
+            if self._away and time.monotonic() >= self._retry:
+                self._flush()
+            message = self._due()
             if message is None:
-                if self._away:
-                    self._flush()
-                self._publisher.close()
-                return
-            try:
-                self._send_or_keep(message)
-            except Exception:
-                log.exception("a %s report was dropped", message.type)
+                return True
+        else:
+            if isinstance(message, Progress):
+                due, _ = self._held.get((message.job, message.step), (time.monotonic() + PROGRESS_DELAY, None))
+                self._held[message.job, message.step] = due, message
+                return True
+            if isinstance(message, Result):
+                self._held.pop((message.job, message.step), None)
+        if message is None:
+            if self._away:
+                self._flush()
+            self._publisher.close()
+            return False
+        self._send_or_keep(message)
+        return True
 
     def _patience(self) -> float | None:
         """Seconds until something is due by itself."""
@@ -128,16 +135,27 @@ class Reporter:
             self._flush()
 
     def _flush(self) -> None:
-        """Send what was kept; if the broker is still away, try later."""
+        """Send what was kept; if the broker is still away, or the journal fails, try later."""
         try:
             while kept := self._journal.spooled():
                 for number, message in kept:
-                    self._publisher.report(message)
+                    self._send_kept(message)
                     self._journal.unspool(number)
-        except Unavailable:
+        except (Unavailable, sqlite3.Error, OSError) as error:
+            if not isinstance(error, Unavailable):
+                log.error("the reports that were kept can not be read: %s", error)
             self._wait = min(self._wait * 2, RETRY_MAX)
             self._retry = time.monotonic() + self._wait
             return
-        self._away = False
+        self._away, self._wait = False, 0.5
         log.info("the broker is back, all that was kept has been said")
         self.on_return()
+
+    def _send_kept(self, message: Message) -> None:
+        """One that can not be sent at all must not stand in the way of the others."""
+        try:
+            self._publisher.report(message)
+        except Unavailable:
+            raise
+        except Exception:
+            log.exception("a %s report was dropped", message.type)
