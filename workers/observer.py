@@ -27,6 +27,8 @@ from .reporter import Reporter
 log = logging.getLogger(__name__)
 
 FACTS_SECONDS = 300.0
+PRUNE_SECONDS = 86400.0
+"""Seconds after which the journal forgets what is old (it does so at the start, too)."""
 GAP = 1.0
 """Seconds between two full lists, however often they are asked for."""
 LAG = 1.0
@@ -59,6 +61,7 @@ class Observer:
         self._make_facts, self._images, self._interval, self._prepare = facts, images, interval, prepare
         self._facts: NodeFacts | None = None
         self._facts_at = 0.0
+        self._pruned = time.monotonic()
         self._at_work: set[str] = set()
         self._looked: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -98,7 +101,8 @@ class Observer:
         return self._interval * random.uniform(0.9, 1.1)
 
     def list_all(self) -> None:
-        """Look at everything and say it, with the digest for the server."""
+        """Look at everything and say it, with the digest for the server: that is its sign of life, so it is said also where
+        some driver could not look (and then at once, with the facts that are known)."""
         expected = {row.ve for row in self._journal.ves() if row.presence is Presence.PRESENT}
         mark = self._reporter.mark()
         guests: list[Seen] = []
@@ -109,13 +113,16 @@ class Observer:
             except DriverError as error:
                 log.warning("could not look at the %s guests, so nothing is said about them: %s", kind, error)
                 full = False
+            except Exception:
+                log.exception("could not look at the %s guests, so nothing is said about them", kind)
+                full = False
         now = time.time()
         merged = tuple(map(self._book.merge, guests))
-        facts = self._current_facts()
+        facts = self._current_facts(fresh=full)
         if full or merged:
             self._reporter.say(Sighting(self._node, mark, now, full=full, guests=merged, facts=facts))
         if not full:
-            return
+            expected = set()
         seen = {guest.ve for guest in guests}
         missing = [ve for ve in expected - seen if (row := self._journal.ve(ve)) is not None and row.presence is Presence.PRESENT]
         working = tuple((row.job, row.step, row.attempt) for row in self._journal.unfinished())
@@ -129,17 +136,21 @@ class Observer:
                 missing=tuple(sorted(missing)),
                 images=self._images(),
                 working=working,
+                full=full,
             )
         )
+        if time.monotonic() - self._pruned > PRUNE_SECONDS:
+            self._pruned = time.monotonic()
+            self._journal.prune(now)
 
-    def _current_facts(self) -> NodeFacts:
-        if self._facts is None or time.monotonic() - self._facts_at > FACTS_SECONDS:
+    def _current_facts(self, *, fresh: bool) -> NodeFacts:
+        if self._facts is None or (fresh and time.monotonic() - self._facts_at > FACTS_SECONDS):
             self._prepare()
             healthy = []
             for kind, hands in self._hands.items():
                 try:
                     found = hands.fingerprint()
-                except CannotLook as error:
+                except (CannotLook, OSError) as error:
                     log.warning("the %s driver is not usable: %s", kind, error)
                     continue
                 if found.healthy:

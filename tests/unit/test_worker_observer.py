@@ -1,0 +1,91 @@
+"""The eyes of a node: what it says where it can not see, and what it takes over from guests that it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.worker_kit import NATIVE, VE, order
+from vmcloud.domain.messages import Digest, Mark, Message, NodeFacts, Result, Sighting
+from vmcloud.domain.vocabulary import Kind, Outcome
+from workers import observer as observer_module
+from workers.drivers.simulated import SimulatedDriver, plan_fault
+from workers.guests import GuestBook
+from workers.hands import Inline
+from workers.images import SimulatedImages
+from workers.journal import Journal, Presence, VERow
+from workers.observer import Observer, Ticker
+
+pytestmark = pytest.mark.unit
+
+
+class Node:
+    """An observer of simulated guests; what it says is kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self.journal, self.guests = Journal(folder / "j"), folder / "simulated.sqlite3"
+        self.driver = SimulatedDriver(self.guests)
+        self.book = GuestBook(self.journal, lambda sha256: None, "10.86.0.0/24")
+        self.said: list[Message] = []
+        self.sequence = 0
+        hands: Any = {Kind.SIMULATED: Inline(self.driver, SimulatedImages(folder / "images"))}
+        voice: Any = self
+        self.observer = Observer(
+            "n1", self.journal, hands, self.book, voice, Ticker(), facts=self.facts, images=lambda: ("ab",), interval=60.0
+        )
+
+    def facts(self, kinds: tuple[Kind, ...]) -> NodeFacts:
+        return NodeFacts(kinds, 1, 1, 1, "x")
+
+    def mark(self) -> Mark:
+        self.sequence += 1
+        return Mark(1, self.sequence)
+
+    def say(self, message: Message) -> None:
+        self.said.append(message)
+
+    def digest(self) -> Digest:
+        self.said.clear()
+        self.observer.list_all()
+        (digest,) = [each for each in self.said if isinstance(each, Digest)]
+        return digest
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    made = Node(tmp_path)
+    yield made
+    made.driver.close()
+    made.journal.close()
+
+
+def test_where_a_driver_can_not_look_the_digest_is_said_and_says_so(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.journal.put_ve(VERow(VE, NATIVE, "simulated", presence=Presence.PRESENT))
+    assert (node.digest().full, node.digest().missing) == (True, (VE,))
+    plan_fault(node.guests, "list", "look", 1)
+    node.journal.accept(order(1, generation=2), 1.0)
+    digest = node.digest()
+    assert (digest.full, digest.missing, digest.images, digest.working) == (False, (), ("ab",), ((1, 1, 1),))
+    assert not any(isinstance(each, Sighting) for each in node.said)
+
+
+def test_a_look_that_fails_in_an_unforeseen_way_is_no_look(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> None:
+        raise OSError("Cannot allocate memory")
+
+    monkeypatch.setattr(node.driver, "list", fails)
+    assert not node.digest().full
+
+
+def test_the_journal_forgets_also_while_the_worker_runs(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Journal.prune, "__kwdefaults__", {"days": 14, "steps": 0})
+    node.journal.accept(order(), 1.0)
+    node.journal.finish(Result("n1", 1, 1, 1, 1.0, Outcome.OK, Mark(1, 1)))
+    node.digest()
+    assert node.journal.step((1, 1)) is not None
+    monkeypatch.setattr(observer_module, "PRUNE_SECONDS", 0.0)
+    node.digest()
+    assert node.journal.step((1, 1)) is None
