@@ -180,6 +180,12 @@ class Cloud:
     def wait(self, job: dict[str, Any] | int, seconds: float = 30.0) -> dict[str, Any]:
         """The job once it is complete."""
         number = job if isinstance(job, int) else job["id"]
+        try:
+            return self._ended(number, seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{json.dumps(self.job(number), indent=1)}\n{self.parts()}") from None
+
+    def _ended(self, number: int, seconds: float) -> dict[str, Any]:
         return self.until(lambda: (found := self.job(number))["state"] == "C" and found, seconds, f"job {number} to end")
 
     def until(self, look: Callable[[], Any], seconds: float, what: str) -> Any:

@@ -115,6 +115,12 @@ def test_restart_policies() -> None:
     assert outline(one(ve(R, crashed, restart=Restart.NEVER))) == ("R1", "stopped")
 
 
+def test_what_never_ran_did_not_shut_itself_down() -> None:
+    """A start that failed, or a wish from outside: tried again within the budget, not taken for the guest's own will."""
+    assert outline(one(ve(R, Observed.STOPPED, ran=False))) == ("R1", "start")
+    assert outline(one(ve(R, Observed.STOPPED, ran=False, tries=BUDGET))) == ("R1", "report")
+
+
 def test_a_spent_budget_reports_and_backoff_waits() -> None:
     assert outline(one(ve(R, Observed.CRASHED, tries=BUDGET))) == ("R1", "report")
     assert one(ve(R, Observed.CRASHED, tries=1, next_try=10.0), now=9.0) is None

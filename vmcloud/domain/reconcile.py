@@ -54,6 +54,7 @@ class NodeView:
 class VEView:
     """A recorded VE: what is wanted, what was seen, what is under way, and what was tried.
 
+    ``ran``: it is known to have run since it was last wanted to, so that seen stopped means that it shut itself down.
     ``observed`` None: never seen. ``shape_differs``: its sizes are not those wanted. ``next_try`` in seconds since the epoch.
     """
 
@@ -70,6 +71,7 @@ class VEView:
     shape_differs: bool = False
     tries: int = 0
     next_try: float = 0.0
+    ran: bool = True
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,7 @@ def _about_seen(ve: VEView, seen: Observed, now: float, fix: bool) -> Action | N
 
 
 def _stopped_though_wanted(ve: VEView, seen: Observed, now: float) -> Action | None:
-    own_shutdown = seen is Observed.STOPPED
+    own_shutdown = seen is Observed.STOPPED and ve.ran
     if ve.restart is Restart.NEVER or (ve.restart is Restart.ON_FAILURE and own_shutdown):
         why = "shut itself down" if own_shutdown else "crashed"
         return Want(Rule.R1, ve.ve, Desired.STOPPED, f"the guest {why}; restart policy {ve.restart}")

@@ -62,7 +62,10 @@ def derive(situation: Situation) -> Shown:
     if s.verb is Verb.STOP and s.observed is Observed.RUNNING:
         return Shown(Status.STOPPING)
     if s.verb is None and _MATCH[s.desired] is not s.observed:
-        if s.error or s.gave_up:
-            return Shown(Status.ERROR, s.error or f"wanted {s.desired}, seen {s.observed}; tried in vain")
-        return Shown(Status(s.observed), f"wanted {s.desired}, seen {s.observed}")
+        wanted = f"wanted {s.desired}, seen {s.observed}"
+        if s.gave_up:
+            return Shown(Status.ERROR, f"{wanted}; tried in vain" + (f": {s.error}" if s.error else ""))
+        if s.error and s.observed is not Observed.CRASHED:
+            return Shown(Status.ERROR, s.error)
+        return Shown(Status(s.observed), s.error or wanted)
     return Shown(Status(s.observed))

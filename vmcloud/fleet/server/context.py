@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from vmcloud.config import Config
 from vmcloud.directory.store import Directory
@@ -22,7 +23,11 @@ BROKER_PAUSE = 1.0
 
 @dataclass
 class Context:
-    """One leading server's hands and eyes. ``again``: something was done that may allow more; look again at once."""
+    """One leading server's hands and eyes.
+
+    ``again``: something was done that may allow more; look again at once. ``reserved``: placements (node, MiB) that the read
+    model does not show yet. ``cursor``: the last queued job that was looked at.
+    """
 
     config: Config
     directory: Directory
@@ -32,6 +37,8 @@ class Context:
     clock: Callable[[], float] = time.time
     broker_down: str = ""
     broker_again_at: float = 0.0
+    reserved: dict[UUID, tuple[str, int]] = field(default_factory=dict)
+    cursor: int = 0
     again: bool = field(default=False)
 
     def lose_broker(self, reason: str) -> None:
@@ -43,13 +50,19 @@ class Context:
         """Whether the broker did not answer a moment ago."""
         return bool(self.broker_down) and self.clock() < self.broker_again_at
 
+    def tell(self, job: Job, reason: str) -> None:
+        """Say why a job waits; writes only where it says something new."""
+        if job.reason != reason[:1000]:
+            with self.leader.transaction():
+                job.change(reason=reason[:1000])
+
     def note(self, job: Job, text: str) -> None:
         """Add a line to the job's history."""
         JobEvent.objects.create(job=job, at=self.clock(), text=text)
 
     def unread(self, node: str) -> bool:
         """Whether the monitor has not read all that a node said to it."""
-        return bool(node) and self.orders.waiting(monitor_list(node)) > 0
+        return bool(node) and (self.broker_rests or self.orders.waiting(monitor_list(node)) > 0)
 
     def exit(self, job: Job, outcome: Outcome, *, error: dict[str, str] | None = None, result: dict | None = None) -> None:
         """The work of a job is over, one way or the other: what is left is to record it and to see it shown."""

@@ -6,11 +6,12 @@ named. So a person who waited for a job and then looks never sees the state befo
 
 from __future__ import annotations
 
+import logging
 from uuid import UUID
 
 from vmcloud.directory.errors import Stale
 from vmcloud.directory.errors import Unavailable as DirectoryUnavailable
-from vmcloud.domain.errors import NotFound, Problem
+from vmcloud.domain.errors import NotFound, Problem, VmcloudError
 from vmcloud.domain.records import Tombstone, VERecord
 from vmcloud.domain.spec import Spec
 from vmcloud.domain.vocabulary import Desired, JobState, Outcome, Verb
@@ -19,6 +20,8 @@ from vmcloud.fleet.models import VE, Budget, Image, Job, Misses, Node
 
 from . import orders
 from .context import Context
+
+log = logging.getLogger("server.finish")
 
 
 def run(context: Context) -> None:
@@ -30,11 +33,15 @@ def run(context: Context) -> None:
                 point("server.finish.settled")
         except DirectoryUnavailable as error:
             context.projection.down = error.problem.sentence()
-            with context.leader.transaction():
-                job.change(reason="the directory does not answer; the job ends when it is back")
+            context.tell(job, "the directory does not answer; the job ends when it is back")
             return
         except Stale:
             context.again = True
+            continue
+        except (VmcloudError, ValueError, KeyError, TypeError) as error:
+            # One job that can not be settled must not hold up all others: it stays in E and says why.
+            log.exception("job %d can not be settled", job.pk)
+            context.tell(job, f"could not be recorded: {error}")
             continue
         _complete_if_shown(context, job)
 
@@ -58,10 +65,18 @@ def _settle_ve(context: Context, job: Job, record: VERecord) -> None:
             _remove(context, job, record)
         case Verb.CREATE if not ok and record.desired is not Desired.ABSENT:
             context.directory.change_ve(record, job=job.pk, desired=Desired.ABSENT)
-        case Verb.STOP | Verb.SUSPEND | Verb.RESIZE if not ok and job.before and record.job == job.pk:
+        case Verb.DELETE if not _never_began(job):
+            pass  # part of it may be gone: it stays wanted absent, and reconcile tries again
+        case Verb.STOP | Verb.SUSPEND | Verb.RESIZE | Verb.DELETE if not ok and "desired" in job.before and record.job == job.pk:
             desired, spec = Desired(job.before["desired"]), Spec.parse(job.before["spec"])
             if (record.desired, record.spec) != (desired, spec):
                 context.directory.change_ve(record, job=job.pk, desired=desired, spec=spec)
+
+
+def _never_began(job: Job) -> bool:
+    """Whether it is certain that no node did anything for the job."""
+    result = job.result or {}
+    return bool(result.get("never_ran")) or result.get("mark") == [0, 0]
 
 
 def _remove(context: Context, job: Job, record: VERecord) -> None:
@@ -84,8 +99,7 @@ def _complete_if_shown(context: Context, job: Job) -> None:
             _explain(context, job, missing, waited)
             return
         if context.unread(job.node):
-            with context.leader.transaction():
-                job.change(reason=f"waits for the monitor to record what node {job.node} saw")
+            context.tell(job, f"waits for the monitor to record what node {job.node} saw")
             return
         note = f"completed without having seen it: {missing}"
     with context.leader.transaction():
@@ -107,8 +121,7 @@ def _explain(context: Context, job: Job, missing: str, waited: float) -> None:
         return
     if not job.reason and job.node and job.ve is not None:
         orders.ask_for_list(context, job.node)
-    with context.leader.transaction():
-        job.change(reason=f"waits until the directory shows it: {missing}")
+    context.tell(job, f"waits until the directory shows it: {missing}")
 
 
 def _not_shown(job: Job) -> str:

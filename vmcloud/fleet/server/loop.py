@@ -17,6 +17,7 @@ from vmcloud.dispatch import envelope
 from vmcloud.dispatch.receive import Receiver
 from vmcloud.dispatch.routes import SERVER_LIST, server_list
 from vmcloud.dispatch.send import OrderSender
+from vmcloud.domain.errors import VmcloudError
 from vmcloud.domain.records import NodeRecord
 from vmcloud.fleet import ports
 from vmcloud.fleet.models import Liveness, Node, Step
@@ -32,6 +33,14 @@ log = logging.getLogger("server")
 
 TICK = 1.0
 """Seconds between looks when nothing comes."""
+TAKEN_AT_ONCE = 200
+"""Items of the inbox in one transaction: others write between two of them."""
+WATCH_PATIENCE = 15.0
+"""Seconds that the watch may be behind while the directory answers."""
+TOMBSTONES_KEPT = 30 * 86400.0
+"""Seconds that a deleted VE is remembered in the directory."""
+FORGET = 3600.0
+"""Seconds between two looks for what is old enough to be forgotten."""
 SWEEP = 5.0
 """Seconds between sweeps of what a crash may have left."""
 
@@ -44,6 +53,7 @@ class Server:
         self.secrets = config.secrets("server")
         self.leader = Leader(f"{socket.gethostname()}:{os.getpid()}", config.intervals.lease)
         self.stopping = threading.Event()
+        self._forgot = 0.0
 
     def run(self) -> None:
         """Until :attr:`stopping` is set."""
@@ -79,12 +89,16 @@ class Server:
 
     def _cycles(self, context: Context, inbox: Inbox) -> None:
         last_sweep = last_resend = last_renewal = last_mend = 0.0
+        behind_since = time.monotonic()
         while not self.stopping.is_set():
+            if not inbox.alive():
+                raise Deposed("it hears nothing any more and begins anew")
             items = [] if context.again else inbox.take(TICK)
             items = items or inbox.take(0)
             now = time.monotonic()
             if not _only_wakes(items) or now - last_renewal > self.leader.term / 3:
-                self._take_in(context, inbox, items)
+                for start in range(0, max(1, len(items)), TAKEN_AT_ONCE):
+                    self._take_in(context, inbox, items[start : start + TAKEN_AT_ONCE])
                 last_renewal = now
             due = now - last_resend >= min(TICK, self.config.intervals.resend)
             if not (items or context.again or due):
@@ -102,6 +116,9 @@ class Server:
             if now - last_sweep >= min(SWEEP, self.config.intervals.claim):
                 last_sweep = now
                 self._sweep(context)
+            behind_since = now if context.projection.synced else behind_since
+            if now - behind_since > WATCH_PATIENCE and self._answers(context):
+                raise Deposed("the directory answers and its watch does not come back; it begins anew")
 
     def _take_in(self, context: Context, inbox: Inbox, items: list[Broker | Report | port.Event]) -> None:
         """All items in one transaction; what they lead to is sent after it."""
@@ -132,6 +149,13 @@ class Server:
             orders.ask_for_list(context, name)
         replies.sent(context, to_send)
 
+    def _answers(self, context: Context) -> bool:
+        try:
+            context.directory.check()
+        except VmcloudError:
+            return False
+        return True
+
     def _silent_nodes(self, context: Context) -> list[str]:
         """Nodes not heard of for a while: a new leader asks them at once instead of waiting for their next lists."""
         heard = dict(Liveness.objects.values_list("node", "heard_at"))
@@ -144,6 +168,12 @@ class Server:
         except Unavailable as error:
             context.projection.down = str(error)
         tickets.forget(context.clock() - 3600)
+        if time.monotonic() - self._forgot > FORGET:
+            self._forgot = time.monotonic()
+            try:
+                context.directory.forget_tombstones(context.clock() - TOMBSTONES_KEPT)
+            except Unavailable as error:
+                context.projection.down = str(error)
 
 
 def _only_wakes(items: list[Broker | Report | port.Event]) -> bool:

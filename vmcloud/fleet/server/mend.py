@@ -9,6 +9,7 @@ from uuid import UUID
 
 from vmcloud.directory.errors import Gone, Stale
 from vmcloud.domain import reconcile
+from vmcloud.domain.errors import VmcloudError
 from vmcloud.domain.reconcile import DeleteStray, NodeView, Plan, RunVerb, StrayView, VEView, Want
 from vmcloud.domain.spec import Spec
 from vmcloud.domain.vocabulary import Desired, Drift, JobState, Observed, Outcome, Restart, Verb
@@ -19,6 +20,10 @@ from vmcloud.fleet.services.accounts import SERVER
 from .context import Context
 
 log = logging.getLogger("server.reconcile")
+
+
+RECOVERED = 600.0
+"""Seconds of peace after which earlier tries to mend a VE do not count any more."""
 
 
 def plan(now: float, *, fix: bool = False) -> Plan:
@@ -50,6 +55,8 @@ def _run_verb(context: Context, action: RunVerb) -> None:
     if action.verb is Verb.RESIZE:
         args = {"size": {"vcpus": row.vcpus, "memory_mib": row.memory_mib}}
     with context.leader.transaction():
+        if _busy(action.ve):
+            return  # somebody's job came meanwhile: decide again after it
         _spend(context, action.ve, action.rule)
         about = {"project": row.project, "ve": row.uuid, "ve_name": row.name, "kind": row.kind, "node": row.node}
         job = _job(context, action.rule, action.verb, action.reason, args=args, **about)
@@ -65,9 +72,13 @@ def _job(context: Context, rule: str, verb: Verb, why: str, **fields: Any) -> Jo
     return job
 
 
+def _busy(ve: UUID) -> bool:
+    return Job.objects.filter(ve=ve, state__in=OPEN_JOBS).exists()
+
+
 def _spend(context: Context, ve: UUID, rule: str) -> None:
     budget, _ = Budget.objects.get_or_create(ve=ve, defaults={"rule": rule})
-    if budget.rule != rule:
+    if budget.rule != rule or context.clock() > budget.next_at + RECOVERED:
         budget.rule, budget.tries = rule, 0
     budget.tries += 1
     budget.next_at = context.clock() + reconcile.backoff(budget.tries)
@@ -77,7 +88,7 @@ def _spend(context: Context, ve: UUID, rule: str) -> None:
 def _want(context: Context, action: Want) -> None:
     """Write what the guest's own act meant, covered by a closed job of its own."""
     record = context.directory.ve(action.ve)
-    if record is None or record.desired is action.desired:
+    if record is None or (record.desired is not Desired.RUNNING and record.desired is not Desired.SUSPENDED):
         return
     now = context.clock()
     with context.leader.transaction():
@@ -96,6 +107,8 @@ def _delete_stray(context: Context, action: DeleteStray) -> None:
     if tombstone is None or stray is None:
         return
     with context.leader.transaction():
+        if _busy(action.ve):
+            return
         _spend(context, action.ve, action.rule)
         about = {"project": tombstone.project, "ve": action.ve, "ve_name": tombstone.name, "kind": stray.kind}
         _job(context, action.rule, Verb.DELETE, action.reason, node=action.node, args={"stray": action.native}, **about)
@@ -124,8 +137,14 @@ def _ves() -> Iterable[VEView]:
     elsewhere: dict[UUID, list[str]] = {}
     for ve, node in Stray.objects.exclude(ve=None).values_list("ve", "node"):
         elsewhere.setdefault(ve, []).append(node)
+    last = Job.objects.filter(pk__in=VE.objects.values("job")).values_list("pk", "outcome", "ended_at")
+    ended = {pk: (outcome, ended_at) for pk, outcome, ended_at in last}
     for row in VE.objects.exclude(node=""):
-        spec = Spec.parse(row.spec)
+        try:
+            spec = Spec.parse(row.spec)
+        except VmcloudError as error:
+            log.warning("VE %s has a spec that can not be (%s); it is left alone", row.name, error)
+            continue
         budget = budgets.get(row.uuid)
         yield VEView(
             ve=row.uuid,
@@ -141,7 +160,13 @@ def _ves() -> Iterable[VEView]:
             shape_differs=bool(row.observed_memory_mib) and row.observed_memory_mib != row.memory_mib,
             tries=budget.tries if budget else 0,
             next_try=budget.next_at if budget else 0.0,
+            ran=_ran(row, ended.get(row.job)),
         )
+
+
+def _ran(row: VE, ended: tuple[str, float | None] | None) -> bool:
+    """Whether the VE came to its present state after the job that last changed what is wanted of it had ended well."""
+    return ended is None or (ended[0] == Outcome.OK and ended[1] is not None and row.since > ended[1])
 
 
 def _strays() -> Iterable[StrayView]:

@@ -35,12 +35,19 @@ def order(context: Context, step: Step) -> StepOrder:
         verb=Verb(step.verb),
         lane=step.lane,
         ve=job.ve if about_ve else None,
-        native=native_name(job.ve_name, job.ve) if about_ve and job.ve else "",
+        native=_native(job) if about_ve else "",
         kind=Kind(job.kind) if job.kind else None,
         generation=job.generation if about_ve else 0,
         args=args,
         timeout=step.timeout,
     )
+
+
+def _native(job: Job) -> str:
+    """The guest's name in its hypervisor; a stray's is what its node called it."""
+    if stray := job.args.get("stray"):
+        return str(stray)
+    return native_name(job.ve_name, job.ve) if job.ve else ""
 
 
 def send(context: Context, step: Step) -> bool:
@@ -52,8 +59,7 @@ def send(context: Context, step: Step) -> bool:
     except Unavailable as error:
         if not context.broker_rests:
             context.lose_broker(error.problem.sentence())
-        with context.leader.transaction():
-            step.job.change(reason=NO_BROKER)
+        context.tell(step.job, NO_BROKER)
         return False
     context.broker_down = ""
     point("server.dispatch.sent")
@@ -68,13 +74,14 @@ def resend(context: Context) -> None:
         return
     for step in Step.objects.filter(state__in=HOLDING).select_related("job"):
         # Who hears nothing from the broker can not tell a silent node from a lost message.
-        if states.get(step.node) is NodeState.DOWN and not context.broker_down:
-            with context.leader.transaction():
-                step.job.change(reason=f"node {step.node} is down; the step waits for it")
-            continue
+        state = states.get(step.node)
         if step.job.cancel_requested_at is not None:
-            if now - (step.cancel_sent_at or 0.0) >= times.resend:
+            # Also to a node that seems down, if rarely: a driver that hangs may be all that is wrong with it.
+            if now - (step.cancel_sent_at or 0.0) >= (times.resend if state is NodeState.UP else times.reask):
                 cancel(context, step)
+            continue
+        if state is not NodeState.UP and state is not NodeState.UNKNOWN and not context.broker_down:
+            context.tell(step.job, f"node {step.node} is {state or 'not recorded any more'}; the step waits for it")
             continue
         if step.state == StepState.SENT:
             due = times.resend * min(max(step.sent_count, 1), BACKOFF_MAX)
@@ -97,9 +104,11 @@ def again(context: Context, step: Step) -> None:
 
 def cancel(context: Context, step: Step) -> None:
     """Tell the node to stop and undo a step, or never to begin it; its answer is certain."""
+    if context.broker_rests:
+        return
     with context.leader.transaction():
         Step.objects.filter(pk=step.pk).update(cancel_sent_at=context.clock())
-        step.job.change(reason=f"waits for node {step.node} to stop and undo the step")
+    context.tell(step.job, f"waits for node {step.node} to stop and undo the step")
     try:
         context.orders.send(CancelOrder(job=step.job_id, step=step.number, attempt=step.attempt, node=step.node))
     except Unavailable as error:
@@ -108,6 +117,8 @@ def cancel(context: Context, step: Step) -> None:
 
 def ask_for_list(context: Context, node: str) -> None:
     """Ask a node to say everything now; where that does not arrive, its next list comes by itself."""
+    if context.broker_rests:
+        return
     try:
         context.orders.send(RelistOrder(node=node))
     except Unavailable as error:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from django.db import DatabaseError, transaction
+
 from vmcloud.dispatch.routes import speaker
 from vmcloud.domain.errors import Invalid
 from vmcloud.domain.messages import Accepted, Digest, Message, Progress, Refused, Result, Wake, parse
+from vmcloud.domain.status import MISSES_UNTIL_LOST
 from vmcloud.domain.vocabulary import JobState, Outcome, Verb
 from vmcloud.faults import point
-from vmcloud.fleet.models import HOLDING, Liveness, Misses, Step, StepState
+from vmcloud.fleet.models import HOLDING, VE, Liveness, Misses, Step, StepState
 
 from . import orders
 from .context import Context
@@ -18,12 +21,30 @@ from .inbox import Report
 
 log = logging.getLogger(__name__)
 
+FETCH_ATTEMPTS = 5
+"""How often a fetch whose failure is worth another try is tried."""
+REPLANS = 3
+"""How often a create is planned anew because its image vanished from the node."""
 FINAL_REFUSALS = ("stale", "gone")
 """Refusals that no further sending could cure."""
 
 
 def handle(context: Context, report: Report) -> list[Step]:
-    """Take in one report, inside a transaction; the steps to send once it is committed."""
+    """Take in one report, inside a transaction; the steps to send once it is committed.
+
+    What can not be taken in is logged and dropped: one node's nonsense must not hold up what the others say.
+    """
+    try:
+        with transaction.atomic():
+            return _handle(context, report)
+    except DatabaseError:
+        raise
+    except Exception:
+        log.exception("dropped a report on %s that could not be taken in", report.list_name)
+        return []
+
+
+def _handle(context: Context, report: Report) -> list[Step]:
     try:
         message = parse(report.body)
     except Invalid as error:
@@ -44,12 +65,19 @@ def _take(context: Context, node: str, message: Message) -> list[Step]:
         case Digest():
             return _digest(context, node, message)
         case Accepted() | Refused() | Progress() | Result():
+            _heard(context, node)
             step = _step(node, message)
             if step is not None:
                 return _about_step(context, step, message)
         case _:
             log.error("dropped a %s message from node %s: it does not belong to the server", message.type, node)
     return []
+
+
+def _heard(context: Context, node: str) -> None:
+    """Whatever a node says shows that it lives; written once a second at most."""
+    now = context.clock()
+    Liveness.objects.filter(node=node, heard_at__lt=now - 1.0).update(heard_at=now)
 
 
 def _step(node: str, message: Accepted | Refused | Progress | Result) -> Step | None:
@@ -123,11 +151,26 @@ def _result(context: Context, step: Step, result: Result) -> list[Step]:
             return []
     elif _image_vanished(context, step, result):
         return []
+    elif step.verb == Verb.FETCH and result.retryable and step.attempt < FETCH_ATTEMPTS and job.cancel_requested_at is None:
+        return [_another_attempt(context, step, result)]
+    elif result.error is not None and result.error.code == "no-such-guest" and job.ve is not None:
+        # The node looked and it is not there: lost, without waiting for two lists to say so.
+        Misses.objects.update_or_create(ve=job.ve, defaults={"node": step.node, "count": MISSES_UNTIL_LOST})
     error = result.error.to_json() if result.error else None
     if step.verb == Verb.FETCH:
         data["undone"] = True
     context.exit(job, result.outcome, error=error, result=data)
     return []
+
+
+def _another_attempt(context: Context, step: Step, result: Result) -> Step:
+    now = context.clock()
+    why = result.error.sentence() if result.error else "no reason given"
+    context.note(step.job, f"attempt {step.attempt} to fetch the image failed and is repeated: {why}")
+    again = {"state": StepState.SENT, "attempt": step.attempt + 1, "outcome": "", "result": None, "ended_at": None}
+    Step.objects.filter(pk=step.pk).update(**again, sent_at=now, sent_count=1, heard_at=None, accepted_at=None, percent=-1)
+    step.state, step.attempt, step.sent_at, step.sent_count = StepState.SENT, step.attempt + 1, now, 1
+    return step
 
 
 def _note_image(step: Step) -> None:
@@ -145,9 +188,13 @@ def _image_vanished(context: Context, step: Step, result: Result) -> bool:
     if live is None or sha256 not in live.images:
         return False
     Liveness.objects.filter(node=step.node).update(images=[each for each in live.images if each != sha256])
+    replans = int(step.job.before.get("replans", 0)) + 1
+    if replans > REPLANS:
+        return False
+    # Later attempts of the same numbers: the node's journal answers the earlier ones from its record.
     Step.objects.filter(job=step.job).delete()
     context.note(step.job, f"image {sha256[:12]} is not on node {step.node} any more; it is fetched again")
-    step.job.change(state=JobState.QUEUED, reason="")
+    step.job.change(state=JobState.QUEUED, reason="", before={**step.job.before, "replans": replans})
     context.again = True
     return True
 
@@ -156,16 +203,17 @@ def _digest(context: Context, node: str, digest: Digest) -> list[Step]:
     """Liveness, images, misses; and steps that the node should be working on and is not are sent again."""
     now = context.clock()
     live, _ = Liveness.objects.get_or_create(node=node)
-    if (digest.mark.epoch, digest.mark.sequence) < (live.epoch, live.sequence):
+    if (digest.mark.epoch, digest.mark.sequence) <= (live.epoch, live.sequence):
         return []
     skew = context.config.intervals.clock_skew
     off = digest.at - now
-    live.previous_count, live.count = live.count, digest.count
+    if digest.full:
+        live.previous_count, live.count = live.count, digest.count
+        _count_misses(digest)
     live.epoch, live.sequence, live.heard_at = digest.mark.epoch, digest.mark.sequence, now
     live.images = list(digest.images)
     live.refusal = f"its clock is {abs(off):.0f} s {'ahead' if off > 0 else 'behind'}; set it" if abs(off) > skew else ""
     live.save()
-    _count_misses(digest)
     working = {(job, step) for job, step, _ in digest.working}
     forgotten = [
         step
@@ -177,12 +225,13 @@ def _digest(context: Context, node: str, digest: Digest) -> list[Step]:
 
 
 def _count_misses(digest: Digest) -> None:
-    missing = set(digest.missing)
-    known = dict(Misses.objects.filter(node=digest.node).values_list("ve", "count"))
+    """Only VEs that are placed on the speaker; what it says of others' is not its business."""
+    own = dict(VE.objects.filter(node=digest.node).values_list("uuid", "name"))
+    missing = set(digest.missing) & set(own)
+    known = dict(Misses.objects.filter(ve__in=list(own)).values_list("ve", "count"))
     for ve in missing:
         Misses.objects.update_or_create(ve=ve, defaults={"node": digest.node, "count": known.get(ve, 0) + 1})
-    for ve in set(known) - missing:
-        Misses.objects.filter(ve=ve).delete()
+    Misses.objects.filter(ve__in=[ve for ve in known if ve not in missing]).delete()
 
 
 def sent(context: Context, steps: list[Step]) -> None:

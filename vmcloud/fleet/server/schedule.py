@@ -7,9 +7,12 @@ them is taken up by doing the whole again.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from django.db.models import Min
 
 from vmcloud.directory.errors import Exists, Gone, Stale
 from vmcloud.directory.errors import Unavailable as DirectoryUnavailable
@@ -19,19 +22,21 @@ from vmcloud.domain.placement import place
 from vmcloud.domain.records import ImageRecord, VERecord
 from vmcloud.domain.vocabulary import JobState, Kind, NodeState, Outcome, Verb
 from vmcloud.faults import point
-from vmcloud.fleet.models import HOLDING, VE, Image, Job, Liveness, Step, StepState
+from vmcloud.fleet.models import HOLDING, OPEN_JOBS, VE, Image, Job, Liveness, Step, StepState
 from vmcloud.fleet.services import queries
 
 from . import orders
 from .context import Context
+
+log = logging.getLogger("server.schedule")
 
 PER_CYCLE = 200
 """Queued jobs looked at in one cycle."""
 TIMEOUTS = {Verb.FETCH: 3600.0, Verb.CREATE: 600.0}
 TIMEOUT = 120.0
 """Seconds a step may run on its node, by verb and otherwise; a graceful stop's grace is added."""
-GOES_BACK = (Verb.STOP, Verb.SUSPEND, Verb.RESIZE)
-"""Verbs after whose failure what was wanted before is wanted again."""
+GOES_BACK = (Verb.STOP, Verb.SUSPEND, Verb.RESIZE, Verb.DELETE)
+"""Verbs after whose failure (a delete: after whose cancel before it began) what was wanted before is wanted again."""
 
 
 @dataclass
@@ -59,45 +64,63 @@ def lane_of(job: Job) -> str:
 
 
 def run(context: Context) -> None:
-    """Begin every queued job that can begin; the others are told why not."""
-    waiting = list(Job.objects.filter(state=JobState.QUEUED).order_by("id")[:PER_CYCLE])
-    if not waiting:
-        return
-    under_way = Job.objects.filter(state__in=(JobState.RUNNING, JobState.EXITING))
-    ahead = {lane_of(job): job.pk for job in under_way}
-    for job in waiting:
+    """Begin every queued job that can begin; the others are told why not. Each cycle takes a batch and the next goes on there."""
+    _drop_cancelled(context)
+    batch = list(Job.objects.filter(state=JobState.QUEUED, id__gt=context.cursor).order_by("id")[:PER_CYCLE])
+    context.cursor = batch[-1].pk if len(batch) == PER_CYCLE else 0
+    context.again = context.again or bool(context.cursor)
+    first = _first_of_lanes(batch)
+    for job in batch:
         lane = lane_of(job)
-        if (first := ahead.setdefault(lane, job.pk)) != job.pk:
-            _tell(context, job, f"after job {first}, which is under way on the same {lane.partition(':')[0]}")
+        if first[lane] != job.pk:
+            context.tell(job, f"after job {first[lane]}, which is under way on the same {lane.partition(':')[0]}")
             continue
         try:
             begin(context, job)
         except Wait as wait:
-            _tell(context, job, wait.reason)
+            context.tell(job, wait.reason)
         except DirectoryUnavailable as error:
             context.projection.down = error.problem.sentence()
-            _tell(context, job, "the directory does not answer; the job begins when it is back")
+            context.tell(job, "the directory does not answer; the job begins when it is back")
             return
         except Stale:
             context.again = True  # somebody else wrote: decide again on what they wrote
         except VmcloudError as error:
-            with context.leader.transaction():
-                context.exit(job, Outcome.FAILED, error=error.problem.to_json(), result={"undone": True})
+            _refuse(context, job, error.problem.to_json())
+        except (ValueError, TypeError, KeyError) as error:
+            log.exception("job %d can not be begun", job.pk)
+            _refuse(context, job, {"code": "internal", "what": f"the server could not begin it: {error}"})
 
 
-def _tell(context: Context, job: Job, reason: str) -> None:
-    if job.reason != reason:
+def _refuse(context: Context, job: Job, problem: dict[str, str]) -> None:
+    with context.leader.transaction():
+        context.exit(job, Outcome.FAILED, error=problem, result={"undone": True, "never_ran": True})
+
+
+def _drop_cancelled(context: Context) -> None:
+    """What is cancelled while it is queued never runs, whatever it waits for."""
+    for job in Job.objects.filter(state=JobState.QUEUED).exclude(cancel_requested_at=None):
         with context.leader.transaction():
-            job.change(reason=reason[:1000])
+            context.exit(job, Outcome.CANCELLED, result={"undone": True, "never_ran": True})
+
+
+def _first_of_lanes(batch: Sequence[Job]) -> dict[str, int]:
+    """The first open job of each lane in the batch."""
+    under_way = Job.objects.filter(state__in=(JobState.QUEUED, JobState.RUNNING, JobState.EXITING))
+    ves = [job.ve for job in batch if job.ve is not None]
+    first: dict[str, int] = {}
+    for ve, pk in under_way.filter(ve__in=ves).values_list("ve").annotate(first=Min("id")):
+        first[f"ve:{ve}"] = pk
+    if len(ves) < len(batch):
+        for job in under_way.filter(ve=None).order_by("id"):
+            first.setdefault(lane_of(job), job.pk)
+    return first
 
 
 def begin(context: Context, job: Job) -> None:
     """Begin one job."""
     verb = Verb(job.verb)
-    if job.cancel_requested_at is not None:
-        with context.leader.transaction():
-            context.exit(job, Outcome.CANCELLED, result={"undone": True, "never_ran": True})
-    elif verb in (Verb.CORDON, Verb.UNCORDON):
+    if verb in (Verb.CORDON, Verb.UNCORDON):
         _switch_node(context, job, verb)
     elif verb is Verb.IMPORT:
         _record_image(context, job)
@@ -130,14 +153,29 @@ def _placed(context: Context, record: VERecord) -> VERecord:
     """The record with a node; an earlier placement stands."""
     if record.node:
         return record
-    placement = place(record.spec, queries.candidates(context.clock()))
+    placement = place(record.spec, queries.candidates(context.clock(), _reserved(context)))
     if not placement.node:
         raise Wait(f"no node has room: {placement.why_not()}")
     record = context.directory.change_ve(record, node=placement.node)
     point("server.dispatch.placed")
     # The read model follows in a moment; until then the next placement must not count on the same room.
-    VE.objects.filter(pk=record.ve).update(node=record.node)
+    context.reserved[record.ve] = (record.node, record.spec.memory_mib)
     return record
+
+
+def _reserved(context: Context) -> dict[str, int]:
+    """Memory (MiB) per node that was given away and is not in the read model yet."""
+    if not context.reserved:
+        return {}
+    rows = dict(VE.objects.filter(pk__in=list(context.reserved)).values_list("pk", "node"))
+    open_jobs = set(Job.objects.filter(ve__in=list(context.reserved), state__in=OPEN_JOBS).values_list("ve", flat=True))
+    sums: dict[str, int] = {}
+    for ve, (node, memory) in list(context.reserved.items()):
+        if rows.get(ve) or (ve not in rows and ve not in open_jobs):
+            del context.reserved[ve]
+        else:
+            sums[node] = sums.get(node, 0) + memory
+    return sums
 
 
 def _on_living_node(context: Context, record: VERecord) -> VERecord:
@@ -155,9 +193,9 @@ def _wanted(context: Context, job: Job, verb: Verb, record: VERecord) -> VERecor
     """Write what is wanted now, with generation + 1 and the job; nothing where this job has done so already."""
     if verb is Verb.CREATE or record.job == job.pk:
         return record
-    if verb in GOES_BACK and not job.before:
+    if verb in GOES_BACK and "desired" not in job.before:
         with context.leader.transaction():
-            job.change(before={"desired": record.desired.value, "spec": record.spec.to_json()})
+            job.change(before={**job.before, "desired": record.desired.value, "spec": record.spec.to_json()})
     spec = record.spec.resized(job.args["size"]) if verb is Verb.RESIZE else None
     return context.directory.change_ve(record, job=job.pk, desired=POWER_AFTER.get(verb), spec=spec)
 
@@ -207,6 +245,7 @@ def _commit(context: Context, job: Job, node: str, generation: int, plans: Seque
                 job=job,
                 number=number,
                 verb=plan.verb.value,
+                attempt=1 + int(job.before.get("replans", 0)),
                 node=node,
                 lane=plan.lane,
                 args=plan.args,

@@ -114,10 +114,10 @@ def node_state(heard_at: float | None, now: float, limit: float) -> NodeState:
     return NodeState.UP if now - heard_at <= limit else NodeState.DOWN
 
 
-def candidates(now: float) -> list[Candidate]:
-    """All nodes as placement sees them."""
+def candidates(now: float, reserved: Mapping[str, int] | None = None) -> list[Candidate]:
+    """All nodes as placement sees them. ``reserved``: memory (MiB) per node beside what the read model shows."""
     states = node_states(now)
-    used: dict[str, int] = {}
+    used = dict(reserved or {})
     for name, memory in _placed_memory():
         used[name] = used.get(name, 0) + memory
     return [

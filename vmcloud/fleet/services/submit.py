@@ -17,7 +17,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 
 from vmcloud.directory.errors import Exists, Gone
-from vmcloud.domain.errors import Conflict, Impossible, Invalid, NotFound
+from vmcloud.domain.errors import Conflict, Impossible, Invalid, NotFound, Unavailable
 from vmcloud.domain.kinds import check_disk, check_verb
 from vmcloud.domain.messages import POWER_AFTER
 from vmcloud.domain.names import check_label
@@ -108,7 +108,8 @@ def _claim(actor: Actor, request: CreateRequest, asked: dict[str, Any], *, origi
         Job.objects.filter(pk=job.pk, state=JobState.CLAIMING).delete()
         raise NotFound(f"no project is called {request.project!r}", where="project") from None
     point("web.submit.claimed")
-    queue_claimed(job)
+    if not queue_claimed(job):
+        raise Unavailable("the request took so long that it was given up", todo="Ask again: nothing was made.")
     point("web.submit.queued")
     ports.sender().wake("jobs")
     return job
