@@ -17,12 +17,16 @@ from kombu import Exchange, Queue
 
 from vmcloud.config import Config
 
+from . import transport
+
 FOREVER = 315_360_000
 """Seconds: a visibility timeout that never strikes; see :class:`RestoreOwn`."""
 
 # Every consumer is the sole one of its keys: kombu's sweep over `unacked` has nothing to find there, and would need broker rights
 # (SET, EVALSHA) with which one node could disturb all. It has no switch (kombu.transport.redis.Channel, kombu 5.7).
 kombu.transport.redis.QoS.restore_visible = lambda *args, **kwargs: None
+
+transport.install()
 
 _ANONYMOUS = Exchange("", type="direct")
 

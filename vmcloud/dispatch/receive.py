@@ -1,7 +1,7 @@
 """Receiving without a Celery worker: the server's inbox, and a process that stands for many simulated nodes.
 
 Reads the same Celery task messages with kombu. Messages are taken without acknowledgement: each is a trigger, and what is lost
-with a dying process is asked for again.
+with a dying process is asked for again. What can not be decoded is dropped with a line in the log (:mod:`.transport`).
 """
 
 from __future__ import annotations
@@ -86,9 +86,9 @@ class Receiver:
         try:
             (argument,) = body[0]
         except (TypeError, ValueError, LookupError):
-            log.error("dropped a malformed message on %s", delivery.delivery_info.get("routing_key"))
+            log.error("dropped a malformed message on %s", delivery.delivery_info["routing_key"])
             return
-        self._inbox.append((str(delivery.delivery_info["routing_key"]), argument))
+        self._inbox.append((delivery.delivery_info["routing_key"], argument))
 
 
 def _errors(connection: Connection | None) -> tuple[type[Exception], ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 
 POLL = 1.0
 """Seconds the receiver waits before it looks whether it should stop or read more lists."""
+PAUSE = (0.1, 2.0)
+"""First and longest pause (s) between attempts after an error; doubled each time."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,10 @@ class Inbox:
         for thread in self._threads:
             thread.join(2 * POLL)
 
+    def alive(self) -> bool:
+        """Whether both threads run. A leader that is deaf must not lead on."""
+        return all(thread.is_alive() for thread in self._threads)
+
     def listen_to(self, list_name: str) -> bool:
         """Read one more list soon; False if it is read already."""
         if list_name in self._known:
@@ -83,25 +90,40 @@ class Inbox:
             return items
 
     def _receive(self) -> None:
-        up, pause = True, 0.1
+        up, pause = True, PAUSE[0]
         while not self._stop.is_set():
             try:
                 while self._wanted:
-                    self._receiver.add(self._wanted.popleft())
+                    self._receiver.add(self._wanted[0])
+                    self._wanted.popleft()
                 messages = self._receiver.get(POLL)
-            except Lost as error:
+            except Exception as error:
+                if not isinstance(error, Lost):
+                    log.exception("reading from the broker failed; it is tried again")
+                    self._receiver.close()
                 if up:
                     self._items.put(Broker(up=False, reason=str(error)))
                 up = False
                 self._stop.wait(pause)
-                pause = min(pause * 2, 2.0)
+                pause = min(pause * 2, PAUSE[1])
                 continue
             if not up:
                 self._items.put(Broker(up=True))
-            up, pause = True, 0.1
+            up, pause = True, PAUSE[0]
             for list_name, body in messages:
                 self._items.put(Report(list_name, body))
         self._receiver.close()
 
     def _watch(self) -> None:
-        self._watcher.run(self._items.put, self._stop)
+        pause = PAUSE[0]
+        while not self._stop.is_set():
+            began = time.monotonic()
+            try:
+                self._watcher.run(self._items.put, self._stop)
+            except Exception as error:
+                log.exception("watching the directory failed; it is tried again")
+                self._items.put(port.Down(f"the watch failed: {error}"))
+                if time.monotonic() - began > PAUSE[1]:
+                    pause = PAUSE[0]
+                self._stop.wait(pause)
+                pause = min(pause * 2, PAUSE[1])
