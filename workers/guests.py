@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from vmcloud.domain.messages import Seen, StepOrder
@@ -15,6 +18,8 @@ from .drivers.base import Guest
 from .journal import Journal, Presence, VERow
 from .network.addresses import allocate, gateway, hardware_address, parse_subnet
 from .steps import Ended
+
+log = logging.getLogger(__name__)
 
 ImagePath = Callable[[str], Path | None]
 Announce = Callable[[VERow, bool], None]
@@ -62,6 +67,34 @@ class GuestBook:
         self._journal.put_ve(row)
         if not row.address:
             self._announce(row, False)
+
+    def discover(self, seen: Seen) -> None:
+        """Record a guest that is here and that the journal does not know, as after the loss of its file: its address is taken."""
+        if seen.ve is None:
+            return
+        with self._lock, self._journal.transaction(synced=False):
+            row = self._journal.ve(seen.ve)
+            if row is not None and (row.address or row.presence is not Presence.PRESENT):
+                return
+            address = self._full_address(seen)
+            if row is not None and not address:
+                return
+            row = row or VERow(seen.ve, seen.native, str(seen.kind), presence=Presence.PRESENT)
+            row = replace(row, address=address, mac=row.mac or seen.mac or hardware_address(seen.ve))
+            self._journal.put_ve(row)
+        log.info("guest %s was here before the journal", seen.native)
+        if row.address:
+            self._announce(row, True)
+
+    def _full_address(self, seen: Seen) -> str:
+        """The guest's address as the journal keeps it; empty where it has none or another guest has it."""
+        for text in seen.addresses:
+            with contextlib.suppress(ValueError):
+                address = f"{IPv4Address(text)}/{self._net.prefixlen}"
+                if all(other.address.partition("/")[0] != text for other in self._journal.ves()):
+                    return address
+                log.error("guest %s has address %s, which another guest has too", seen.native, text)
+        return ""
 
     def merge(self, seen: Seen) -> Seen:
         """``seen`` with what only the journal knows: generation, hardware address, the address that was given."""

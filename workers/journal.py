@@ -97,7 +97,11 @@ class Journal:
     """See the module. Safe for use by several threads: one connection, one lock."""
 
     def __init__(self, path: Path) -> None:
-        """Open or make the file at ``path`` and begin a new epoch. :class:`JournalDamaged`."""
+        """Open or make the file at ``path`` and begin a new epoch. :class:`JournalDamaged`.
+
+        A new file begins at the seconds since 1970: later than any epoch of a journal that was here before it and is lost, of
+        which the directory may still know marks (a worker starts less than once in a second).
+        """
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = threading.RLock()
@@ -111,7 +115,9 @@ class Journal:
             self._migrate()
             self._ves: dict[UUID, VERow] = self._load_ves()
             with self.transaction():
-                self._db.execute("UPDATE meta SET epoch = epoch + 1")
+                self._db.execute(
+                    "UPDATE meta SET epoch = CASE epoch WHEN 0 THEN max(?, 1) ELSE epoch + 1 END", (int(time.time()),)
+                )
             self.epoch: int = self._db.execute("SELECT epoch FROM meta").fetchone()[0]
         except sqlite3.DatabaseError as error:
             raise self._damage(str(error)) from error

@@ -117,6 +117,8 @@ class Observer:
                 log.exception("could not look at the %s guests, so nothing is said about them", kind)
                 full = False
         now = time.time()
+        for guest in guests:
+            self._book.discover(guest)
         merged = tuple(map(self._book.merge, guests))
         facts = self._current_facts(fresh=full)
         if full or merged:

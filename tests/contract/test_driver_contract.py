@@ -90,6 +90,7 @@ def test_a_new_guest_is_stopped_and_listed_with_its_shape(bench: Bench, made: Gu
     (seen,) = [each for each in bench.driver.list() if each.native == made.native]
     assert (seen.ve, seen.kind, seen.state) == (made.ve, bench.driver.kind, Observed.STOPPED)
     assert (seen.vcpus, seen.memory_mib) == (1, 64)
+    assert seen.addresses == ((made.address.partition("/")[0],) if made.address else ())
     assert bench.driver.inspect(made.native) == seen
 
 

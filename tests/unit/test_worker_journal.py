@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -24,11 +25,25 @@ def test_each_start_is_a_new_epoch_and_finds_what_was_unfinished(tmp_path: Path)
     first.begin((2, 1))
     first.close()
     second = Journal(tmp_path / "j")
-    assert (first.epoch, second.epoch) == (1, 2)
+    assert second.epoch == first.epoch + 1
     assert [(row.job, row.state, row.starts) for row in second.unfinished()] == [(1, State.ACCEPTED, 0), (2, State.RUNNING, 1)]
     known = second.ve(VE)
     assert known is not None and known.generation_high == 2
     second.close()
+
+
+def test_a_new_journal_speaks_later_than_one_that_was_lost(tmp_path: Path) -> None:
+    lost = Journal(tmp_path / "j")
+    for _ in range(3):
+        lost.close()
+        lost = Journal(tmp_path / "j")
+    lost.close()
+    before = time.time()
+    time.sleep(max(lost.epoch - before, 0) + 1)
+    (tmp_path / "j").unlink()
+    new = Journal(tmp_path / "j")
+    assert new.epoch > lost.epoch and new.epoch >= int(before)
+    new.close()
 
 
 def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:

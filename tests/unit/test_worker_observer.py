@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from tests.worker_kit import NATIVE, VE, order
-from vmcloud.domain.messages import Digest, Mark, Message, NodeFacts, Result, Sighting
-from vmcloud.domain.vocabulary import Kind, Outcome
+from vmcloud.domain.messages import Digest, Mark, Message, NodeFacts, Result, Seen, Sighting
+from vmcloud.domain.vocabulary import Kind, Observed, Outcome, Verb
 from workers import observer as observer_module
 from workers.drivers.simulated import SimulatedDriver, plan_fault
 from workers.guests import GuestBook
@@ -89,3 +90,27 @@ def test_the_journal_forgets_also_while_the_worker_runs(node: Node, monkeypatch:
     monkeypatch.setattr(observer_module, "PRUNE_SECONDS", 0.0)
     node.digest()
     assert node.journal.step((1, 1)) is None
+
+
+def test_an_empty_journal_gives_nobody_the_address_of_a_guest_that_is_here(node: Node) -> None:
+    guest = Seen(NATIVE, Kind.SIMULATED, Observed.STOPPED, VE, addresses=("10.86.0.2",), mac="02:aa:00:00:00:01")
+    stranger = Seen("stranger", Kind.SIMULATED, Observed.RUNNING, addresses=("10.86.0.9",))
+    double = Seen("double", Kind.SIMULATED, Observed.RUNNING, uuid4(), addresses=("10.86.0.2",))
+    for each in (guest, stranger, double):
+        node.driver._put(each, "define")
+    assert node.digest().missing == ()
+    row = node.journal.ve(VE)
+    assert row is not None and row.mac == "02:aa:00:00:00:01"
+    rows = {each.native: (each.address, each.presence) for each in node.journal.ves()}
+    assert sorted(address for address, _ in rows.values()) == ["", "10.86.0.2/24"]
+    assert {presence for _, presence in rows.values()} == {Presence.PRESENT} and "stranger" not in rows
+    fresh, _ = node.book.guests(order(2, verb=Verb.CREATE, ve=uuid4()))
+    assert fresh is not None and fresh.address == "10.86.0.3/24"
+
+
+def test_a_guest_that_the_journal_knows_keeps_what_it_says(node: Node) -> None:
+    known = VERow(VE, NATIVE, "simulated", address="10.86.0.7/24", mac="02:00:00:00:00:07", generation_done=4)
+    for row in (known, VERow(VE, NATIVE, "simulated", presence=Presence.DELETED)):
+        node.journal.put_ve(row)
+        node.book.discover(Seen(NATIVE, Kind.SIMULATED, Observed.RUNNING, VE, addresses=("10.86.0.2",)))
+        assert node.journal.ve(VE) == row

@@ -145,7 +145,8 @@ class Driver(ABC):
 
         Raises :class:`CannotLook` where it could not look, and never answers an empty list instead.
 
-        ``generation`` and ``mac`` may be left at their defaults: the worker's journal knows them.
+        ``generation`` and ``mac`` may be left at their defaults: the worker's journal knows them. The address that the guest was
+        made with is said also while it is stopped: should the journal be lost, nobody else gets it.
         """
 
     @abstractmethod

@@ -106,13 +106,12 @@ class LxcDriver(Driver, Freezer):
             if end in (exits.End.CRASHED, exits.End.CUT):
                 state = Observed.CRASHED
             since = max(since, _changed(path / LOG))
-        alive = state in (Observed.RUNNING, Observed.SUSPENDED)
         return Seen(
             native=guest.native,
             kind=Kind.LXC,
             state=state,
             ve=guest.ve,
-            addresses=(guest.address.partition("/")[0],) if guest.address and alive else (),
+            addresses=(guest.address.partition("/")[0],) if guest.address else (),
             mac=guest.mac,
             since=since,
             vcpus=vcpus,
