@@ -517,6 +517,47 @@ def test_a_broken_login_file_is_explained(cloud: Cloud, run: Run, monkeypatch: p
     assert code == 1 and "login.json cannot be used" in err and "vmcloud login" in err
 
 
+def test_a_wrong_password_is_called_that(cloud: Cloud, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud.answers["GET /healthz"] = {"status": "ok"}
+    cloud.answers["POST /tokens"] = (401, {"what": "no user with this name and password", "code": "unauthenticated"})
+    monkeypatch.setattr("sys.stdin", _Typed("wrong\n"))
+    code, _, err = run("login", "--user", "ann", "--password-stdin")
+    assert code == 1 and "wrong user name or password" in err and "not logged in" not in err
+
+
+def test_without_a_terminal_nobody_is_asked(cloud: Cloud, tmp_path: Path) -> None:
+    cloud.answers["GET /healthz"] = {"status": "ok"}
+    (tmp_path / "config.toml").write_text("")
+    lines = [["login", "--user", "ann"], ["login"], ["passwd", "--data", str(tmp_path)]]
+    for arguments in lines:
+        command = [sys.executable, "-m", "vmcloud.cli", *arguments]
+        done = subprocess.run(command, input="secret\n", capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode == 1 and "--password-stdin" in done.stderr and len(done.stderr.splitlines()) == 3
+
+
+def test_passwd_refuses_in_few_words(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.toml").write_text("")
+    here = ("--data", str(tmp_path))
+    code, _, err = run("passwd", "vmcloud", "--create", "--generate", *here)
+    assert code == 1 and "'vmcloud' can not be a user's name" in err
+    assert run("passwd", "ann", "--admin", *here)[0] == 2
+    assert run("passwd", "ann", "--generate", "--password-stdin", *here)[0] == 2
+    monkeypatch.setattr("os.geteuid", lambda: tmp_path.stat().st_uid + 1)
+    code, _, err = run("passwd", "--generate", *here)
+    assert code == 1 and "sudo vmcloud passwd" in err and len(err.splitlines()) == 2
+
+
+def test_purge_without_an_answer_removes_nothing(cloud: Cloud, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("")
+    command = [sys.executable, "-m", "vmcloud.cli", "down", "--purge", "--data", str(tmp_path)]
+    done = subprocess.run(command, input="", capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1 and "nothing was removed" in done.stderr and "--yes" in done.stderr
+    code, _, err = run("down", "--purge", "--yes", "--data", str(tmp_path / "none"))
+    assert code == 0 and "nothing to remove" in err
+    code, _, err = run("status", "--data", str(tmp_path / "none"))
+    assert code == 1 and f"vmcloud up --data {tmp_path}/none" in err
+
+
 # ------------------------------------------------------------------------------------------------------------------ errors
 
 
@@ -610,7 +651,7 @@ def _every_command() -> list[tuple[str, ...]]:
 def test_every_command_has_help_with_examples(run: Run, arguments: tuple[str, ...]) -> None:
     code, out, err = run(*arguments, "--help")
     assert (code, err) == (0, "") and out.startswith(f"Usage: vmcloud {' '.join(arguments)}")
-    if arguments[0] in ("login", "whoami", "completion") or len(arguments) == 2:
+    if len(arguments) == 2 or arguments[0] not in ("ve", "node", "image", "job"):
         assert "Examples:" in out
 
 

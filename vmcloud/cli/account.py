@@ -7,8 +7,8 @@ import sys
 import click
 
 from . import settings
-from .common import client, output_option, say
-from .errors import CliError
+from .common import ask_password, client, output_option, password_line, say
+from .errors import CliError, Refused
 from .output import Column, Shape, show_objects
 from .rest import Client
 
@@ -34,19 +34,26 @@ def login(url: str | None, user: str | None, password_stdin: bool) -> None:
     address = (url or _known_url()).rstrip("/")
     if "://" not in address:
         address = f"http://{address}"
+    if not user and password_stdin:
+        raise click.UsageError("--password-stdin needs --user", click.get_current_context())
     api = Client(settings.Access(address, ""))
     api.get("/healthz")
-    if not user and password_stdin:
-        raise click.UsageError("--password-stdin needs --user")
-    username = user or click.prompt("User name", err=True)
-    if password_stdin:
-        password = sys.stdin.readline().rstrip("\n")
-    else:
-        password = click.prompt(f"Password of {username}", hide_input=True, err=True)
+    if not user and not sys.stdin.isatty():
+        raise CliError.say(
+            "the user name can not be asked for", why="there is no terminal", todo="Give --user and --password-stdin."
+        )
+    username = user or str(click.prompt("User name", err=True))
+    password = password_line() if password_stdin else ask_password(f"Password of {username}")
     if not password:
         raise CliError.say("no password was given", todo="Type it, or pipe it in with --password-stdin.")
     body = {"username": username, "password": password, "name": f"vmcloud login on {platform.node()}"[:100]}
-    token = api.request("POST", "/tokens", body=body)["token"]
+    try:
+        token = api.request("POST", "/tokens", body=body)["token"]
+    except Refused as error:
+        if error.status != 401:
+            raise
+        todo = f"A lost password is reset as root of the cloud's machine: vmcloud passwd {username}."
+        raise CliError.say("wrong user name or password", where=address, todo=todo) from error
     path = settings.save(settings.Access(address, token), username)
     say(f"logged in at {address} as {username}; the token is in {path}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
@@ -43,6 +44,22 @@ def finish(code: int) -> None:
     """End the command with this exit code."""
     if code:
         raise click.exceptions.Exit(code)
+
+
+def ask_password(prompt: str, *, confirm: bool = False, otherwise: str = "--password-stdin") -> str:
+    """Ask a person for a password; a refusal that names ``otherwise`` where nobody can be asked."""
+    if not sys.stdin.isatty():
+        raise CliError.say("a password can not be asked for", why="there is no terminal", todo=f"Give {otherwise}.")
+    password: str = click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True)
+    return password
+
+
+def password_line() -> str:
+    """For ``--password-stdin``: the first line of standard input."""
+    password = sys.stdin.readline().rstrip("\r\n")
+    if not password:
+        raise CliError.say("no password was given", todo="Pipe it in as one line, or leave out --password-stdin to be asked.")
+    return password
 
 
 # ---------------------------------------------------------------------------------------------------------------- options

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -56,7 +57,15 @@ def _existing(data: Path | None) -> Any:
     try:
         return Config.load(folder)
     except FileNotFoundError as error:
-        raise NotFound(f"there is no cloud in {folder}", todo="Make and start one: vmcloud up.") from error
+        todo = f"Make and start one: vmcloud up{_flag(folder)}."
+        raise NotFound(f"there is no cloud in {folder}", todo=todo) from error
+
+
+def _flag(folder: Path) -> str:
+    """What must be added to a command so that it is about this folder too."""
+    from vmcloud.config import data_directory
+
+    return "" if folder == data_directory().absolute() else f" --data {shlex.quote(str(folder))}"
 
 
 data_option = click.option(
@@ -93,6 +102,12 @@ def up(
     """Start the cloud on this machine: broker, directory, web, server, monitor, worker.
 
     Makes what is missing first. In the foreground Ctrl-C ends all parts; guests go on running.
+
+    \b
+    Examples:
+      vmcloud up --detach
+      vmcloud up --data /srv/cloud --subnet 10.99.0.0/24 --detach
+      vmcloud up --data /tmp/toy --simulate 3
     """
     from vmcloud.local import parts, screen, settings
     from vmcloud.local import up as local
@@ -119,26 +134,51 @@ def up(
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_plainly
 def down(data: Path | None, purge: bool, yes: bool) -> None:
-    """Stop the cloud on this machine. Guests go on running; the next `up` finds them."""
+    """Stop the cloud on this machine. Guests go on running; the next `up` finds them.
+
+    \b
+    Examples:
+      vmcloud down
+      vmcloud down --purge
+      vmcloud down --purge --yes --data /tmp/toy
+    """
+    from vmcloud.config import CONFIG_NAME
     from vmcloud.local import down as local
 
     folder = _data(data)
     if purge:
         from vmcloud.local import purge as removal
 
+        if not (folder / CONFIG_NAME).exists():
+            _say(f"there is no cloud in {folder}: nothing to remove")
+            return
         config = _existing(data)
         if not yes:
-            click.echo(removal.announcement(config), err=True)
-            click.confirm("Remove all of it?", abort=True, err=True)
+            _confirm(removal.announcement(config))
         local.stop(folder, _say)
         removal.purge(config, _say)
         return
     if not local.stop(folder, _say):
         _say(f"no cloud runs in {folder}")
-    if (folder / "config.toml").exists():
+    if (folder / CONFIG_NAME).exists():
         from vmcloud.local import purge as removal
 
         removal.stop_idle_companions(_existing(data), _say)
+
+
+def _confirm(announcement: str) -> None:
+    """Go on only after a yes; every other answer, and none, is a no."""
+    _say(announcement)
+    try:
+        sure = click.confirm("Remove all of it?", err=True)
+    except click.Abort as error:
+        if isinstance(error.__cause__, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
+            _say("")
+            raise
+        _say("")
+        raise CliError.say("nothing was removed", why="nobody answered", todo="Give --yes.") from error
+    if not sure:
+        raise CliError.say("nothing was removed")
 
 
 @click.command()
@@ -146,7 +186,13 @@ def down(data: Path | None, purge: bool, yes: bool) -> None:
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Form of the answer.")
 @_plainly
 def status(data: Path | None, output: str) -> None:
-    """Show how the parts are. Exit code 0 only if all of them do what they should."""
+    """Show how the parts are. Exit code 0 only if all of them do what they should.
+
+    \b
+    Examples:
+      vmcloud status
+      vmcloud status -o json | jq .healthy
+    """
     from vmcloud.local import report
 
     found = report.collect(_existing(data))
@@ -160,7 +206,13 @@ def status(data: Path | None, output: str) -> None:
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Form of the answer.")
 @_plainly
 def doctor(data: Path | None, output: str) -> None:
-    """Check what this machine needs, and say how to put right what is wrong. Exit code 1 if something is."""
+    """Check what this machine needs, and say how to put right what is wrong. Exit code 1 if something is. Run it as root.
+
+    \b
+    Examples:
+      sudo vmcloud doctor
+      sudo vmcloud doctor -o json | jq '.[] | select(.level != "OK")'
+    """
     from vmcloud.local import doctor as checks
 
     results = checks.examine(_data(data))
@@ -173,7 +225,15 @@ def doctor(data: Path | None, output: str) -> None:
 @data_option
 @_plainly
 def env(data: Path | None) -> None:
-    """Print what plain tools need to know, for: eval "$(vmcloud env)"."""
+    """Print what plain tools need to know: VMCLOUD_DATA, VMCLOUD_URL, VMCLOUD_TOKEN, LDAPURI, LDAPBASE, as lines for sh.
+
+    Root gets the administrator's token and the local LDAP socket; others get addresses only.
+
+    \b
+    Examples:
+      eval "$(vmcloud env)"
+      curl -s -H "Authorization: Bearer $VMCLOUD_TOKEN" "$VMCLOUD_URL/api/v1/ves"
+    """
     from vmcloud.local import environment
 
     click.echo(environment.exports(_existing(data), root=os.geteuid() == 0))
@@ -183,17 +243,41 @@ def env(data: Path | None) -> None:
 @click.argument("user", default="admin")
 @data_option
 @click.option("--generate", is_flag=True, help="Make up a password and print it.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input (one line).")
+@click.option("--create", is_flag=True, help="Make a new user of that name.")
+@click.option("--admin", is_flag=True, help="With --create: an administrator, who sees and may do everything.")
 @_plainly
-def passwd(user: str, data: Path | None, generate: bool) -> None:
-    """Set the web password of USER (default: admin), as root of this machine: the way back in when it was lost."""
+def passwd(user: str, data: Path | None, generate: bool, password_stdin: bool, create: bool, admin: bool) -> None:
+    """Set the web password of USER (default: admin), as root of this machine: the way back in when it was lost.
+
+    With --create it makes a new user, who sees and may do what is its own.
+
+    \b
+    Examples:
+      sudo vmcloud passwd
+      sudo vmcloud passwd --generate
+      sudo vmcloud passwd ann --create --generate
+      pass show cloud/bob | sudo vmcloud passwd bob --create --admin --password-stdin
+    """
     from vmcloud.local import passwords
 
+    from .common import ask_password, password_line
+
+    if generate and password_stdin:
+        raise click.UsageError("--generate and --password-stdin exclude each other", click.get_current_context())
+    if admin and not create:
+        raise click.UsageError("--admin needs --create", click.get_current_context())
     config = _existing(data)
+    passwords.check(config, user, create=create)
     if generate:
-        click.echo(passwords.generate(config, user))
+        click.echo(passwords.generate(config, user, create=create, admin=admin))
         return
-    passwords.set_password(config, user, click.prompt("New password", hide_input=True, confirmation_prompt=True))
-    _say(f"the password of {user} is set")
+    if password_stdin:
+        password = password_line()
+    else:
+        password = ask_password("New password", confirm=True, otherwise="--password-stdin or --generate")
+    passwords.set_password(config, user, password, create=create, admin=admin)
+    _say(f"{'user' if create else 'the password of'} {user} is {'made' if create else 'set'}")
 
 
 COMMANDS: list[click.Command] = [up, down, status, doctor, env, passwd]
