@@ -13,12 +13,17 @@ accepted or running, later attempt  the same, under the new number: it is the sa
 done, same attempt                  its stored result
 done, later attempt                 ``accepted``: it is carried out anew
 any, earlier attempt                ``refused`` (stale)
-new, generation passed by           ``refused`` (stale)
+known as another order              as if unknown: the server's numbers begin again after a restore of its database. What
+                                    the other order began is stopped and undone
+new, generation passed by           ``refused`` (stale), unless it is a delete without a generation: that is of a guest whose
+                                    VE is wanted no more
 new, on a deleted VE                ``refused`` (gone), unless it is a delete: that ends well once more
 ==================================  ==============================================================================
 
 A cancel of a step that was never heard of leaves a cancelled result in the journal: should the step still arrive, late, that
 result is its answer. A cancel after the end is answered by the result: it came too late.
+
+A fetch that waits or runs is asked for again with a fresh ticket: that is the one it begins with.
 """
 
 from __future__ import annotations
@@ -50,12 +55,14 @@ NOTHING_SHOWN = Mark(0, 0)
 
 @dataclass(frozen=True)
 class Take:
-    """Write the order to the journal and carry it out."""
+    """Write the order to the journal and carry it out. ``instead``: of another one that has not ended."""
+
+    instead: bool = False
 
 
 @dataclass(frozen=True)
 class Going:
-    """It is in the journal already. ``adopt``: under a later attempt's number from now on."""
+    """It is in the journal already. ``adopt``: under a later attempt's number or with fresh arguments from now on."""
 
     running: bool
     adopt: bool = False
@@ -88,19 +95,30 @@ class Stop:
 
 def decide_step(order: StepOrder, row: StepRow | None, ve: VERow | None) -> Take | Going | Replay | Refuse:
     """What a step order leads to, given what the journal knows of the step and of its VE."""
-    if row is not None:
+    if row is not None and (row.order is None or _same(order, row.order)):
         if order.attempt < row.attempt:
             return Refuse("stale", f"attempt {order.attempt} comes after attempt {row.attempt} of the same step")
         if row.state is not State.DONE:
-            return Going(running=row.state is State.RUNNING, adopt=order.attempt > row.attempt)
+            fresh = order.verb is Verb.FETCH and row.order is not None and order.args != row.order.args
+            return Going(running=row.state is State.RUNNING, adopt=fresh or order.attempt > row.attempt)
         if order.attempt == row.attempt and row.result is not None:
             return Replay(row.result)
     if ve is not None and order.verb is not Verb.DELETE and ve.presence is Presence.DELETED:
         return Refuse("gone", f"VE {order.ve} was deleted on this node")
-    passed = ve is not None and order.generation < ve.generation_high
+    unwanted = order.verb is Verb.DELETE and order.generation == 0
+    passed = ve is not None and order.generation < ve.generation_high and not unwanted
     if passed and ve is not None and ve.presence is not Presence.DELETED:
         return Refuse("stale", f"generation {order.generation} of VE {order.ve} comes after generation {ve.generation_high}")
-    return Take()
+    return Take(instead=row is not None and row.state is not State.DONE)
+
+
+def _same(order: StepOrder, other: StepOrder) -> bool:
+    """Whether two orders of the same number ask for the same."""
+    return _meaning(order) == _meaning(other)
+
+
+def _meaning(order: StepOrder) -> tuple[object, ...]:
+    return order.verb, order.lane, order.ve, order.generation, order.args.get("sha256")
 
 
 def decide_cancel(order: CancelOrder, row: StepRow | None) -> NeverRun | Stop | Replay | Refuse:
@@ -194,9 +212,9 @@ class Acceptor:
         journal, key = self._journal, (order.job, order.step)
         verdict = decide_step(order, journal.step(key), journal.ve(order.ve) if order.ve else None)
         match verdict:
-            case Take():
+            case Take(instead):
                 row = journal.accept(order, self._clock())
-                return lambda: self._begin(order, row)
+                return lambda: self._begin(order, row, instead=instead)
             case Going(running, adopt):
                 if adopt:
                     journal.adopt(order)
@@ -233,7 +251,10 @@ class Acceptor:
             case Refuse(code, message):
                 return lambda: self._voice.say(self._refused(order, code, message))
 
-    def _begin(self, order: StepOrder, row: StepRow) -> None:
+    def _begin(self, order: StepOrder, row: StepRow, *, instead: bool) -> None:
+        if instead:
+            log.warning("step %d.%d is another one now; what the earlier began is undone", *row.key)
+            self._work.cancel(row.key)
         self._answer(order, running=False)
         self._work.offer(row)
 

@@ -202,6 +202,7 @@ class _Run:
         self._x, self._row, self._hands, self._lane, self._stop = executor, row, hands, lane, stop
         self._order = row.order
         self._mark: Mark | None = None
+        self._found = row.before
         self._told = ("", -2, 0.0)
         self._began = time.time()
 
@@ -253,12 +254,15 @@ class _Run:
         return ended or Ended(seen=self._unseen())
 
     def _before(self) -> str:
-        row = self._x._journal.step(self._row.key)
-        return row.before if row is not None else ""
+        return self._found
 
     def _watch(self) -> Watch:
-        key = self._row.key
-        return Watch(self._progress, self._look, lambda state: self._x._journal.before(key, state))
+        return Watch(self._progress, self._look, self._keep)
+
+    def _keep(self, state: str) -> None:
+        """The state in which the guest was found; what an earlier start found counts more."""
+        self._found = self._found or state
+        self._x._journal.before(self._row.key, state)
 
     def _look(self) -> None:
         self._mark = self._x._reporter.mark()
@@ -286,9 +290,12 @@ class _Run:
         mark = (self._mark or x._reporter.mark()) if shown else NOTHING_SHOWN
         with x._journal.transaction():
             row = x._journal.step(self._row.key)
-            assert row is not None
             x._book.note(order, outcome, ended)
             seen = x._book.merge(ended.seen) if ended.seen is not None else None
+            if row is None or row.sequence != self._row.sequence:
+                log.warning("step %d.%d ended %s; another order has its number now", order.job, order.step, outcome)
+                x._observer.soon()
+                return
             result = Result(
                 node=x._node,
                 job=order.job,
@@ -306,7 +313,9 @@ class _Run:
             x._journal.finish(result)
         faults.point("worker.finish.journalled")
         if shown and order.ve is not None:
-            guests, gone = ((seen,), ()) if seen is not None else ((), (order.ve,))
+            known = x._journal.ve(order.ve)
+            strayed = known is not None and known.native != order.native  # its own guest is not gone with it
+            guests, gone = ((seen,), ()) if seen is not None else ((), () if strayed else (order.ve,))
             x._reporter.say(Sighting(x._node, mark, now, full=False, guests=guests, gone=gone))
         x._reporter.say(result)
         if order.verb is Verb.FETCH:

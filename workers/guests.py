@@ -54,6 +54,8 @@ class GuestBook:
         """Record what a step's end means for its VE. Within the transaction that records the end."""
         if order.ve is None or (row := self._journal.ve(order.ve)) is None:
             return
+        if order.verb is Verb.DELETE and row.native != order.native:
+            return  # the VE's other guest, which strayed here; its own one stays
         row = replace(row, generation_done=max(row.generation_done, order.generation))
         ok = outcome is Outcome.OK
         if order.verb is Verb.DELETE and ok:

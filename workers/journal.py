@@ -23,6 +23,7 @@ from uuid import UUID
 
 from vmcloud.domain.errors import Invalid
 from vmcloud.domain.messages import Message, Result, StepOrder, parse
+from vmcloud.domain.vocabulary import Verb
 
 from .schema import MIGRATIONS
 
@@ -169,6 +170,8 @@ class Journal:
             if order.ve is not None:
                 known = self.ve(order.ve) or VERow(order.ve)
                 native, kind = known.native or order.native, known.kind or str(order.kind or "")
+                if order.verb is Verb.DELETE and known.presence is not Presence.PRESENT:
+                    native = order.native  # a guest of a VE that is wanted no more is called what its sighting said
                 high = max(known.generation_high, order.generation)
                 self.put_ve(replace(known, native=native, kind=kind, generation_high=high))
             row = self.step((order.job, order.step))

@@ -6,11 +6,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from tests.worker_kit import VE, order
+from tests.worker_kit import NATIVE, VE, order
 from vmcloud.dispatch.envelope import Order, new_keypair, private_key, public_key, seal
 from vmcloud.domain.messages import Accepted, CancelOrder, Mark, Message, Refused, RelistOrder, Result, StepOrder
 from vmcloud.domain.vocabulary import Outcome, Verb
@@ -167,6 +168,59 @@ def test_cancel_of_an_attempt_that_never_came_forbids_that_attempt(node: Node) -
 def test_cancel_of_an_earlier_attempt_is_stale(node: Node) -> None:
     node.take(order(attempt=2))
     assert refused(node.take(CancelOrder(1, 1, 1, "n1"))) == "stale"
+
+
+def other(each: StepOrder) -> StepOrder:
+    """Another job's order that has the same number, as after a restore of the server's database."""
+    return order(each.job, ve=uuid4())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"verb": Verb.STOP}, {"lane": "node:n1"}, {"ve": uuid4()}, {"generation": 2}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_an_order_that_is_another_one_does_not_get_the_stored_result(node: Node, changes: dict[str, Any]) -> None:
+    node.take(order())
+    node.end(order())
+    each = replace(order(), **changes)
+    assert isinstance(node.take(each), Accepted)
+    assert node.offered == [(1, 1), (1, 1)]
+    row = node.journal.step((1, 1))
+    assert row is not None and row.order == each and row.state is State.ACCEPTED and row.result is None
+
+
+def test_an_order_that_is_another_one_takes_the_place_of_one_that_runs(node: Node) -> None:
+    node.take(order(attempt=3))
+    node.journal.begin((1, 1))
+    assert isinstance(node.take(other(order())), Accepted)
+    assert node.stopped == [(1, 1)]
+    row = node.journal.step((1, 1))
+    assert row is not None and (row.attempt, row.state, row.starts) == (1, State.ACCEPTED, 0)
+
+
+def test_a_fetch_that_waits_begins_with_the_ticket_that_came_last(node: Node) -> None:
+    fetch = replace(order(verb=Verb.FETCH, sha256="ab", url="http://a", ticket="old"), ve=None, generation=0)
+    fresh = replace(fetch, args={**fetch.args, "url": "http://b", "ticket": "new"})
+    node.take(fetch)
+    assert node.take(fresh) == Accepted("n1", 1, 1, 1, NOW, running=False)
+    row = node.journal.begin((1, 1))
+    assert row is not None and row.order == fresh and row.attempt == 1
+
+
+def test_a_delete_without_a_generation_is_never_stale(node: Node) -> None:
+    node.journal.put_ve(VERow(VE, NATIVE, "simulated", generation_high=5, presence=Presence.PRESENT))
+    assert refused(node.take(order(1, verb=Verb.DELETE, generation=4))) == "stale"
+    assert isinstance(node.take(order(2, verb=Verb.DELETE, generation=0)), Accepted)
+    known = node.journal.ve(VE)
+    assert known is not None and known.generation_high == 5
+
+
+def test_a_delete_names_the_guest_of_a_ve_that_is_not_here(node: Node) -> None:
+    node.journal.put_ve(VERow(VE, "old-name", "simulated", presence=Presence.DELETED))
+    node.take(order(1, verb=Verb.DELETE, generation=0))
+    known = node.journal.ve(VE)
+    assert known is not None and known.native == NATIVE
 
 
 def test_relist_asks_for_a_full_list(node: Node) -> None:

@@ -6,21 +6,23 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from tests.worker_kit import order
-from vmcloud.domain.messages import Message, Result, StepOrder
-from vmcloud.domain.vocabulary import Kind, Outcome, Verb
+from tests.worker_kit import NATIVE, VE, order
+from vmcloud.domain.messages import Message, Result, Sighting, StepOrder
+from vmcloud.domain.vocabulary import Kind, Observed, Outcome, Verb
 from workers import executor as executor_module
-from workers.drivers.simulated import SimulatedDriver, plan_fault
+from workers.drivers.simulated import SimulatedDriver, effects, outside, plan_fault
 from workers.executor import Executor
 from workers.guests import GuestBook
 from workers.hands import Inline
 from workers.images import SimulatedImages
-from workers.journal import Journal
+from workers.journal import Journal, Presence
 from workers.lanes import LaneLocks
 from workers.observer import Observer, Ticker
 from workers.reporter import Reporter
@@ -131,3 +133,32 @@ def test_a_row_that_is_offered_again_while_it_runs_runs_once(node: Node) -> None
     assert eventually(lambda: (found := node.journal.step((1, 1))) is not None and found.starts == 1)
     node.executor.cancel((1, 1))
     assert node.result(1).outcome is Outcome.CANCELLED
+
+
+def test_what_another_order_took_the_place_of_is_undone_and_says_nothing(node: Node) -> None:
+    plan_fault(node.guests, "start", "hang", 1)
+    node.take(order(1, verb=Verb.CREATE))
+    assert eventually(lambda: (NATIVE, "define") in effects(node.guests))
+    other = uuid4()
+    row = node.journal.accept(order(1, verb=Verb.CREATE, ve=other), 2.0)
+    node.executor.cancel((1, 1))
+    node.executor.offer(row)
+    result = node.result(1)
+    assert result.outcome is Outcome.OK and result.seen is not None and result.seen.ve == other
+    assert eventually(lambda: (NATIVE, "delete") in effects(node.guests))
+    assert eventually(lambda: not node.executor._running)
+    known = node.journal.step((1, 1))
+    assert known is not None and known.result == result
+    assert [each for each in node.ears.heard if isinstance(each, Result)] == [result]
+
+
+def test_the_delete_of_a_guest_that_strayed_here_leaves_the_ves_own(node: Node) -> None:
+    node.take(order(1, verb=Verb.CREATE))
+    node.result(1)
+    outside(node.guests, "stray", Observed.RUNNING, ve=VE)
+    node.take(replace(order(2, verb=Verb.DELETE, generation=0), native="stray"))
+    assert node.result(2).outcome is Outcome.OK
+    assert node.driver.inspect("stray") is None and node.driver.inspect(NATIVE) is not None
+    known = node.journal.ve(VE)
+    assert known is not None and (known.presence, known.address) == (Presence.PRESENT, "10.86.0.2/24")
+    assert not any(VE in each.gone for each in node.ears.heard if isinstance(each, Sighting))
