@@ -547,6 +547,12 @@ def test_passwd_refuses_in_few_words(run: Run, tmp_path: Path, monkeypatch: pyte
     assert code == 1 and "sudo vmcloud passwd" in err and len(err.splitlines()) == 2
 
 
+def test_doctor_is_for_root(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 65534)
+    code, out, err = run("doctor", "--data", str(tmp_path))
+    assert (code, out) == (1, "") and "Run doctor as root" in err
+
+
 def test_purge_without_an_answer_removes_nothing(cloud: Cloud, run: Run, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("")
     command = [sys.executable, "-m", "vmcloud.cli", "down", "--purge", "--data", str(tmp_path)]

@@ -22,9 +22,9 @@ IMAGES = Shape(
         Column("NAME", lambda image: image["name"]),
         Column("KIND", lambda image: image["kind"]),
         Column("SIZE", lambda image: size(image["size"])),
-        Column("SHA256", lambda image: image["sha256"][:12]),
+        Column("SHA256", lambda image: image["sha256"][:12], narrow=True),
+        Column("SHA256", lambda image: image["sha256"], wide=True),
         Column("DESCRIPTION", lambda image: image["description"], flexible=True),
-        Column("FULL-SHA256", lambda image: image["sha256"], wide=True),
     )
 )
 CHUNK = 1 << 20
@@ -75,7 +75,7 @@ def import_(
 ) -> None:
     """Import FILE (`-`: standard input), a tar archive of a root file system, as image NAME.
 
-    It may be compressed by gzip, xz or zstd.
+    It may be compressed by gzip, bzip2 or xz.
 
     \b
     Examples:

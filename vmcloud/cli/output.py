@@ -30,12 +30,16 @@ SQUEEZED = 8
 
 @dataclass(frozen=True)
 class Column:
-    """One column. ``flexible``: may be cut to fit the terminal. ``wide``: only with ``-o wide``. ``coloured``: by its value."""
+    """One column.
+
+    ``flexible``: may be cut to fit the terminal. ``wide``: only with ``-o wide``. ``narrow``: never then. ``coloured``: by its value.
+    """
 
     title: str
     value: Callable[[Item], Any]
     flexible: bool = False
     wide: bool = False
+    narrow: bool = False
     coloured: bool = False
 
 
@@ -60,7 +64,7 @@ def show_list(items: Sequence[Item], shape: Shape, form: str) -> None:
         click.echo("nothing to show", err=True)
     else:
         wide = form == "wide"
-        columns = [column for column in shape.columns if wide or not column.wide]
+        columns = [column for column in shape.columns if not (column.narrow if wide else column.wide)]
         for line in table(items, columns, None if wide else terminal_width(), colour=colourful()):
             click.echo(line)
 

@@ -132,6 +132,18 @@ def room(data: Path, config: Config | None) -> Found:
         yield "memory", "OK", f"{available / GIB:.1f} GiB available", ""
 
 
+def overcommit(data: Path, config: Config | None) -> Found:
+    """The kernel gives memory that is reserved and not used: the broker saves from a copy of itself, and asks for that."""
+    mode = _number("/proc/sys/vm/overcommit_memory")
+    if mode is None or mode == 1:
+        yield "memory overcommit", "OK", "always" if mode else "not known here", ""
+        return
+    key = "vm.overcommit_memory"
+    fix = f"echo '{key} = 1' > /etc/sysctl.d/60-vmcloud-overcommit.conf && sysctl -w {key}=1"
+    often = "at any time" if mode == 2 else "when memory is short"
+    yield "memory overcommit", "WARN", f"{mode}: saving of the broker may fail {often}, 1 wanted", fix
+
+
 def clock(data: Path, config: Config | None) -> Found:
     """The clock agrees with the file system's, has not gone back since the last start, and is kept right by somebody."""
     place = next((folder for folder in (data / "run", Path("/tmp")) if os.access(folder, os.W_OK)), Path("/tmp"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from vmcloud.config import Config
+from vmcloud.domain.errors import Forbidden
 
 from . import checks, checks_cloud
 
@@ -36,6 +38,7 @@ CHECKS: tuple[Check, ...] = (
     checks.cgroups,
     checks.limits,
     checks.room,
+    checks.overcommit,
     checks.clock,
     checks_cloud.users,
     checks_cloud.interpreter,
@@ -48,11 +51,16 @@ CHECKS: tuple[Check, ...] = (
 
 
 def examine(data: Path) -> list[Result]:
-    """Run every check; one that fails by itself is a result too, never a traceback."""
+    """Run every check; one that fails by itself is a result too, never a traceback.
+
+    :class:`Forbidden` for who is neither root nor the owner of the cloud: what can not be looked at is not a failure.
+    """
     try:
         config = Config.load(data)
     except FileNotFoundError:
         config = None
+    if os.geteuid() not in (0, data.stat().st_uid if config else 0):
+        raise Forbidden("not everything can be looked at", todo="Run doctor as root: sudo vmcloud doctor.")
     found: list[Result] = []
     for check in CHECKS:
         try:

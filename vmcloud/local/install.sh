@@ -3,7 +3,7 @@
 
 # What the parts and guests need at run time, and what building python-ldap and lxc needs (there are no wheels of them).
 VMCLOUD_PACKAGES=(
-  ca-certificates python3 python3-venv redis-server slapd ldap-utils lxc lxcfs dnsmasq-base busybox-static
+  ca-certificates curl python3 python3-venv redis-server slapd ldap-utils lxc lxcfs dnsmasq-base busybox-static
   iproute2 nftables procps kmod
 )
 # Only the tests need these.
