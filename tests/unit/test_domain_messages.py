@@ -75,6 +75,79 @@ def test_a_malformed_message_is_refused_not_crashed_on(data: object) -> None:
         parse(data)
 
 
+def bomb(depth: int = 5_000) -> list[object]:
+    """A list in a list in a list."""
+    made: list[object] = []
+    for _ in range(depth):
+        made = [made]
+    return made
+
+
+BOMB = bomb()
+HOSTILE: list[object] = [
+    float("inf"),
+    float("nan"),
+    -5,
+    1 << 63,
+    1 << 5000,
+    "abc",
+    "x" * 5000,
+    "\0",
+    "\ud800",
+    None,
+    {},
+    {"a": 1},
+    [1],
+    [[1]],
+]
+NUMBERS = {"job", "step", "attempt", "count", "at", "epoch", "mark", "percent", "generation", "vcpus", "since", "cpus"}
+
+
+@pytest.mark.parametrize("message", MESSAGES[3:], ids=lambda message: message.type)
+def test_a_report_with_any_field_malformed_is_refused_or_made_harmless(message: Message) -> None:
+    """What is let through can be counted with, and stored by PostgreSQL, SQLite and the directory."""
+    data = message.to_json()
+    places = [(data, name) for name in data]
+    places += [(data[name], key) for name in data if isinstance(data[name], dict) for key in data[name]]
+    places += [(item, key) for item in data.get("guests", ()) for key in item]
+    places += [(data[name], place) for name in data if isinstance(data[name], list) for place in range(len(data[name]))]
+    for holder, name in places:
+        kept = holder[name]
+        for value in [*HOSTILE, BOMB]:
+            holder[name] = value
+            try:
+                parsed = parse(data)
+            except Invalid as error:
+                assert len(str(error)) < 1000
+                continue
+            text = json.dumps(parsed.to_json(), allow_nan=False, ensure_ascii=False)
+            text.encode()
+            assert "\\u0000" not in text and len(text) < 10_000
+            assert not (name in NUMBERS and value is not None and value != [1]), (name, value)
+        holder[name] = kept
+
+
+def test_the_examples_of_the_review() -> None:
+    result = Result("n1", 7, 1, 2, 5.0, Outcome.OK, Mark(1, 9)).to_json()
+    for change in (
+        {"mark": [float("inf"), 1]},
+        {"mark": [1 << 63, 1]},
+        {"mark": [1, 2, 3]},
+        {"job": "abc"},
+        {"v": BOMB},
+        {"type": BOMB},
+    ):
+        with pytest.raises(Invalid):
+            parse({**result, **change})
+
+
+def test_a_long_explanation_is_cut_not_refused() -> None:
+    failed = Result("n1", 7, 1, 2, 5.0, Outcome.FAILED, Mark(1, 9), error=Problem("x", "y\0" * 10_000), seconds=-3.0)
+    parsed = parse(json.loads(json.dumps(failed.to_json())))
+    assert isinstance(parsed, Result) and parsed.error is not None
+    assert len(parsed.error.what) == 4000 and "\0" not in parsed.error.what and parsed.seconds == 0.0
+
+
 def test_another_version_is_refused_by_name() -> None:
     with pytest.raises(Invalid) as caught:
         parse({**STEP.to_json(), "v": 2})

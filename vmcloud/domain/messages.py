@@ -13,8 +13,12 @@ from uuid import UUID
 
 from .errors import Invalid, Problem
 from .vocabulary import Desired, Kind, Observed, Outcome, Verb
+from .wire import MOMENT_MAX, boolean, listing, moment, prose, whole, word
 
 VERSION = 1
+
+COUNT_MAX = (1 << 31) - 1
+"""The largest number of things that a database's plain integer holds."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,8 @@ class Message:
 
     @classmethod
     def decode(cls, data: dict[str, Any]) -> Self:
-        """Build from the wire form's fields; subclasses convert what is not plain JSON. Unknown fields are dropped."""
-        known = {each.name for each in fields(cls)}
-        return cls(**{name: value for name, value in data.items() if name in known})
+        """Build from the wire form's fields, each of its type and in its range (:mod:`.wire`). Unknown fields are dropped."""
+        raise NotImplementedError
 
 
 def parse(data: object) -> Message:
@@ -48,18 +51,24 @@ def parse(data: object) -> Message:
         raise Invalid("a message is a JSON object")
     if data.get("v") != VERSION:
         raise Invalid(
-            f"message version {data.get('v')!r} is not spoken here",
+            f"message version {_short(data.get('v'))} is not spoken here",
             why=f"this program speaks version {VERSION}",
             todo="Run the same release of vmcloud on every machine.",
             code="version",
         )
-    kind: type[Message] | None = Message.registry.get(str(data.get("type")))
+    name = data.get("type")
+    kind: type[Message] | None = Message.registry.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise Invalid(f"no message is called {data.get('type')!r}")
+        raise Invalid(f"no message is called {_short(name)}")
     try:
         return kind.decode(data)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise Invalid(f"a malformed {kind.type} message: {error}") from error
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise Invalid(f"a malformed {kind.type} message: {type(error).__name__}: {str(error)[:300]}") from error
+
+
+def _short(value: object) -> str:
+    """For a refusal: what is no text or number is not looked into."""
+    return repr(value)[:100] if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
 
 
 def _encode(value: Any) -> Any:
@@ -138,6 +147,10 @@ class CancelOrder(Message):
     attempt: int
     node: str
 
+    @classmethod
+    def decode(cls, data: dict[str, Any]) -> Self:
+        return cls(**_about(data))
+
 
 @dataclass(frozen=True)
 class RelistOrder(Message):
@@ -146,6 +159,10 @@ class RelistOrder(Message):
     type: ClassVar[str] = "relist"
 
     node: str
+
+    @classmethod
+    def decode(cls, data: dict[str, Any]) -> Self:
+        return cls(node=word(data["node"]))
 
 
 # --------------------------------------------------------------------------------------------------------------- reports
@@ -179,17 +196,17 @@ class Seen:
     def from_json(cls, data: dict[str, Any]) -> Self:
         """Inverse of :meth:`to_json`."""
         return cls(
-            native=str(data["native"]),
+            native=word(data["native"]),
             kind=Kind(data["kind"]),
             state=Observed(data["state"]),
-            ve=UUID(data["ve"]) if data.get("ve") else None,
-            generation=int(data.get("generation", 0)),
-            addresses=tuple(str(item) for item in data.get("addresses", ())),
-            mac=str(data.get("mac", "")),
-            since=float(data.get("since", 0.0)),
-            vcpus=int(data.get("vcpus", 0)),
-            memory_mib=int(data.get("memory_mib", 0)),
-            error=str(data.get("error", "")),
+            ve=_uuid(data["ve"]) if data.get("ve") else None,
+            generation=whole(data.get("generation", 0)),
+            addresses=listing(data.get("addresses", ()), word),
+            mac=word(data.get("mac", "")),
+            since=moment(data.get("since", 0.0)),
+            vcpus=whole(data.get("vcpus", 0), high=COUNT_MAX),
+            memory_mib=whole(data.get("memory_mib", 0), high=COUNT_MAX),
+            error=prose(data.get("error", "")),
         )
 
 
@@ -207,8 +224,8 @@ class Mark:
     @classmethod
     def from_json(cls, data: Any) -> Self:
         """Inverse of :meth:`to_json`."""
-        epoch, sequence = data
-        return cls(int(epoch), int(sequence))
+        epoch, sequence = listing(data, whole)
+        return cls(epoch, sequence)
 
 
 @dataclass(frozen=True)
@@ -231,13 +248,13 @@ class NodeFacts:
     def from_json(cls, data: dict[str, Any]) -> Self:
         """Inverse of :meth:`to_json`."""
         return cls(
-            kinds=tuple(Kind(kind) for kind in data["kinds"]),
-            cpus=int(data["cpus"]),
-            memory_mib=int(data["memory_mib"]),
-            disk_mib=int(data["disk_mib"]),
-            version=str(data["version"]),
-            simulated=bool(data.get("simulated", False)),
-            address=str(data.get("address", "")),
+            kinds=listing(data["kinds"], Kind),
+            cpus=whole(data["cpus"], high=COUNT_MAX),
+            memory_mib=whole(data["memory_mib"], high=COUNT_MAX),
+            disk_mib=whole(data["disk_mib"]),
+            version=word(data["version"]),
+            simulated=boolean(data.get("simulated", False)),
+            address=word(data.get("address", "")),
         )
 
 
@@ -262,12 +279,12 @@ class Sighting(Message):
     @classmethod
     def decode(cls, data: dict[str, Any]) -> Self:
         return cls(
-            node=str(data["node"]),
+            node=word(data["node"]),
             mark=Mark.from_json(data["mark"]),
-            at=float(data["at"]),
-            full=bool(data["full"]),
-            guests=tuple(Seen.from_json(item) for item in data["guests"]),
-            gone=tuple(UUID(item) for item in data["gone"]),
+            at=moment(data["at"]),
+            full=boolean(data["full"]),
+            guests=listing(data["guests"], Seen.from_json),
+            gone=listing(data["gone"], _uuid),
             facts=NodeFacts.from_json(data["facts"]) if data.get("facts") else None,
         )
 
@@ -286,6 +303,10 @@ class Accepted(Message):
     at: float
     running: bool = False
 
+    @classmethod
+    def decode(cls, data: dict[str, Any]) -> Self:
+        return cls(**_about(data), at=moment(data["at"]), running=boolean(data.get("running", False)))
+
 
 @dataclass(frozen=True)
 class Refused(Message):
@@ -301,6 +322,10 @@ class Refused(Message):
     code: str
     message: str
 
+    @classmethod
+    def decode(cls, data: dict[str, Any]) -> Self:
+        return cls(**_about(data), at=moment(data["at"]), code=word(data["code"]), message=prose(data["message"]))
+
 
 @dataclass(frozen=True)
 class Progress(Message):
@@ -315,6 +340,11 @@ class Progress(Message):
     at: float
     name: str
     percent: int = -1
+
+    @classmethod
+    def decode(cls, data: dict[str, Any]) -> Self:
+        percent = whole(data.get("percent", -1), low=-1, high=100)
+        return cls(**_about(data), at=moment(data["at"]), name=prose(data["name"]), percent=percent)
 
 
 @dataclass(frozen=True)
@@ -343,18 +373,16 @@ class Result(Message):
     @classmethod
     def decode(cls, data: dict[str, Any]) -> Self:
         return cls(
-            node=str(data["node"]),
-            job=int(data["job"]),
-            step=int(data["step"]),
-            attempt=int(data["attempt"]),
-            at=float(data["at"]),
+            **_about(data),
+            at=moment(data["at"]),
             outcome=Outcome(data["outcome"]),
             mark=Mark.from_json(data["mark"]),
             seen=Seen.from_json(data["seen"]) if data.get("seen") else None,
-            error=Problem.from_json(data["error"]) if data.get("error") else None,
-            retryable=bool(data.get("retryable", False)),
-            undone=bool(data.get("undone", False)),
-            seconds=float(data.get("seconds", 0.0)),
+            error=_problem(data["error"]) if data.get("error") else None,
+            retryable=boolean(data.get("retryable", False)),
+            undone=boolean(data.get("undone", False)),
+            # By the node's clock, which may have been set back meanwhile.
+            seconds=max(0.0, moment(data.get("seconds", 0.0), low=-MOMENT_MAX)),
         )
 
 
@@ -382,15 +410,15 @@ class Digest(Message):
     @classmethod
     def decode(cls, data: dict[str, Any]) -> Self:
         return cls(
-            node=str(data["node"]),
+            node=word(data["node"]),
             mark=Mark.from_json(data["mark"]),
-            at=float(data["at"]),
-            count=int(data["count"]),
+            at=moment(data["at"]),
+            count=whole(data["count"], high=COUNT_MAX),
             facts=NodeFacts.from_json(data["facts"]),
-            missing=tuple(UUID(item) for item in data.get("missing", ())),
-            images=tuple(str(item) for item in data.get("images", ())),
-            working=tuple((int(job), int(step), int(attempt)) for job, step, attempt in data.get("working", ())),
-            full=bool(data.get("full", True)),
+            missing=listing(data.get("missing", ()), _uuid),
+            images=listing(data.get("images", ()), word),
+            working=listing(data.get("working", ()), _triple),
+            full=boolean(data.get("full", True)),
         )
 
 
@@ -404,6 +432,28 @@ class Wake(Message):
     type: ClassVar[str] = "wake"
 
     topic: str
+
+    @classmethod
+    def decode(cls, data: dict[str, Any]) -> Self:
+        return cls(topic=word(data["topic"]))
+
+
+def _about(data: dict[str, Any]) -> dict[str, Any]:
+    """Which step of which node a message is about."""
+    return {"node": word(data["node"]), **{name: whole(data[name]) for name in ("job", "step", "attempt")}}
+
+
+def _problem(data: dict[str, Any]) -> Problem:
+    return Problem.from_json({name: prose(data.get(name, "")) for name in ("code", "what", "where", "why", "todo")})
+
+
+def _uuid(value: object) -> UUID:
+    return UUID(word(value))
+
+
+def _triple(value: object) -> tuple[int, int, int]:
+    job, step, attempt = listing(value, whole)
+    return job, step, attempt
 
 
 POWER_AFTER: dict[Verb, Desired] = {
