@@ -31,7 +31,7 @@ from vmcloud.domain.errors import Problem, VmcloudError
 from vmcloud.domain.messages import Seen, StepOrder
 from vmcloud.domain.vocabulary import Desired, Observed, Verb
 
-from .drivers.base import CannotLook, Driver, DriverError, Freezer, Guest, Report, Unsupported
+from .drivers.base import CannotLook, Driver, DriverError, Freezer, Guest, NoImage, Report, Unsupported
 from .images import ImageStore
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def plan(work: Work, tools: Tools) -> tuple[Phase, ...]:
     match order.verb:
         case Verb.CREATE:
             guest = _needed(work.guest, order)
-            define = Phase("define", lambda: _define(driver, guest, tools), lambda: driver.delete(native))
+            define = Phase("define", lambda: _define(driver, guest, order, tools), lambda: driver.delete(native))
             return (define, start) if order.args.get("power") == Desired.RUNNING else (define,)
         case Verb.START:
             return (start,)
@@ -200,8 +200,19 @@ def _look(work: Work, tools: Tools) -> Seen | None:
         )
 
 
-def _define(driver: Driver, guest: Guest, tools: Tools) -> None:
-    driver.define(tools.images.suited(guest, tools.report), tools.report)
+def _define(driver: Driver, guest: Guest, order: StepOrder, tools: Tools) -> None:
+    """:class:`NoImage` where the image has gone; a guest that is whole already needs it no more."""
+    sha256 = str(order.args.get("image_sha256") or "").lower()
+    try:
+        if sha256 and sha256 not in tools.images.sums() and driver.inspect(guest.native) is None:
+            raise NoImage("create", f"image {sha256[:12]} is not on this node", todo="Fetch the image first.")
+        driver.define(tools.images.suited(guest, tools.report), tools.report)
+    except (DriverError, OSError) as error:
+        if isinstance(error, NoImage) or not sha256 or sha256 in tools.images.sums():
+            raise
+        if driver.inspect(guest.native) is not None:
+            raise
+        raise NoImage("create", f"image {sha256[:12]} was removed meanwhile: {error}", todo="Fetch the image first.") from error
 
 
 def _apply(driver: Driver, guest: Guest) -> None:

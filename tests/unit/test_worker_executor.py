@@ -17,6 +17,7 @@ from tests.worker_kit import NATIVE, VE, order
 from vmcloud.domain.messages import Message, Result, Sighting, StepOrder
 from vmcloud.domain.vocabulary import Kind, Observed, Outcome, Verb
 from workers import executor as executor_module
+from workers.drivers.base import Guest, Report, ToolFailed
 from workers.drivers.simulated import SimulatedDriver, effects, outside, plan_fault
 from workers.executor import Executor
 from workers.guests import GuestBook
@@ -28,6 +29,7 @@ from workers.observer import Observer, Ticker
 from workers.reporter import Reporter
 
 pytestmark = pytest.mark.unit
+SUM = "ab" * 32
 
 
 class Ears:
@@ -49,9 +51,9 @@ class Node:
     def __init__(self, folder: Path) -> None:
         self.journal, self.ears = Journal(folder / "journal.sqlite3"), Ears()
         self.guests = folder / "simulated.sqlite3"
-        self.driver = SimulatedDriver(self.guests)
+        self.driver, self.images = SimulatedDriver(self.guests), folder / "images"
         self.reporter = Reporter("n1", self.journal, self.ears)
-        hands = dict.fromkeys((Kind.SIMULATED, None), Inline(self.driver, SimulatedImages(folder / "images")))
+        hands = dict.fromkeys((Kind.SIMULATED, None), Inline(self.driver, SimulatedImages(self.images)))
         book = GuestBook(self.journal, lambda sha256: None, "10.86.0.0/24")
         nothing: Any = None
         observer = Observer(
@@ -162,3 +164,32 @@ def test_the_delete_of_a_guest_that_strayed_here_leaves_the_ves_own(node: Node) 
     known = node.journal.ve(VE)
     assert known is not None and (known.presence, known.address) == (Presence.PRESENT, "10.86.0.2/24")
     assert not any(VE in each.gone for each in node.ears.heard if isinstance(each, Sighting))
+
+
+def test_a_create_whose_image_has_gone_says_so_by_its_code(node: Node) -> None:
+    node.take(order(1, verb=Verb.CREATE, image_sha256=SUM))
+    result = node.result(1)
+    assert (result.outcome, result.undone, result.seen) == (Outcome.FAILED, True, None)
+    assert result.error is not None and result.error.code == "no-image"
+    fetch = replace(order(2, verb=Verb.FETCH, sha256=SUM, size=1, url="http://a", ticket="x"), ve=None, lane="image:1@n1")
+    node.take(fetch)
+    assert node.result(2).outcome is Outcome.OK
+    node.take(order(3, verb=Verb.CREATE, image_sha256=SUM))
+    assert node.result(3).outcome is Outcome.OK
+    (node.images / SUM).unlink()
+    node.take(order(4, verb=Verb.CREATE, image_sha256=SUM))  # it is made already
+    assert node.result(4).outcome is Outcome.OK
+
+
+def test_an_image_that_goes_while_its_guest_is_made_is_named(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.images.mkdir()
+    (node.images / SUM).touch()
+
+    def fails(guest: Guest, report: Report) -> None:
+        (node.images / SUM).unlink()
+        raise ToolFailed("image", "cp: no such file")
+
+    monkeypatch.setattr(node.driver, "define", fails)
+    node.take(order(1, verb=Verb.CREATE, image_sha256=SUM))
+    error = node.result(1).error
+    assert error is not None and error.code == "no-image"

@@ -56,6 +56,12 @@ class BadRequest(DriverError):
     code = "bad-request"
 
 
+class NoImage(BadRequest):
+    """The image is not on this node (any more); the server has it fetched and tries again."""
+
+    code = "no-image"
+
+
 class NoSuchGuest(DriverError):
     """The guest is not there (the driver looked)."""
 

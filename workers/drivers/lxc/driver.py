@@ -22,6 +22,7 @@ from workers.drivers.base import (
     Fingerprint,
     Freezer,
     Guest,
+    NoImage,
     NoSpace,
     NoSuchGuest,
     Report,
@@ -140,9 +141,7 @@ class LxcDriver(Driver, Freezer):
                 raise BadRequest("create", f"the name {guest.native} belongs to VE {marker.guest.ve} on this node")
             return
         if guest.image is None or not guest.image.is_dir():
-            raise BadRequest(
-                "create", f"the image {guest.spec.image} is not unpacked on this node", todo="Fetch the image first."
-            )
+            raise NoImage("create", f"the image {guest.spec.image} is not unpacked on this node", todo="Fetch the image first.")
         idmap = None if guest.spec.privileged else IdMap(self.settings.idmap_base, self.settings.idmap_size)
         guest = replace(guest, image=with_owners(guest.image, idmap, report))
         base = idmap.base if idmap else 0
