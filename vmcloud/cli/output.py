@@ -32,7 +32,8 @@ SQUEEZED = 8
 class Column:
     """One column.
 
-    ``flexible``: may be cut to fit the terminal. ``wide``: only with ``-o wide``. ``narrow``: never then. ``coloured``: by its value.
+    ``flexible``: may be cut to fit the terminal. ``wide``: only with ``-o wide``; ``narrow``: never then. ``coloured``: by its
+    value.
     """
 
     title: str
