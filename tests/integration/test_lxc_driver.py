@@ -22,6 +22,7 @@ from vmcloud.domain.vocabulary import Observed
 from workers.companions import Companions, lxcfs
 from workers.drivers.base import BadRequest, CannotLook, Guest, NoSuchGuest, ToolFailed
 from workers.drivers.lxc import LxcDriver, LxcSettings, process
+from workers.drivers.lxc import driver as driver_module
 from workers.drivers.lxc.cgroups import ROOT, Groups
 from workers.drivers.lxc.config import host_veth
 from workers.storage.images import ImageStore
@@ -290,7 +291,7 @@ def test_a_kill_while_a_guest_is_removed_is_made_good_by_the_next_delete(node: N
 
 def test_a_kill_before_the_start_is_made_good_by_the_next_start(node: Node, guest: Guest, place: Path):
     killed_at("driver.lxc.start.ordered", node, "start(guest.native)", place / "faults", guest)
-    assert seen(node, guest).state is Observed.STOPPED
+    assert seen(node, guest).state is Observed.CRASHED  # it should run, and nobody shut it down
     node.driver.start(guest.native)
     assert seen(node, guest).state is Observed.RUNNING
 
@@ -401,6 +402,22 @@ def test_a_killed_init_is_crashed_with_the_reason(node: Node, running: Guest):
     assert "signal 9" in seen(node, running).error
     node.driver.start(running.native)
     assert seen(node, running).state is Observed.RUNNING
+
+
+@pytest.mark.parametrize(("inside_out", "state"), [(False, Observed.CRASHED), (True, Observed.STOPPED)])
+def test_how_a_guest_ended_is_known_although_its_log_was_emptied(
+    node: Node, running: Guest, monkeypatch: pytest.MonkeyPatch, inside_out: bool, state: Observed
+):
+    monkeypatch.setattr(driver_module, "LOG_MAX", 0)
+    assert seen(node, running).state is Observed.RUNNING
+    assert (node.folder(running) / "lxc.log").stat().st_size == 0
+    monkeypatch.undo()
+    if inside_out:
+        inside(node, running.native, "poweroff")
+    else:
+        life = process.look(node.driver.guests, running.native)
+        subprocess.run(["kill", "-9", str(life.monitor), str(life.init)], check=True)
+    assert eventually(lambda: seen(node, running).state is state)
 
 
 def test_a_guest_whose_monitor_process_was_killed_is_crashed_and_can_be_started(node: Node, running: Guest):

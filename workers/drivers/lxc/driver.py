@@ -102,10 +102,11 @@ class LxcDriver(Driver, Freezer):
                 vcpus, memory = cgroups.Groups(life.init).sizes()
             self._bound_log(path)
         elif state is Observed.STOPPED and _power(path) == Observed.RUNNING:
-            # Nobody ordered this stop: the log tells a shutdown from inside and a crash apart.
+            # Nobody ordered this stop: the log tells a shutdown from inside and a crash apart. One that says nothing was emptied
+            # while the guest ran, or the guest was to be started and the power went: no shutdown from inside.
             end, error = exits.how(_read(path / LOG))
-            if end in (exits.End.CRASHED, exits.End.CUT):
-                state = Observed.CRASHED
+            if end is not exits.End.CLEAN:
+                state, error = Observed.CRASHED, error or exits.NO_TRACE
             since = max(since, _changed(path / LOG))
         return Seen(
             native=guest.native,
@@ -160,7 +161,7 @@ class LxcDriver(Driver, Freezer):
                 tools.run(argv, operation="create", timeout=3600)
             faults.point("driver.lxc.define.cloned")
             folder.write_durably(new / "config", render_config(guest, self.settings, self.host))
-            (new / POWER).write_text(Observed.STOPPED)
+            folder.write_durably(new / POWER, Observed.STOPPED)
             folder.write_marker(new, Marker(guest, copied=not overlay))
             folder.sync_directory(new)
             new.rename(path)
@@ -261,11 +262,13 @@ class LxcDriver(Driver, Freezer):
         path = self._folder(native)
         self._marker(native, "stop")
         life = process.look(self.guests, native)
-        if life.state is Observed.STOPPED:
+        # Before the signal, so that a kill of this process in between leaves no "crashed" guest. A full disk prevents no stop.
+        try:
             _set_power(path, Observed.STOPPED)
+        except DriverError as error:
+            log.error("the stop of %s is not recorded, so it will look like a crash: %s", native, error)
+        if life.state is Observed.STOPPED:
             return
-        # Before the signal, so that a kill of this process in between leaves no "crashed" guest.
-        _set_power(path, Observed.STOPPED)
         if not life.init:
             self._await_stopped(native)
             return
@@ -413,5 +416,11 @@ def _power(path: Path) -> str:
 
 
 def _set_power(path: Path, power: Observed) -> None:
-    if _power(path) != power:
-        (path / POWER).write_text(power)
+    """Record what we order; durable when this returns, since it tells a crash from a shutdown after a power cut."""
+    if _power(path) == power:
+        return
+    try:
+        folder.write_durably(path / POWER, power)
+        folder.sync_directory(path)
+    except OSError as error:
+        raise _translate("power", error) from error

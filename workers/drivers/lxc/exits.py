@@ -15,11 +15,13 @@ _STATUS = re.compile(r"Child <\d+> ended on error \((\d+)\)")
 _EXITED = re.compile(r"Container init process \d+ exited")
 
 SIGHUP, SIGINT = 1, 2
+NO_TRACE = "it ended without a trace (power cut, or its monitor process was killed)"
 
 
 class End(Enum):
     """``CLEAN``: init ended by itself with success, or reboot(2) halted the guest (the kernel shows that as SIGINT, a reboot as
-    SIGHUP). ``CRASHED``: init was killed or failed. ``CUT``: the log just stops, as after a power cut. ``NONE``: it never ran."""
+    SIGHUP). ``CRASHED``: init was killed or failed. ``CUT``: the log just stops, as after a power cut. ``NONE``: it says nothing:
+    the guest never ran, or the log was emptied while it did (:data:`~workers.drivers.lxc.driver.LOG_MAX`)."""
 
     NONE = "none"
     CLEAN = "clean"
@@ -30,9 +32,7 @@ class End(Enum):
 def how(log: str) -> tuple[End, str]:
     """The end of the last run in ``log`` and a sentence about it (empty unless crashed)."""
     starts = list(_STARTED.finditer(log))
-    if not starts:
-        return End.NONE, ""
-    last = log[starts[-1].end() :]
+    last = log[starts[-1].end() :] if starts else log
     if found := _SIGNAL.search(last):
         number = int(found[1])
         if number in (SIGHUP, SIGINT):
@@ -42,7 +42,7 @@ def how(log: str) -> tuple[End, str]:
         return End.CRASHED, f"init failed with exit code {found[1]}"
     if _EXITED.search(last):
         return End.CLEAN, ""
-    return End.CUT, "it ended without a trace (power cut, or its monitor process was killed)"
+    return (End.CUT, NO_TRACE) if starts else (End.NONE, "")
 
 
 def errors(log: str, maximum: int = 600) -> str:
