@@ -59,7 +59,8 @@ def catalogue(config: Config) -> dict[str, Part]:
         "--port",
         str(config.web_port),
     ]
-    web_argv += ["--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", "3"]
+    # Not what a header says is a client's address: the limit on logging in counts by it.
+    web_argv += ["--no-proxy-headers", "--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", "3"]
     parts = [
         Part(
             "broker",

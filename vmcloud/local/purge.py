@@ -44,6 +44,8 @@ def purge(config: Config, tell: Tell) -> None:
                 f"guest {native} could not be removed", why=str(error), todo="Put that right and repeat."
             ) from error
         tell(f"removed guest {native}")
+    if left := [native for _, native in _guests(config)]:
+        raise Unavailable(f"guests are left: {', '.join(left)}", todo="Stop the worker (`vmcloud down`) and repeat.")
     _stop_companions(config, tell)
     _end_monitors(config.data)
     if not config.node.simulate and _unused(config.node.bridge):
@@ -70,9 +72,15 @@ def stop_idle_companions(config: Config, tell: Tell) -> None:
     _stop_companions(config, tell)
 
 
+def _homes(config: Config) -> list[Path]:
+    """The folders of all nodes that this machine was ever: a node's name may have been changed, or its mode."""
+    folder = config.node_home("-").parent
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
 def _folders(config: Config) -> list[Path]:
     """The folders with records of companions."""
-    found = [config.node_home(name) / "companions" for name in config.node.names]
+    found = [home / "companions" for home in _homes(config)]
     return [folder for folder in found if folder.is_dir()]
 
 
@@ -85,18 +93,19 @@ def _stop_companions(config: Config, tell: Tell) -> None:
 
 
 def _guests(config: Config) -> Iterator[tuple[Driver, str]]:
-    """Every guest of this machine's nodes. :class:`Unavailable` where a driver could not look: that is not "none"."""
-    if config.node.simulate:
-        return
-    for name in config.node.names:
-        for kind in config.node.kinds:
-            if kind == Kind.SIMULATED or not config.node_home(name).is_dir():
+    """Every guest below the data directory, of every driver, whatever the configuration says now. :class:`Unavailable` where a
+    driver could not look: that is not "none"."""
+    for home in _homes(config):
+        for kind in Kind:
+            # A driver keeps its guests in a folder called as their kind; simulated ones are rows of a file.
+            folder = home / kind.value
+            if kind is Kind.SIMULATED or not folder.is_dir() or not any(folder.iterdir()):
                 continue
             try:
-                driver = make_driver(Kind(kind), config, name)
+                driver = make_driver(kind, config, home.name)
                 found = [(driver, seen.native) for seen in driver.list()]
             except (DriverError, ImportError, LookupError) as error:
-                raise Unavailable(f"the {kind} guests of {name} can not be listed", why=str(error)) from error
+                raise Unavailable(f"the {kind} guests of {home.name} can not be listed", why=str(error)) from error
             yield from found
 
 
