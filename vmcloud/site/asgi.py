@@ -5,4 +5,8 @@ import os
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vmcloud.site.settings")
-application = get_asgi_application()
+_django = get_asgi_application()
+
+from vmcloud.api.bodies import BodyLimit  # noqa: E402 - needs Django set up
+
+application = BodyLimit(_django)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -19,6 +21,9 @@ from .accounts import Actor
 
 SIZE_MAX = 64 << 30
 """Bytes of the largest archive that is taken."""
+INCOMING = ".incoming-"
+STALE = 86400.0
+"""Seconds after which an archive that is still incoming has been given up: its web part ended."""
 
 
 def receive(
@@ -54,8 +59,9 @@ def _store(folder: Path, chunks: Iterable[bytes], check: Callable[[str], None]) 
     """Write the chunks to a temporary file, then, if ``check`` lets its SHA-256 pass, give it its name: whole and on the disk, or
     not there at all."""
     folder.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)
     digest, size = hashlib.sha256(), 0
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".incoming-", delete=False) as stream:
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=INCOMING, delete=False) as stream:
         temporary = Path(stream.name)
         try:
             for chunk in chunks:
@@ -70,6 +76,25 @@ def _store(folder: Path, chunks: Iterable[bytes], check: Callable[[str], None]) 
             os.fsync(stream.fileno())
             check(digest.hexdigest())
             temporary.rename(folder / digest.hexdigest())
+            _sync(folder)
         finally:
             temporary.unlink(missing_ok=True)
     return digest.hexdigest(), size
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what earlier imports left half done."""
+    limit = time.time() - STALE
+    for path in folder.glob(f"{INCOMING}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < limit:
+                path.unlink()
+
+
+def _sync(folder: Path) -> None:
+    """Bring the names in ``folder`` to the disk."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
