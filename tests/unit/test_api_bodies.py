@@ -102,3 +102,11 @@ def test_a_user_is_limited_from_all_addresses_together(web: Web) -> None:
     with pytest.raises(TooMany):
         auth.check_login_rate(Request("192.0.2.99"), "admin")  # type: ignore[arg-type]
     auth.check_login_rate(Request("192.0.2.99"), "other")  # type: ignore[arg-type]
+
+
+def test_nobody_acts_in_the_name_of_the_cloud(web: Web) -> None:
+    token = web.user("vmcloud", "secret-of-it")
+    assert web.call("GET", "/jobs", token=token).status_code == 403
+    asked = {"username": "vmcloud", "password": "secret-of-it"}
+    assert web.call("POST", "/tokens", asked, token="").status_code == 403
+    assert ask("PUT", "/api/v1/images/alpine", token, length=2 * MIB, pieces=2) == (403, 0)

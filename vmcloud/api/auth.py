@@ -10,6 +10,7 @@ from typing import Any
 from django.http import HttpRequest
 from ninja.security import HttpBearer
 
+from vmcloud.domain.errors import Forbidden
 from vmcloud.fleet.services import accounts
 from vmcloud.fleet.services.accounts import Actor
 
@@ -21,7 +22,25 @@ class Bearer(HttpBearer):
 
     def authenticate(self, request: HttpRequest, token: str) -> Actor:
         """The token's actor, or :class:`~vmcloud.domain.errors.Unauthenticated`."""
-        return accounts.authenticate(token.strip())
+        return person(token)
+
+
+def person(token: str) -> Actor:
+    """The person whose token this is. Nobody is let in under the cloud's own name: its jobs would be theirs."""
+    found = accounts.authenticate(token.strip())
+    refuse_reserved(found.username)
+    return found
+
+
+def refuse_reserved(username: str) -> None:
+    """:class:`Forbidden` for the name in which the cloud does things by itself."""
+    if username.casefold() == accounts.SERVER.username:
+        raise Forbidden(
+            f"nobody may act as {accounts.SERVER.username!r}",
+            where="username",
+            why="what the cloud does by itself is done in this name",
+            todo="An administrator gives the user another name.",
+        )
 
 
 def actor(request: HttpRequest) -> Actor:

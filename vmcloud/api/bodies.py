@@ -14,8 +14,9 @@ from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.db import OperationalError, close_old_connections
 
 from vmcloud.domain.errors import Unauthenticated, Unavailable, VmcloudError
-from vmcloud.fleet.services import accounts, images
+from vmcloud.fleet.services import images
 
+from .auth import person
 from .problems import TooLarge, answer
 
 Scope = dict[str, Any]
@@ -90,7 +91,7 @@ def _demand_admin(authorization: str) -> None:
     try:
         if scheme.lower() != "bearer":
             raise Unauthenticated("who are you?", where="Authorization", todo="Log in: `vmcloud login`.")
-        accounts.authenticate(token.strip()).demand_admin("import an image")
+        person(token).demand_admin("import an image")
     except VmcloudError as error:
         raise _Refused(error) from error
     except OperationalError as error:
