@@ -105,7 +105,8 @@ def test_what_happens_behind_the_clouds_back_is_seen_within_a_second(running: Cl
 
 def test_a_killed_container_is_started_again(running: Cloud) -> None:
     """Restart policy on-failure: a crash or kill is mended by a job of reconcile's, which says so."""
-    create(running, "phoenix")
+    first = create(running, "phoenix")["since"]
+    time.sleep(1.1)
     os.kill(init_pid(running, "phoenix"), signal.SIGKILL)
 
     def back() -> bool:
@@ -113,6 +114,7 @@ def test_a_killed_container_is_started_again(running: Cloud) -> None:
         return any(each["origin"] == "reconcile:R1" for each in jobs) and running.ves()["phoenix"]["status"] == "running"
 
     running.until(back, 20, "phoenix to be back")
+    assert running.ves()["phoenix"]["since"] > first, "it runs since it was started again"
     running.run("ve", "delete", "phoenix", "--wait")
 
 

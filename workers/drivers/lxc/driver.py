@@ -98,6 +98,8 @@ class LxcDriver(Driver, Freezer):
         state, error, since = life.state, "", _changed(path / POWER)
         vcpus, memory = guest.spec.vcpus, guest.spec.memory_mib
         if life.init:
+            # The ordered power does not change when a guest that crashed is started again; its init is then a new one.
+            since = max(since, process.began(life.init))
             with suppress(DriverError):
                 vcpus, memory = cgroups.Groups(life.init).sizes()
             self._bound_log(path)

@@ -42,6 +42,16 @@ class Life:
     monitor: int = 0
 
 
+def began(pid: int) -> float:
+    """When a process began, in seconds since the epoch (proc(5): field 22 of stat, in ticks since the boot); 0 if it is gone."""
+    try:
+        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return 0.0
+    return int(boot.split()[1]) + ticks / os.sysconf("SC_CLK_TCK")
+
+
 def look(guests: Path, native: str) -> Life:
     """The guest's power. A guest whose init is dead is not running, whatever liblxc says.
 
