@@ -257,6 +257,24 @@ def test_show_goes_on_after_a_failure(cloud: Cloud, run: Run) -> None:
     assert (code, out) == (1, "b\n") and err == "vmcloud: a: no /ves/a here\n  do: Look.\n"
 
 
+def test_a_filter_that_finds_nothing_says_why(cloud: Cloud, run: Run) -> None:
+    cloud.answers["GET /ves"] = cloud.answers["GET /jobs"] = {"items": [], "next": None}
+    for arguments in (("ve", "list", "--node", "nix"), ("job", "list", "--node", "nix")):
+        code, out, err = run(*arguments)
+        assert (code, out) == (1, "") and "no node is called 'nix'" in err
+    code, _, err = run("ve", "list", "-p", "nope")
+    assert code == 0 and "project 'nope' has no VE" in err
+    code, out, err = run("ve", "events", "x3")
+    assert (code, out) == (1, "") and "'x3'" in err
+
+
+def test_events_are_those_of_the_project(cloud: Cloud, run: Run) -> None:
+    cloud.answers["GET /jobs"] = {"items": [job(3), job(2, project="other"), job(1)], "next": None}
+    assert run("ve", "events", "web-1", "-o", "name")[:2] == (0, "3\n1\n")
+    assert run("ve", "events", "web-1", "-o", "name", "--limit", "1")[:2] == (0, "3\n")
+    assert run("ve", "events", "web-1", "-o", "name", "-p", "other")[:2] == (0, "2\n")
+
+
 # ---------------------------------------------------------------------------------------------------------------- actions
 
 
@@ -273,6 +291,37 @@ def test_one_operand_fails_and_the_others_are_done(cloud: Cloud, run: Run) -> No
     code, out, err = run("ve", "stop", "a", "b", "c", "--force", "--grace", "1m")
     assert (code, out) == (1, "1\n3\n") and "vmcloud: b: no /ves/b/stop here" in err
     assert cloud.asked[0].json == {"force": True, "grace": 60.0}
+
+
+def test_operands_given_twice_are_asked_for_once(cloud: Cloud, run: Run) -> None:
+    cloud.answers["POST /ves/a/start"] = (202, job(1, ve_name="a"))
+    code, out, err = run("ve", "start", "a", "a")
+    assert (code, out) == (0, "1\n") and "a was given 2 times" in err and len(cloud.asked) == 1
+
+
+def test_with_several_operands_each_job_is_named_first(cloud: Cloud, run: Run) -> None:
+    for name, number in (("a", 1), ("b", 2)):
+        cloud.answers[f"POST /ves/{name}/start"] = (202, job(number, ve_name=name))
+        cloud.answers[f"GET /jobs/{number}"] = [job(number, ve_name=name), job(number, ve_name=name, state="C", version=2)]
+    assert run("ve", "start", "a", "b", "--wait")[2].splitlines() == [
+        "job 1 start a: queued",
+        "job 2 start b: queued",
+        "job 1 start a: ok in 1.5 s",
+        "job 2 start b: ok in 1.5 s",
+    ]
+
+
+def test_a_running_step_is_told_once(cloud: Cloud, run: Run) -> None:
+    running = step("running", "unpack", 0)
+    cloud.answers["GET /jobs/12"] = [
+        job(state="R", version=2, steps=[running], reason="create on node-1: unpack 0 %"),
+        job(state="R", version=3, steps=[running], reason="create on node-1: unpack"),
+        job(state="C", version=4),
+    ]
+    assert run("job", "wait", "12")[2].splitlines() == [
+        "job 12 start web-1: running, unpack 0 %",
+        "job 12 start web-1: ok in 1.5 s",
+    ]
 
 
 def test_create_sends_only_what_was_given(cloud: Cloud, run: Run) -> None:
@@ -307,7 +356,6 @@ def test_create_sends_only_what_was_given(cloud: Cloud, run: Run) -> None:
         (("ve", "resume", "x"), "POST /ves/x/resume"),
         (("ve", "resize", "x", "-m", "64"), "PATCH /ves/x"),
         (("ve", "delete", "x"), "DELETE /ves/x"),
-        (("ve", "start", "../a;b"), "POST /ves/..%2Fa%3Bb/start"),
         (("node", "cordon", "x"), "POST /nodes/x/cordon"),
         (("node", "uncordon", "x"), "POST /nodes/x/uncordon"),
         (("job", "cancel", "7"), "POST /jobs/7/cancel"),
@@ -580,6 +628,12 @@ def test_nobody_answers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
 
+def test_where_another_machine_is_silent_nothing_is_started_here(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VMCLOUD_URL", "http://cloud.invalid:8470")
+    code, _, err = run("ve", "list")
+    assert code == 3 and "vmcloud up" not in err and "on that machine" in err
+
+
 @pytest.mark.parametrize("answer", [(200, b"<html>"), (502, b"Bad gateway"), (200, []), (302, b"")])
 def test_something_else_answers(cloud: Cloud, run: Run, answer: Answer) -> None:
     cloud.answers["GET /ves"] = answer
@@ -608,6 +662,12 @@ def test_an_address_that_is_none(run: Run, monkeypatch: pytest.MonkeyPatch, url:
         ("ve", "list", "-o", "xml"),
         ("ve", "list", "--colour"),
         ("job", "show", "first"),
+        ("ve", "show", ""),
+        ("ve", "show", "a/b"),
+        ("ve", "start", "../a;b"),
+        ("ve", "start", "a" * 64),
+        ("ve", "create", "x", "-i", "busybox", "-m", "9" * 400 + "T"),
+        ("job", "list", "--verb", "foo"),
         ("job", "cancel", "-1"),
         ("job", "wait", "1", "--timeout", "soon"),
     ],

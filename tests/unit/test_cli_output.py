@@ -76,10 +76,10 @@ def test_one_object_is_an_object_and_several_are_an_array(capsys: pytest.Capture
     assert json.loads(capsys.readouterr().out) == ITEMS[:1]
 
 
-def test_fields_show_steps_as_a_table() -> None:
-    assert fields({"id": 3, "steps": [{"number": 1, "verb": "create"}], "error": {"what": "no"}}) == [
+def test_fields_show_lists_of_objects_as_tables() -> None:
+    assert fields({"id": 3, "parts": [{"number": 1, "verb": "create"}], "error": {"what": "no"}}) == [
         "id:     3",
-        "steps:",
+        "parts:",
         "  NUMBER  VERB",
         "  1       create",
         "error:",
@@ -128,7 +128,7 @@ def test_sizes_as_typed(text: str, value: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1.3M", "1K", "1e99", "nan", "inf", "G"])
 def test_sizes_that_are_none(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="is no size"):
+    with pytest.raises(click.BadParameter, match=r"is no size|is too large"):
         Mebibytes().convert(text, None, None)
 
 
@@ -154,3 +154,15 @@ def test_keys_are_fresh_or_made_from_the_one_given() -> None:
     assert len(set(fresh.values())) == 2
     assert keys("k", ["a"]) == {"a": "k"}
     assert keys("k", ["a", "b"]) == {"a": "k:a", "b": "k:b"}
+
+
+def test_steps_of_a_job_fit_a_page() -> None:
+    moment = "2026-01-01T00:00:00.000+00:00"
+    step = {"number": 1, "verb": "uncordon", "node": "n" * 40, "lane": "ve:" + "f" * 36, "attempt": 1, "state": "accepted"}
+    step |= {"phase": "unpack " * 5, "percent": 100, "outcome": "cancelled", "sent": moment, "times_sent": 12}
+    found = fields({"id": 1, "steps": [{**step, "accepted": moment, "ended": None}]})
+    assert max(map(len, found)) <= 100 and "2026" not in found[-1] and found[-1].endswith("-")
+
+
+def test_long_quotations_are_cut() -> None:
+    assert lines(Problem("code", f"'{'x' * 5000}' is too long")) == [f"vmcloud: '{'x' * 59}…' is too long"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec, TypeVar
@@ -12,13 +13,15 @@ import click
 from click.shell_completion import CompletionItem
 
 from . import settings
-from .errors import FAILED, OK, CliError, Unreachable, lines
+from .errors import FAILED, OK, CliError, Refused, Unreachable, lines
 from .output import FORMATS, Column, Item, Shape, age, show_objects
-from .rest import Client, Query
+from .rest import Client, Query, segment
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 F = Callable[..., Any]
+_NAME = re.compile(r"[0-9a-z]([0-9a-z.-]{0,61}[0-9a-z])?", re.ASCII | re.IGNORECASE)
 COMPLETION_TIMEOUT = 1.0
 """Seconds after which completing a name gives up: a shell must not hang."""
 
@@ -71,11 +74,6 @@ def output_option(default: str = "table") -> Callable[[F], F]:
     return click.option("-o", "--output", "form", type=click.Choice(FORMATS), default=default, show_default=True, help=text)
 
 
-project_option = click.option(
-    "-p", "--project", envvar="VMCLOUD_PROJECT", default="main", show_default=True, metavar="NAME", help="Project of the VEs."
-)
-
-
 class Seconds(click.ParamType[float]):
     """A time: ``30``, ``30s``, ``5m``, ``1h``."""
 
@@ -112,9 +110,49 @@ class Mebibytes(click.ParamType[int]):
             number = float(text[:-1] if factor else text) * (factor or 1)
         except ValueError:
             number = -1.0
-        if not 0 <= number < 1e15 or number != int(number):
+        if number >= 1e15:
+            self.fail(f"{value!r} is too large", param, ctx)
+        if not number >= 0 or number != int(number):
             self.fail(f"{value!r} is no size. Give MiB, or a number with M, G or T, such as 512, 512M, 1.5G.", param, ctx)
         return int(number)
+
+
+class Name(click.ParamType[str]):
+    """A name or a UUID; what can be neither is not asked for."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """As it is."""
+        if not _NAME.fullmatch(value):
+            self.fail(f"{value!r} is not a name. Names are letters, digits and inner hyphens, such as web-1.", param, ctx)
+        return str(value)
+
+
+class JobNumber(click.ParamType[int]):
+    """A job's number."""
+
+    name = "job"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number."""
+        if isinstance(value, int):
+            return value
+        if not (value.isascii() and value.isdigit() and 0 < int(value[:20]) < 1 << 63):
+            self.fail(f"{value!r} is no job number", param, ctx)
+        return int(value)
+
+
+project_option = click.option(
+    "-p",
+    "--project",
+    type=Name(),
+    envvar="VMCLOUD_PROJECT",
+    default="main",
+    show_default=True,
+    metavar="NAME",
+    help="Project of the VEs.",
+)
 
 
 def action_options(function: F) -> F:
@@ -176,9 +214,10 @@ def act(
     """
     from . import follow
 
-    wanted = list(dict.fromkeys(operands))
+    wanted = once(operands)
     api, code = client(), OK
     jobs: list[Item] = []
+    line = follow.Line()
     waits = wait or timeout is not None
     numbers_only = form == "name"
     for operand, its_key in keys(key, wanted).items():
@@ -193,14 +232,36 @@ def act(
         jobs.append(job)
         if numbers_only:
             click.echo(job["id"])
-        if not waits:
-            say(follow.sentence(job))
+        if not waits or len(wanted) > 1:
+            line.keep(follow.sentence(job))
     if waits and jobs:
-        ended, jobs = follow.wait(api, jobs, timeout)
+        ended, jobs = follow.wait(api, jobs, timeout, line=line)
         code = ended or code
     if not numbers_only:
         show_objects(jobs, JOBS, "wide" if form == "wide" else form, single=len(wanted) == 1)
     finish(code)
+
+
+def once(operands: Iterable[T]) -> list[T]:
+    """Each operand once, in order; a note about those that were given more often."""
+    given = list(operands)
+    wanted = list(dict.fromkeys(given))
+    for operand in wanted:
+        if given.count(operand) > 1:
+            say(f"vmcloud: note: {operand} was given {given.count(operand)} times and is asked for once")
+    return wanted
+
+
+def check_node(api: Client, name: str | None) -> None:
+    """A filter found nothing: refuse a node that there is none of."""
+    if not name:
+        return
+    try:
+        api.get("/nodes" + segment(name))
+    except Refused as error:
+        if error.status != 404:
+            raise
+        raise CliError.say(f"no node is called {name!r}", todo="Look: `vmcloud node list`.") from error
 
 
 def each(operands: Sequence[str], look: Callable[[Client, str], Item], shape: Shape, form: str) -> None:

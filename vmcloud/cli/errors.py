@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from vmcloud.domain.errors import Problem
 
+ECHOED = 60
+_QUOTED = re.compile(rf"'([^']{{{ECHOED + 1},}})'")
 OK, FAILED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit codes: all done; an operand failed; the command line is wrong; no vmcloud answers; Ctrl-C (128 + SIGINT)."""
 
@@ -42,10 +46,15 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
+def brief(text: str) -> str:
+    """``text``, where what was quoted is cut to :data:`ECHOED` characters: people know what they typed."""
+    return _QUOTED.sub(lambda found: f"'{found[1][: ECHOED - 1]}…'", text)
+
+
 def lines(problem: Problem, about: str = "") -> list[str]:
     """A problem as one to four lines: what, where, why, what to do."""
     found = [f"vmcloud: {about}: {problem.what}" if about else f"vmcloud: {problem.what}"]
     found += [
         f"  {name}: {text}" for name, text in (("where", problem.where), ("why", problem.why), ("do", problem.todo)) if text
     ]
-    return [printable(line) for line in found]
+    return [brief(printable(line)) for line in found]

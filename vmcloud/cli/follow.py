@@ -43,7 +43,8 @@ def sentence(job: Job) -> str:
         words.append(phase if step["state"] in ("accepted", "running") else f"sent to {step['node']}")
     if job["cancel_requested"]:
         words.append("cancel asked for")
-    if job["reason"]:
+    # The reason of a running job is what its step says; once is enough.
+    if job["reason"] and not (step and len(words) > 1 and job["reason"].startswith(f"{step['verb']} on {step['node']}:")):
         words.append(job["reason"])
     return printable(f"{head(job)}: {', '.join(words)}")
 
@@ -86,10 +87,11 @@ class Line:
     def __init__(self) -> None:
         self.live = sys.stderr.isatty()
         self._shown = ""
+        self._said = set[str]()
 
     def show(self, text: str) -> None:
         """Say where things are."""
-        if text == self._shown:
+        if text == self._shown or text in self._said:
             return
         self._shown = text
         if self.live:
@@ -97,14 +99,16 @@ class Line:
 
             click.echo(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}", err=True, nl=False)
         else:
+            self._said.add(text)
             click.echo(text, err=True)
 
     def keep(self, text: str) -> None:
         """Say something that stays."""
         self.clear()
-        if self.live or text != self._shown:
+        if text not in self._said:
+            self._said.add(text)
             click.echo(text, err=True)
-        self._shown = text
+        self._shown = ""
 
     def clear(self) -> None:
         """Wipe what would be written over."""

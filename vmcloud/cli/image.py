@@ -11,7 +11,7 @@ import click
 
 from vmcloud.domain.vocabulary import Kind
 
-from .common import act, action_options, client, each, names, output_option
+from .common import Name, act, action_options, client, each, names, output_option
 from .errors import CliError
 from .follow import Job, Line
 from .output import Column, Shape, show_list, size
@@ -50,7 +50,7 @@ def list_(form: str) -> None:
 
 
 @group.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=names("/images"))
+@click.argument("names", nargs=-1, required=True, type=Name(), metavar="NAME...", shell_complete=names("/images"))
 @output_option()
 def show(names: tuple[str, ...], form: str) -> None:
     """Show images with all their fields.

@@ -6,15 +6,15 @@ import time
 
 import click
 
+from vmcloud.domain.vocabulary import Verb
+
 from . import follow
-from .common import JOBS, Seconds, client, complain, each, finish, names, output_option, say
+from .common import JOBS, JobNumber, Name, Seconds, check_node, client, complain, each, finish, names, once, output_option, say
 from .errors import FAILED, INTERRUPTED, OK, CliError, Unreachable, printable
 from .output import Shape, show_list, show_objects
 from .rest import Client
 
-job_ids = click.argument(
-    "jobs", nargs=-1, required=True, type=click.IntRange(1), metavar="ID...", shell_complete=names("/jobs", "id")
-)
+job_ids = click.argument("jobs", nargs=-1, required=True, type=JobNumber(), metavar="ID...", shell_complete=names("/jobs", "id"))
 timeout_option = click.option("--timeout", type=Seconds(), metavar="TIME", help="At most this long (30, 5m).")
 EVENTS_KEPT = 10_000
 
@@ -27,9 +27,9 @@ def group() -> None:
 @group.command("list")
 @click.option("--active", is_flag=True, help="Only those that are not complete.")
 @click.option("--mine", is_flag=True, help="Only your own.")
-@click.option("--ve", metavar="NAME", help="Only this VE's.", shell_complete=names("/ves"))
-@click.option("--node", metavar="NAME", help="Only this node's.", shell_complete=names("/nodes"))
-@click.option("--verb", metavar="VERB", help="Only this verb, such as create.")
+@click.option("--ve", type=Name(), metavar="NAME", help="Only this VE's.", shell_complete=names("/ves"))
+@click.option("--node", type=Name(), metavar="NAME", help="Only this node's.", shell_complete=names("/nodes"))
+@click.option("--verb", type=click.Choice([verb.value for verb in Verb]), metavar="VERB", help="Only this verb, such as create.")
 @click.option("--state", type=click.Choice(list("QHWRETSC")), help="Only this state (Torque's letters).")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many, the newest.")
 @output_option()
@@ -44,7 +44,13 @@ def list_(form: str, limit: int, active: bool, mine: bool, **filters: str | None
     """
     query = {name: value for name, value in filters.items() if value}
     query |= {name: "true" for name, on in (("active", active), ("mine", mine)) if on}
-    show_list(list(client().every("/jobs", query, limit=limit)), JOBS, form)
+    api = client()
+    found = list(api.every("/jobs", query, limit=limit))
+    if not found:
+        check_node(api, filters["node"])
+        if filters["ve"]:
+            say(f"vmcloud: note: no such job of a VE {filters['ve']!r} is known")
+    show_list(found, JOBS, form)
 
 
 @group.command()
@@ -75,7 +81,7 @@ def cancel(jobs: tuple[int, ...], wait: bool, timeout: float | None, form: str) 
       vmcloud job list --active -o name | xargs vmcloud job cancel
     """
     api, code, asked = client(), OK, []
-    for number in jobs:
+    for number in once(jobs):
         try:
             job = api.act("POST", f"/jobs/{number}/cancel", key="cancel")
         except Unreachable:
@@ -121,7 +127,7 @@ def wait(jobs: tuple[int, ...], timeout: float | None, form: str) -> None:
       vmcloud job wait 12 13 --timeout 5m
     """
     api, code, found = client(), OK, []
-    for number in dict.fromkeys(jobs):
+    for number in once(jobs):
         try:
             found.append(api.get(f"/jobs/{number}"))
         except Unreachable:
@@ -136,7 +142,7 @@ def wait(jobs: tuple[int, ...], timeout: float | None, form: str) -> None:
 
 
 @group.command()
-@click.argument("job", type=click.IntRange(1), metavar="ID", shell_complete=names("/jobs", "id"))
+@click.argument("job", type=JobNumber(), metavar="ID", shell_complete=names("/jobs", "id"))
 @timeout_option
 def watch(job: int, timeout: float | None) -> None:
     """Follow one job to its end: its steps, their phases and percent, each change as a line on stdout.
@@ -165,7 +171,7 @@ def watch(job: int, timeout: float | None) -> None:
 
 
 @group.command()
-@click.argument("job", type=click.IntRange(1), metavar="ID", shell_complete=names("/jobs", "id"))
+@click.argument("job", type=JobNumber(), metavar="ID", shell_complete=names("/jobs", "id"))
 @click.option("-f", "--follow", "following", is_flag=True, help="Go on until the job is complete.")
 @output_option()
 def logs(job: int, following: bool, form: str) -> None:

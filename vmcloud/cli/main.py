@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from .errors import FAILED, INTERRUPTED, OK, USAGE, CliError, lines
+from .errors import FAILED, INTERRUPTED, OK, USAGE, CliError, brief, lines, printable
 
 PROGRAM = "vmcloud"
 COMMANDS = {
@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _end([error.format_message()], USAGE)
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else PROGRAM
-        text = error.format_message()
+        text = brief(printable(error.format_message()))
         return _end([f"vmcloud: {text[:1].lower()}{text[1:].rstrip('.')}", f"  do: see `{path} --help`"], USAGE)
     except click.ClickException as error:
         return _end([f"vmcloud: {error.format_message()}"], error.exit_code)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .common import act, action_options, client, each, names, output_option
+from .common import Name, act, action_options, client, each, names, output_option
 from .follow import Job
 from .output import Column, Item, Shape, age, mebibytes, show_list
 from .rest import Client, segment
@@ -35,7 +35,7 @@ NODES = Shape(
         Column("DESCRIPTION", lambda node: node["description"], wide=True),
     )
 )
-node_names = click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=names("/nodes"))
+node_names = click.argument("names", nargs=-1, required=True, type=Name(), metavar="NAME...", shell_complete=names("/nodes"))
 
 
 @click.group()

@@ -123,8 +123,9 @@ def fields(item: Item, indent: str = "") -> list[str]:
     lines = []
     for name, value in item.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
-            columns = [Column(key.upper(), itemgetter(key)) for key in value[0]]
-            lines += [f"{indent}{name}:", *(f"{indent}  {line}" for line in table(value, columns, None, colour=False))]
+            columns = STEPS if name == "steps" else [Column(key.upper(), itemgetter(key)) for key in value[0]]
+            width = PAGE_WIDTH - len(indent) - 2 if name == "steps" else None
+            lines += [f"{indent}{name}:", *(f"{indent}  {line}" for line in table(value, columns, width, colour=False))]
         elif isinstance(value, dict) and value:
             lines += [f"{indent}{name}:", *fields(value, indent + "  ")]
         else:
@@ -171,6 +172,27 @@ def size(count: int) -> str:
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
         number /= 1024
     return f"{number:.1f} GiB"
+
+
+def _phase(step: Item) -> str:
+    percent = step.get("percent")
+    return " ".join([step.get("phase") or "", *([f"{percent} %"] if percent is not None else [])]).strip()
+
+
+PAGE_WIDTH = 100
+STEPS: Sequence[Column] = (
+    Column("STEP", itemgetter("number")),
+    Column("VERB", itemgetter("verb")),
+    Column("NODE", itemgetter("node"), flexible=True),
+    Column("STATE", itemgetter("state")),
+    Column("OUTCOME", itemgetter("outcome")),
+    Column("PHASE", _phase, flexible=True),
+    Column("SENT", lambda step: age(step.get("sent"))),
+    Column("TIMES", lambda step: step.get("times_sent")),
+    Column("ACCEPTED", lambda step: age(step.get("accepted"))),
+    Column("ENDED", lambda step: age(step.get("ended"))),
+)
+"""A job's steps; what is left out is in ``-o json``. Times are ages."""
 
 
 def terminal_width() -> int | None:

@@ -157,9 +157,13 @@ class Client:
 
     def _nobody(self, error: Exception) -> CliError:
         text = str(getattr(error, "strerror", None) or error) or type(error).__name__
-        return Unreachable.say(
-            f"no vmcloud answers at {self.url}", why=text, todo="Start it with `vmcloud up`; look at `vmcloud status`."
-        )
+        import socket
+
+        here = self._host in ("localhost", "::1", socket.gethostname()) or self._host.startswith("127.")
+        todo = "Start it with `vmcloud up`; look at `vmcloud status`."
+        if not here:
+            todo = "Check the address (VMCLOUD_URL, `vmcloud login URL`), and `vmcloud status` on that machine."
+        return Unreachable.say(f"no vmcloud answers at {self.url}", why=text, todo=todo)
 
 
 def _lost(error: Exception) -> bool:

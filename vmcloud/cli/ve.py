@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import click
 
 from vmcloud.domain.vocabulary import Kind, Restart, Status
 
-from .common import JOBS, Mebibytes, Seconds, act, action_options, client, each, names, output_option, project_option
+from .common import (
+    JOBS,
+    Mebibytes,
+    Name,
+    Seconds,
+    act,
+    action_options,
+    check_node,
+    client,
+    each,
+    names,
+    output_option,
+    project_option,
+    say,
+)
+from .errors import CliError
 from .follow import Job
 from .output import Column, Shape, age, mebibytes, show_list
 from .rest import Client, segment
@@ -34,7 +50,7 @@ VES = Shape(
         Column("ID", lambda ve: ve["id"], wide=True),
     )
 )
-ve_names = click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=names("/ves"))
+ve_names = click.argument("names", nargs=-1, required=True, type=Name(), metavar="NAME...", shell_complete=names("/ves"))
 
 
 @click.group()
@@ -45,7 +61,7 @@ def group() -> None:
 @group.command("list")
 @project_option
 @click.option("-A", "--all-projects", is_flag=True, help="All projects.")
-@click.option("--node", metavar="NAME", help="Only those on this node.", shell_complete=names("/nodes"))
+@click.option("--node", type=Name(), metavar="NAME", help="Only those on this node.", shell_complete=names("/nodes"))
 @click.option("--kind", type=click.Choice([kind.value for kind in Kind]), help="Only this kind.")
 @click.option("--owner", metavar="USER", help="Only this owner's.")
 @click.option("--status", type=click.Choice([status.value for status in Status]), help="Only those with this status.")
@@ -60,7 +76,13 @@ def list_(project: str, all_projects: bool, form: str, status: str | None, **fil
       vmcloud ve list -A -o json | jq '.[].addresses'
     """
     query = {"project": "*" if all_projects else project, **{name: value for name, value in filters.items() if value}}
-    items = [item for item in client().every("/ves", query) if status in (None, item["status"])]
+    api = client()
+    found = list(api.every("/ves", query))
+    if not found:
+        check_node(api, filters["node"])
+        if query["project"] not in ("*", "main"):
+            say(f"vmcloud: note: project {project!r} has no VE; this release has the project `main` only")
+    items = [item for item in found if status in (None, item["status"])]
     show_list(items, VES, form)
 
 
@@ -213,10 +235,11 @@ def delete(names: tuple[str, ...], project: str, form: str, wait: bool, timeout:
 
 
 @group.command()
-@click.argument("name", shell_complete=names("/ves"))
+@click.argument("name", type=Name(), shell_complete=names("/ves"))
+@project_option
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many, the newest.")
 @output_option()
-def events(name: str, limit: int, form: str) -> None:
+def events(name: str, project: str, limit: int, form: str) -> None:
     """List the jobs of a VE, newest first; also of one that is gone.
 
     \b
@@ -224,7 +247,13 @@ def events(name: str, limit: int, form: str) -> None:
       vmcloud ve events web-1
       vmcloud ve events web-1 -o json
     """
-    show_list(list(client().every("/jobs", {"ve": name}, limit=limit)), JOBS, form)
+    jobs = client().every("/jobs", {"ve": name})
+    found = list(islice((job for job in jobs if job["project"] == project or job["ve"] == name), limit))
+    if not found:
+        raise CliError.say(
+            f"project {project!r} has and had no VE {name!r}", why="no job is known", todo="Look: `vmcloud job list`."
+        )
+    show_list(found, JOBS, form)
 
 
 def _path(name: str) -> str:
