@@ -7,7 +7,7 @@ import secrets
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from vmcloud.fleet.models import Token
 from vmcloud.fleet.services import accounts
@@ -29,6 +29,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do it."""
+        if options["user"].lower() == accounts.SERVER.username:
+            raise CommandError(f"the name {accounts.SERVER.username!r} is the server's own; choose another")
         user, made = User.objects.get_or_create(username=options["user"], defaults={"is_staff": True, "is_superuser": True})
         told: dict[str, Any] = {"username": user.get_username(), "password": None, "token": None}
         if made or options["reset"]:
