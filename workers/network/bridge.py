@@ -74,6 +74,9 @@ def remove(name: str) -> None:
     _check(name)
     if tools.find("nft") is not None:
         _nft(f"delete chain ip {TABLE} {name}\n", check=False)
+        listed = _nft(f"list table ip {TABLE}\n", check=False)
+        if listed and "chain" not in listed:
+            _nft(f"delete table ip {TABLE}\n", check=False)
     if Path(f"/sys/class/net/{name}/bridge").is_dir():
         _ip("link", "del", "dev", name)
 
@@ -92,9 +95,9 @@ def _translate(name: str, network: IPv4Network) -> None:
     _nft(rules(name, network))
 
 
-def _nft(commands: str, *, check: bool = True) -> None:
+def _nft(commands: str, *, check: bool = True) -> str:
     program = tools.require("nft", operation="network", package="nftables")
-    tools.run([program, "-f", "-"], operation="network", timeout=TIMEOUT, stdin=commands, check=check)
+    return tools.run([program, "-f", "-"], operation="network", timeout=TIMEOUT, stdin=commands, check=check).stdout
 
 
 def _ip(*words: str) -> str:
