@@ -145,7 +145,7 @@ def test_removing_takes_bridge_and_rules(link: str):
     bridge.remove(link)
     assert not Path(f"/sys/class/net/{link}").exists()
     rules = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
-    assert "masquerade" not in rules
+    assert "vmcloud" not in rules
 
 
 def test_a_subnet_in_use_elsewhere_is_refused(link: str):
