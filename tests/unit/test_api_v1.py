@@ -50,6 +50,11 @@ def test_create_is_a_job_that_can_be_followed(web: Web) -> None:
     assert [record.name for record in web.directory.ves()] == ["hello"]
 
 
+def test_a_ve_that_is_not_placed_yet_may_be_resized(web: Web) -> None:
+    web.ve("web-1", node="", observed_state="")
+    assert web.call("PATCH", "/ves/web-1", {"memory_mib": 64}).status_code == 202
+
+
 def test_each_verb_makes_its_job(web: Web) -> None:
     web.ve("one")
     for verb in ("start", "stop", "restart", "suspend", "resume"):

@@ -174,7 +174,7 @@ def _checked_args(verb: Verb, args: dict[str, Any], row: VE) -> dict[str, Any]:
     if verb is Verb.RESIZE:
         wanted = Spec.parse(row.spec).resized(args)
         check_disk(wanted.kind, wanted.disk_mib)
-        if reason := impossible(wanted, [each for each in queries.candidates(time.time()) if each.name == row.node]):
+        if reason := impossible(wanted, [each for each in queries.candidates(time.time()) if row.node in ("", each.name)]):
             raise Impossible("its node could never hold this size", where="spec", why=reason)
         return {"size": args}
     checked: dict[str, Any] = {}
