@@ -601,6 +601,15 @@ def test_doctor_is_for_root(run: Run, tmp_path: Path, monkeypatch: pytest.Monkey
     assert (code, out) == (1, "") and "Run doctor as root" in err
 
 
+@pytest.mark.parametrize(("mode", "level"), [(0, "WARN"), (1, "OK"), (2, "WARN"), (None, "OK")])
+def test_doctor_looks_at_overcommit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int | None, level: str) -> None:
+    from vmcloud.local import checks
+
+    monkeypatch.setattr(checks, "_number", lambda path: mode)
+    [(_, found, _, fix)] = checks.overcommit(tmp_path, None)
+    assert found == level and ("vm.overcommit_memory=1" in fix) == (level == "WARN")
+
+
 def test_purge_without_an_answer_removes_nothing(cloud: Cloud, run: Run, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("")
     command = [sys.executable, "-m", "vmcloud.cli", "down", "--purge", "--data", str(tmp_path)]
