@@ -59,7 +59,7 @@ def show_image(request: HttpRequest, name: str) -> HttpResponse:
     openapi_extra=_IMPORT,
 )
 def import_image(request: HttpRequest, name: str) -> HttpResponse:
-    """The body is the archive of a root file system: tar, also compressed by gzip, xz or zstd; it is not kept in memory."""
+    """The body is the archive of a root file system: tar, also compressed by gzip, bzip2 or xz; it is not kept in memory."""
     given = filters(request)
     kind, description = given.pop("kind", "lxc"), given.pop("description", "")
     no_filters(request, beside=("kind", "description"))
