@@ -90,7 +90,7 @@ def free_port() -> int:
 def make_slapd(user: str | None = None) -> Iterator[Slapd]:
     """Body of the fixtures."""
     if shutil.which("slapd", path="/usr/sbin") is None:
-        pytest.skip("slapd is not installed")
+        pytest.fail("slapd is not installed: ./runtests installs it")
     folder = Path(tempfile.mkdtemp(prefix="vmcloud-slapd-"))
     os.chmod(folder, 0o711)  # noqa: PTH101 - so that slapd's own user can pass through
     server = Slapd(folder / "directory", user)

@@ -18,10 +18,7 @@ import pytest
 
 from vmcloud.local import status
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(os.geteuid() != 0, reason="parts run as users of their own: needs root"),
-]
+pytestmark = pytest.mark.integration
 
 STORES = ("--only", "broker", "--only", "directory")
 

@@ -110,7 +110,7 @@ class Cloud:
 @pytest.fixture
 def cloud(tmp_path: Path, slapd: Slapd) -> Iterator[Cloud]:
     if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed")
+        pytest.fail("redis-server is not installed: ./runtests installs it")
     made = Cloud(tmp_path, slapd)
     yield made
     made.close()
