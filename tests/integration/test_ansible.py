@@ -22,9 +22,7 @@ from typing import Any, NoReturn
 import pytest
 import yaml
 
-pytestmark = [
-    pytest.mark.integration,
-]
+pytestmark = pytest.mark.integration
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ANSIBLE = CHECKOUT / "ansible"
