@@ -186,7 +186,12 @@ class Cloud:
             raise AssertionError(f"{error}\n{json.dumps(self.job(number), indent=1)}\n{self.parts()}") from None
 
     def _ended(self, number: int, seconds: float) -> dict[str, Any]:
-        return self.until(lambda: (found := self.job(number))["state"] == "C" and found, seconds, f"job {number} to end")
+        def ended() -> dict[str, Any] | None:
+            found = self.job(number)
+            return found if found["state"] == "C" else None
+
+        job: dict[str, Any] = self.until(ended, seconds, f"job {number} to end")
+        return job
 
     def until(self, look: Callable[[], Any], seconds: float, what: str) -> Any:
         """Look until there is something; AssertionError with the log's end after ``seconds``."""
