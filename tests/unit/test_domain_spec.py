@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmcloud.domain.errors import Impossible, Invalid
-from vmcloud.domain.kinds import KINDS, check_disk, check_verb
+from vmcloud.domain.kinds import KINDS, Capability, Support, check, check_verb
 from vmcloud.domain.names import check_label, check_ve_name, native_name
 from vmcloud.domain.spec import CreateRequest, Spec
 from vmcloud.domain.vocabulary import Desired, Kind, Verb
@@ -107,10 +107,17 @@ def test_native_names_of_the_longest_names_are_labels_too() -> None:
 
 
 def test_a_disk_size_that_nothing_would_enforce_is_refused() -> None:
-    check_disk(Kind.LXC, 0)
-    check_disk(Kind.SIMULATED, 100)
+    check(Spec(Kind.LXC, "x", disk_mib=0))
+    check(Spec(Kind.SIMULATED, "x", disk_mib=100))
     with pytest.raises(Impossible, match="no limit"):
-        check_disk(Kind.LXC, 100)
+        check(Spec(Kind.LXC, "x", disk_mib=100))
+
+
+def test_a_no_needs_an_upstream_reference_and_anything_but_yes_a_reason() -> None:
+    with pytest.raises(ValueError, match="upstream"):
+        Capability(Support.NO, "it can not")
+    with pytest.raises(ValueError, match="reason"):
+        Capability(Support.LATER)
 
 
 def test_kinds_without_a_driver_refuse_in_words() -> None:

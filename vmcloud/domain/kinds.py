@@ -2,60 +2,117 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from .errors import Impossible, Invalid
-from .vocabulary import Kind, Verb
+from .vocabulary import Kind, Power, Verb
 
-_POWER = frozenset({Verb.CREATE, Verb.START, Verb.STOP, Verb.RESTART, Verb.DELETE})
+if TYPE_CHECKING:
+    from .spec import Spec
+
+
+class Support(StrEnum):
+    """Whether a kind can do something. ``NODE``: only where a real trial of it passed; ``LATER``: not in this release."""
+
+    YES = "yes"
+    NODE = "node"
+    LATER = "later"
+    NO = "no"
+
+
+@dataclass(frozen=True)
+class Capability:
+    """One cell of the matrix. ``why`` in words for all but yes; a "no" needs ``source``, the upstream's word for it (a URL)."""
+
+    support: Support
+    why: str = ""
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if self.support is not Support.YES and not self.why:
+            raise ValueError("what is not simply possible needs a reason")
+        if self.support is Support.NO and not self.source:
+            raise ValueError("a no needs an upstream reference")
+
+
+YES = Capability(Support.YES)
+
+_VERBS: dict[Verb, Power | None] = {
+    Verb.CREATE: None,
+    Verb.START: None,
+    Verb.STOP: None,
+    Verb.RESTART: None,
+    Verb.DELETE: None,
+    Verb.SUSPEND: Power.FREEZE,
+    Verb.RESUME: Power.FREEZE,
+    Verb.RESIZE: Power.RESIZE,
+    Verb.SNAPSHOT: Power.SNAPSHOT,
+    Verb.REVERT: Power.SNAPSHOT,
+    Verb.DELETE_SNAPSHOT: Power.SNAPSHOT,
+    Verb.CONSOLE: Power.CONSOLE,
+    Verb.EXEC: Power.EXEC,
+    Verb.LOGS: Power.BOOT_LOG,
+}
+"""The power that each verb on a VE needs; None: every kind with a driver can do it."""
 
 
 @dataclass(frozen=True)
 class KindInfo:
-    """One kind. Memory and disk in MiB. ``live_resize``: a running VE takes a new size without a restart. ``limits_disk``: a
-    disk size is more than a wish."""
+    """One kind. Limits (lowest, highest) of virtual CPUs, memory and disk in MiB. ``driver``: this release has one. Of what
+    ``powers`` does not name, the kind is capable."""
 
     kind: Kind
     title: str
-    verbs: frozenset[Verb]
     vcpus: tuple[int, int]
     memory_mib: tuple[int, int]
-    disk_mib: tuple[int, int]
-    live_resize: bool
-    driver: bool
-    limits_disk: bool = True
+    disk_mib: tuple[int, int] = (0, 1 << 30)
+    driver: bool = True
+    powers: Mapping[Power, Capability] = field(default_factory=dict)
+
+    def capability(self, power: Power) -> Capability:
+        """Whether, and if not why."""
+        if not self.driver:
+            return Capability(Support.LATER, "this release has no driver for it")
+        return self.powers.get(power, YES)
+
+    @property
+    def verbs(self) -> frozenset[Verb]:
+        """What can be asked of a VE of this kind, on some node at least."""
+        able = (Support.YES, Support.NODE)
+        return frozenset(
+            verb for verb, power in _VERBS.items() if self.driver and (power is None or self.capability(power).support in able)
+        )
 
 
-def _later(kind: Kind, title: str) -> KindInfo:
-    """A kind that the contract names and this version has no driver for: it can do nothing."""
-    return KindInfo(kind, title, frozenset(), (1, 512), (8, 16 << 20), (0, 1 << 30), live_resize=False, driver=False)
-
+_MIGRATION = Capability(Support.LATER, "migration is not part of this release")
 
 KINDS: dict[Kind, KindInfo] = {
     Kind.LXC: KindInfo(
         Kind.LXC,
         "Linux container (liblxc), unprivileged by default",
-        _POWER | {Verb.SUSPEND, Verb.RESUME, Verb.RESIZE},
         vcpus=(1, 1024),
         memory_mib=(8, 64 << 20),
-        disk_mib=(0, 1 << 30),
-        live_resize=True,
-        driver=True,
-        limits_disk=False,
+        powers={
+            Power.SAVE: Capability(Support.NODE, "CRIU must have dumped and restored a container of the same shape on the node"),
+            Power.DISK_LIMIT: Capability(
+                Support.LATER, "its root is an overlay on the node's own file system, which has no limit for one guest"
+            ),
+            Power.MIGRATE: _MIGRATION,
+        },
     ),
     Kind.SIMULATED: KindInfo(
         Kind.SIMULATED,
         "simulated guest, for tests and demonstrations",
-        _POWER | {Verb.SUSPEND, Verb.RESUME, Verb.RESIZE},
         vcpus=(1, 1024),
         memory_mib=(1, 64 << 20),
-        disk_mib=(0, 1 << 30),
-        live_resize=True,
-        driver=True,
+        powers={Power.MIGRATE: _MIGRATION},
     ),
-    Kind.KVM: _later(Kind.KVM, "virtual machine (QEMU through libvirt)"),
-    Kind.XEN: _later(Kind.XEN, "Xen domain"),
-    Kind.OPENVZ: _later(Kind.OPENVZ, "OpenVZ container"),
+    Kind.KVM: KindInfo(Kind.KVM, "virtual machine (QEMU through libvirt)", (1, 512), (8, 16 << 20), driver=False),
+    Kind.XEN: KindInfo(Kind.XEN, "Xen domain", (1, 512), (8, 16 << 20), driver=False),
+    Kind.OPENVZ: KindInfo(Kind.OPENVZ, "OpenVZ container", (1, 512), (8, 16 << 20), driver=False),
 }
 
 
@@ -80,15 +137,19 @@ def check_verb(kind: Kind, verb: Verb) -> None:
             where="kind",
             todo=f"Choose one of: {usable}.",
         )
-    raise Impossible(f"a VE of kind {kind} cannot {verb}", where="verb")
+    power = _VERBS.get(verb)
+    why = info.capability(power).why if power else ""
+    raise Impossible(f"a VE of kind {kind} cannot {verb}", where="verb", why=why, todo="`vmcloud kind list` shows what can.")
 
 
-def check_disk(kind: Kind, disk_mib: int) -> None:
-    """Raise :class:`Impossible` for a disk size that nothing would enforce: a limit that does not hold is worse than none."""
-    if disk_mib and not KINDS[kind].limits_disk:
+def check(spec: Spec) -> None:
+    """Raise :class:`Impossible` for a shape whose fields are each fine and that its kind cannot have all the same."""
+    disk = KINDS[spec.kind].capability(Power.DISK_LIMIT)
+    if spec.disk_mib and disk.support is not Support.YES:
+        # A limit that does not hold is worse than none.
         raise Impossible(
-            f"a VE of kind {kind} can not be given a disk size yet",
+            f"a VE of kind {spec.kind} can not be given a disk size yet",
             where="disk_mib",
-            why="its root is an overlay on the node's own file system, which has no limit for one guest",
+            why=disk.why,
             todo="Leave it out (0: no limit).",
         )

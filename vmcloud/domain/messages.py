@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 from uuid import UUID
 
 from .errors import Invalid, Problem
+from .names import check_label
 from .vocabulary import Desired, Kind, Observed, Outcome, Verb
 from .wire import MOMENT_MAX, boolean, listing, moment, prose, whole, word
 
@@ -98,6 +99,9 @@ class StepOrder(Message):
     - create: ``spec`` (:class:`~vmcloud.domain.spec.Spec` JSON), ``power``, ``image_sha256``
     - stop, restart: ``force`` (bool), ``grace`` (seconds before a graceful stop is forced)
     - resize: ``spec``
+    - snapshot, revert, delete-snapshot: ``snapshot`` (:class:`Snapshot` JSON)
+    - console, exec, logs: ``url`` and ``ticket`` of the data connection (:mod:`vmcloud.domain.session`), and for exec ``argv``,
+      ``environment``, ``tty``; for logs ``follow``
     - fetch: ``image``, ``sha256``, ``size`` (bytes), ``url``, ``ticket``
 
     ``timeout`` is how many seconds the step may run on the node.
@@ -169,6 +173,50 @@ class RelistOrder(Message):
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """A kept state of a guest's root file system: its name, the job that took it, and when (seconds since the epoch). The job
+    makes two of the same name different, so that a repeated order is known from a second one."""
+
+    name: str
+    job: int
+    at: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Wire form."""
+        return {"name": self.name, "job": self.job, "at": self.at}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Inverse of :meth:`to_json`."""
+        return cls(check_label(data["name"], where="snapshot"), whole(data["job"]), moment(data["at"]))
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one guest has used since it was started (processor time, bytes moved) and uses now (memory, processes)."""
+
+    ve: UUID
+    cpu_seconds: float
+    memory_bytes: int
+    memory_peak_bytes: int
+    disk_read_bytes: int
+    disk_written_bytes: int
+    received_bytes: int
+    sent_bytes: int
+    processes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Wire form."""
+        return {each.name: _encode(getattr(self, each.name)) for each in fields(self)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Inverse of :meth:`to_json`."""
+        counts = {each.name: whole(data[each.name]) for each in fields(cls) if each.type == "int"}
+        return cls(ve=_uuid(data["ve"]), cpu_seconds=moment(data["cpu_seconds"]), **counts)
+
+
+@dataclass(frozen=True)
 class Seen:
     """One guest as its node saw it. ``generation`` is the highest desired generation that the node has finished work on.
 
@@ -187,6 +235,7 @@ class Seen:
     vcpus: int = 0
     memory_mib: int = 0
     error: str = ""
+    snapshots: tuple[Snapshot, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Wire form."""
@@ -207,6 +256,7 @@ class Seen:
             vcpus=whole(data.get("vcpus", 0), high=COUNT_MAX),
             memory_mib=whole(data.get("memory_mib", 0), high=COUNT_MAX),
             error=prose(data.get("error", "")),
+            snapshots=listing(data.get("snapshots", ()), Snapshot.from_json),
         )
 
 
@@ -352,7 +402,8 @@ class Result(Message):
     """Node to server: the step has ended. Stored in the journal first, and said again whenever it is asked for.
 
     ``mark`` names the sighting that shows what the step led to: the job is complete when the directory shows that much.
-    ``seen`` is the guest afterwards, None when it is not there. ``undone``: nothing of a failed create is left.
+    ``seen`` is the guest afterwards, None when it is not there. ``undone``: nothing of a failed create is left. ``exit_code`` is
+    that of the program which an exec ran.
     """
 
     type: ClassVar[str] = "result"
@@ -369,6 +420,7 @@ class Result(Message):
     retryable: bool = False
     undone: bool = False
     seconds: float = 0.0
+    exit_code: int | None = None
 
     @classmethod
     def decode(cls, data: dict[str, Any]) -> Self:
@@ -383,6 +435,7 @@ class Result(Message):
             undone=boolean(data.get("undone", False)),
             # By the node's clock, which may have been set back meanwhile.
             seconds=max(0.0, moment(data.get("seconds", 0.0), low=-MOMENT_MAX)),
+            exit_code=whole(data["exit_code"], low=-COUNT_MAX, high=COUNT_MAX) if data.get("exit_code") is not None else None,
         )
 
 
@@ -393,6 +446,7 @@ class Digest(Message):
     ``count`` guests were listed at ``mark``. ``images`` are the SHA-256 sums of images on the node. ``working`` are the
     (job, step, attempt) that the journal holds unfinished. ``missing`` are VEs that the journal says should be here and the
     list did not show. Where ``full`` is False, some driver could not look: ``count`` and ``missing`` then say nothing.
+    ``usage`` is that of the running guests, where their driver meters.
     """
 
     type: ClassVar[str] = "digest"
@@ -406,6 +460,7 @@ class Digest(Message):
     images: tuple[str, ...] = ()
     working: tuple[tuple[int, int, int], ...] = field(default=())
     full: bool = True
+    usage: tuple[Usage, ...] = ()
 
     @classmethod
     def decode(cls, data: dict[str, Any]) -> Self:
@@ -419,6 +474,7 @@ class Digest(Message):
             images=listing(data.get("images", ()), word),
             working=listing(data.get("working", ()), _triple),
             full=boolean(data.get("full", True)),
+            usage=listing(data.get("usage", ()), Usage.from_json),
         )
 
 

@@ -111,8 +111,35 @@ class Verb(StrEnum):
     SUSPEND = "suspend"
     RESUME = "resume"
     RESIZE = "resize"
+    SNAPSHOT = "snapshot"
+    REVERT = "revert"
+    DELETE_SNAPSHOT = "delete-snapshot"
     DELETE = "delete"
+    CONSOLE = "console"
+    EXEC = "exec"
+    LOGS = "logs"
     FETCH = "fetch"
     IMPORT = "import"
     CORDON = "cordon"
     UNCORDON = "uncordon"
+
+
+SESSIONS = frozenset({Verb.CONSOLE, Verb.EXEC, Verb.LOGS})
+"""Verbs that open a data connection between a person and a guest. They change nothing that is wanted and hold no lane of the VE:
+a console that stays open for a day keeps nobody from stopping its VE."""
+
+
+class Power(StrEnum):
+    """What a kind of VE may be able to do beyond being made, started, stopped and deleted."""
+
+    CONSOLE = "console"
+    BOOT_LOG = "boot-log"
+    EXEC = "exec"
+    FREEZE = "freeze"
+    SAVE = "save"
+    SNAPSHOT = "snapshot"
+    RESIZE = "resize"
+    LIVE_RESIZE = "live-resize"
+    DISK_LIMIT = "disk-limit"
+    METER = "meter"
+    MIGRATE = "migrate"

@@ -7,16 +7,18 @@ at any point of it, and ends in the same state. Native ids stay inside: callers 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 from uuid import UUID
 
 from vmcloud.domain.errors import Problem
-from vmcloud.domain.messages import Seen
+from vmcloud.domain.messages import Seen, Snapshot, Usage
 from vmcloud.domain.spec import Spec
 from vmcloud.domain.vocabulary import Kind
+
+from .session import Session
 
 Report = Callable[[str, int], None]
 """Tells how far a long call is: the name of its phase and percent done (-1: not known)."""
@@ -180,6 +182,14 @@ class Driver(ABC):
         """Make the guest's sizes those of ``guest.spec``, live where it runs. True if a restart is needed for all of it."""
 
     @abstractmethod
+    def console(self, native: str) -> Session:
+        """The guest's own console, as a terminal. Raises :class:`NoSuchGuest`, and :class:`BadRequest` if it does not run."""
+
+    @abstractmethod
+    def boot_log(self, native: str) -> bytes:
+        """What the guest has written to its console since its last start, or the end of it. Raises :class:`NoSuchGuest`."""
+
+    @abstractmethod
     def events(self) -> Iterator[Seen]:
         """State changes as they happen, for ever; blocks. Raises :class:`CannotLook` when the source is lost."""
 
@@ -194,3 +204,56 @@ class Freezer(ABC):
     @abstractmethod
     def thaw(self, native: str) -> None:
         """Resume; running is success."""
+
+
+class Saver(ABC):
+    """Optional power: write a running guest's memory to disk and end it; its next start goes on from there."""
+
+    @abstractmethod
+    def can_save(self) -> Check:
+        """Whether guests can be saved on this node, by a real trial that is made once for each kernel and tool version."""
+
+    @abstractmethod
+    def save(self, native: str, report: Report = silent) -> None:
+        """Save; afterwards the guest is stopped. Saved is success. Raises :class:`Unsupported` where :meth:`can_save` says no,
+        and leaves the guest running where it fails."""
+
+    @abstractmethod
+    def saved(self, native: str) -> bool:
+        """Whether the next start goes on from a saved state."""
+
+
+class Snapshotter(ABC):
+    """Optional power: keep states of a guest's root file system under names. :class:`~vmcloud.domain.messages.Seen` lists them.
+    Memory and sizes are not part of a snapshot."""
+
+    @abstractmethod
+    def snapshot(self, native: str, snapshot: Snapshot, report: Report = silent) -> None:
+        """Keep the present state, of a running guest as a power cut would leave it. The same snapshot (name and job) is success,
+        another one of that name :class:`BadRequest`."""
+
+    @abstractmethod
+    def revert(self, native: str, name: str, report: Report = silent) -> None:
+        """Make the root file system what it was; the snapshot stays. :class:`BadRequest` while the guest runs, and for a name
+        that there is none of."""
+
+    @abstractmethod
+    def delete_snapshot(self, native: str, name: str) -> None:
+        """Remove a snapshot; absent is success."""
+
+
+class Meter(ABC):
+    """Optional power: what guests use."""
+
+    @abstractmethod
+    def usage(self) -> Sequence[Usage]:
+        """That of every running guest of ours; one that ends meanwhile is left out. Raises :class:`CannotLook`."""
+
+
+class Runner(ABC):
+    """Optional power: run a program inside a running guest."""
+
+    @abstractmethod
+    def exec(self, native: str, argv: Sequence[str], *, environment: Mapping[str, str], tty: bool) -> Session:
+        """Start ``argv`` as the guest's root, with ``environment`` added to a clean one; with ``tty`` on a terminal of its own. A
+        program that is not there ends with 127, one that can not be run with 126. Raises as :meth:`Driver.console` does."""

@@ -11,7 +11,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,22 @@ from vmcloud.domain.messages import Seen
 from vmcloud.domain.vocabulary import Kind, Observed
 
 from ..steps import Interrupted
-from .base import CannotLook, Check, Driver, Fingerprint, Freezer, Guest, NoSuchGuest, Report, ToolFailed, silent
+from .base import (
+    BadRequest,
+    CannotLook,
+    Check,
+    Driver,
+    Fingerprint,
+    Freezer,
+    Guest,
+    NoSuchGuest,
+    Report,
+    Runner,
+    ToolFailed,
+    silent,
+)
+from .session import Session
+from .simulated_shell import SimulatedSession
 
 POLL = 1.0
 """Seconds between two looks for changes from outside."""
@@ -34,7 +49,7 @@ CREATE TABLE IF NOT EXISTS faults (operation TEXT PRIMARY KEY, what TEXT NOT NUL
 """
 
 
-class SimulatedDriver(Driver, Freezer):
+class SimulatedDriver(Driver, Freezer, Runner):
     """See the module. ``delay``: seconds that each operation takes."""
 
     kind: ClassVar[Kind] = Kind.SIMULATED
@@ -77,6 +92,20 @@ class SimulatedDriver(Driver, Freezer):
             self._refresh()
             self._fault("inspect")
             return self._guests.get(native)
+
+    def console(self, native: str) -> Session:
+        """See :class:`Driver`."""
+        return self._session("console", native, None, tty=True)
+
+    def exec(self, native: str, argv: Sequence[str], *, environment: Mapping[str, str], tty: bool) -> Session:
+        """See :class:`Runner`."""
+        return self._session("exec", native, argv, tty=tty)
+
+    def boot_log(self, native: str) -> bytes:
+        """See :class:`Driver`."""
+        if self._known(native) is None:
+            raise NoSuchGuest("boot-log", f"there is no guest {native}")
+        return b"a simulated guest boots in no time and says nothing\n"
 
     def events(self) -> Iterator[Seen]:
         """Changes from outside; those of our own calls are known to the caller."""
@@ -166,6 +195,15 @@ class SimulatedDriver(Driver, Freezer):
             del self._thread.stopped, self._thread.deadline
 
     # ------------------------------------------------------------------------------------------------------------- within
+
+    def _session(self, operation: str, native: str, argv: Sequence[str] | None, *, tty: bool) -> Session:
+        self._begin(operation)
+        known = self._known(native)
+        if known is None:
+            raise NoSuchGuest(operation, f"there is no guest {native}")
+        if known.state is not Observed.RUNNING:
+            raise BadRequest(operation, f"{native} does not run", todo="Start it first.")
+        return SimulatedSession(native.rpartition("-")[0], argv, tty=tty)
 
     def _change(self, operation: str, native: str, state: Observed) -> None:
         self._begin(operation)

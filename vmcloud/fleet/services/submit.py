@@ -17,8 +17,8 @@ from typing import Any
 from django.db import IntegrityError, transaction
 
 from vmcloud.directory.errors import Exists, Gone
+from vmcloud.domain import kinds
 from vmcloud.domain.errors import Conflict, Impossible, Invalid, NotFound, Unavailable
-from vmcloud.domain.kinds import check_disk, check_verb
 from vmcloud.domain.messages import POWER_AFTER
 from vmcloud.domain.names import check_label
 from vmcloud.domain.placement import impossible
@@ -45,8 +45,8 @@ def create_ve(actor: Actor, data: object, *, origin: str = "api", key: str = "")
     if earlier := _earlier(actor, key, print_):
         return earlier
     spec = request.spec
-    check_verb(spec.kind, Verb.CREATE)
-    check_disk(spec.kind, spec.disk_mib)
+    kinds.check_verb(spec.kind, Verb.CREATE)
+    kinds.check(spec)
     if spec.privileged:
         actor.demand_admin("create a privileged VE")
     image = Image.objects.filter(name=spec.image).first()
@@ -151,7 +151,7 @@ def act(
     row = queries.ve(actor, ve_ref, project)
     if verb is Verb.CREATE or verb not in (*POWER_AFTER, Verb.RESIZE):
         raise Invalid(f"{verb} is no verb for an existing VE", where="verb")
-    check_verb(Kind(row.kind), verb)
+    kinds.check_verb(Kind(row.kind), verb)
     if row.desired == Desired.ABSENT and verb is not Verb.DELETE:
         raise Conflict(f"VE {row.name!r} is being deleted", where="ve", todo="Create it anew once it is gone.")
     return _queue(
@@ -173,7 +173,7 @@ def _checked_args(verb: Verb, args: dict[str, Any], row: VE) -> dict[str, Any]:
     """The arguments that ``verb`` takes, checked and with their defaults."""
     if verb is Verb.RESIZE:
         wanted = Spec.parse(row.spec).resized(args)
-        check_disk(wanted.kind, wanted.disk_mib)
+        kinds.check(wanted)
         if reason := impossible(wanted, [each for each in queries.candidates(time.time()) if row.node in ("", each.name)]):
             raise Impossible("its node could never hold this size", where="spec", why=reason)
         return {"size": args}

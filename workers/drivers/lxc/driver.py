@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -26,15 +26,18 @@ from workers.drivers.base import (
     NoSpace,
     NoSuchGuest,
     Report,
+    Runner,
     TimedOut,
     ToolFailed,
     silent,
 )
+from workers.drivers.session import Session
+from workers.drivers.spawn import ProcessSession
 from workers.storage.images import with_owners
 from workers.storage.unpack import IdMap
 
 from . import cgroups, exits, folder, monitor, preflight, process
-from .config import LxcSettings, host_veth, limits, render_config
+from .config import GUEST_PATH, LxcSettings, host_veth, limits, render_config
 from .folder import MAKING, POWER, Marker
 from .process import Handle, Life
 
@@ -58,11 +61,13 @@ KILL_TIMEOUT = 20.0
 SETTLE = 10.0
 """Seconds that a guest between two states is given to arrive."""
 
+NO_ESCAPE = "-1"
+
 LXC_PATH = "/usr/sbin:/sbin"
 """``PATH`` of lxc-start: without newuidmap in it, liblxc writes the id map itself, which root may do without /etc/subuid."""
 
 
-class LxcDriver(Driver, Freezer):
+class LxcDriver(Driver, Freezer, Runner):
     """Containers in ``settings.home/lxc``. Guests there that vmcloud did not make are listed and never touched."""
 
     kind = Kind.LXC
@@ -343,6 +348,39 @@ class LxcDriver(Driver, Freezer):
         except OSError as error:
             raise _translate("resize", error) from error
         return False
+
+    # ---------------------------------------------------------------------------------------------------------- sessions
+
+    def console(self, native: str) -> Session:
+        """``lxc-console`` on the guest's /dev/console; its escape key is off, since it would end the program here."""
+        self._running(native, "console")
+        program = tools.require("lxc-console", operation="console", package="lxc")
+        argv = [program, "-P", str(self.guests), "-n", native, "-t", "0", "-e", NO_ESCAPE]
+        return ProcessSession(argv, {"LC_ALL": "C", "PATH": tools.SYSTEM_PATH}, tty=True)
+
+    def exec(self, native: str, argv: Sequence[str], *, environment: Mapping[str, str], tty: bool) -> Session:
+        """``lxc-attach`` with a clean environment."""
+        self._running(native, "exec")
+        program = tools.require("lxc-attach", operation="exec", package="lxc")
+        inside = {"PATH": GUEST_PATH, "HOME": "/root", "USER": "root", **({"TERM": "xterm"} if tty else {}), **environment}
+        setting = [word for name, value in inside.items() for word in ("-v", f"{name}={value}")]
+        command = [program, "-P", str(self.guests), "-n", native, "--clear-env", *setting, "--", *argv]
+        return ProcessSession(command, {"LC_ALL": "C", "PATH": tools.SYSTEM_PATH}, tty=tty)
+
+    def boot_log(self, native: str) -> bytes:
+        self._marker(native, "boot-log")
+        try:
+            return (self._folder(native) / "console.log").read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    def _running(self, native: str, operation: str) -> Life:
+        """The guest's life. :class:`NoSuchGuest`; :class:`BadRequest` unless it runs."""
+        self._marker(native, operation)
+        life = self._settled(native)
+        if life.state is not Observed.RUNNING:
+            raise BadRequest(operation, f"{native} is {life.state}", todo="Start it first.")
+        return life
 
     # ------------------------------------------------------------------------------------------------------------ events
 
