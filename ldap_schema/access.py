@@ -58,6 +58,7 @@ OBSERVED = (
     "vmcObservedVCPUs",
     "vmcObservedMemoryMiB",
     "vmcLastError",
+    "vmcSnapshot",
     "ipHostNumber",
     "macAddress",
 )

@@ -13,13 +13,23 @@ from typing import Any
 import ldap
 from ldap.controls import AssertionControl
 
+from . import access
 from .convert import SCHEMA, parse
 from .tree import TREE_VERSION
 
 Migration = Callable[[Any, str], None]
 
-MIGRATIONS: dict[int, tuple[str, Migration]] = {}
-"""What to do to come *to* a version, with a sentence that says it. Version 1 is what :mod:`ldap_schema.tree` makes."""
+
+def access_rules(connection: Any, suffix: str) -> None:
+    """Give the data database this release's access rules. Raises LDAPError."""
+    ours = f"(&(objectClass=olcMdbConfig)(olcSuffix={suffix}))"
+    [(dn, _)] = connection.search_s("cn=config", ldap.SCOPE_ONELEVEL, ours, ["1.1"])
+    rules = [f"{{{number}}}{rule}".encode() for number, rule in enumerate(access.rules(suffix))]
+    connection.modify_s(dn, [(ldap.MOD_REPLACE, "olcAccess", rules)])
+
+
+MIGRATIONS: dict[int, tuple[str, Migration]] = {2: ("the monitor may write vmcSnapshot", access_rules)}
+"""What to do to come *to* a version, with a sentence that says it. What :mod:`ldap_schema.tree` makes is of the last one."""
 
 
 class TooNew(RuntimeError):

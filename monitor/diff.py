@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
-from vmcloud.domain.messages import Mark, NodeFacts, Seen, Sighting
+from vmcloud.domain.messages import Mark, NodeFacts, Seen, Sighting, Snapshot
 from vmcloud.domain.names import native_name
 from vmcloud.domain.records import NodeRecord, Observation, StrayRecord, VERecord
 
@@ -117,6 +117,7 @@ def observe(guest: Seen, before: Observation | None, sighting: Sighting) -> Obse
         vcpus=guest.vcpus,
         memory_mib=guest.memory_mib,
         error=guest.error,
+        snapshots=tuple(sorted(set(guest.snapshots))),
     )
     if heard is not None and _same(seen, heard):
         return None
@@ -125,7 +126,12 @@ def observe(guest: Seen, before: Observation | None, sighting: Sighting) -> Obse
 
 def _same(new: Observation, old: Observation) -> bool:
     close = abs(new.since - old.since) <= SINCE_TOLERANCE
-    return close and replace(new, mark=old.mark, since=old.since) == old
+    return close and replace(new, mark=old.mark, since=old.since, snapshots=_settled(new.snapshots, old.snapshots)) == old
+
+
+def _settled(new: tuple[Snapshot, ...], old: tuple[Snapshot, ...]) -> tuple[Snapshot, ...]:
+    """``old`` where ``new`` means the same: a snapshot is known by its name and its job, and its time is rounded on the way."""
+    return old if [(each.name, each.job) for each in new] == [(each.name, each.job) for each in old] else new
 
 
 def _speakers(sighting: Sighting, known: Known) -> dict[UUID, str]:
@@ -153,5 +159,6 @@ def _stray_differs(new: StrayRecord, old: StrayRecord | None) -> bool:
     if old.mark >= new.mark:
         return False
     close = not new.seen.since or abs(new.seen.since - old.seen.since) <= SINCE_TOLERANCE
-    plain = replace(new.seen, since=old.seen.since, addresses=tuple(sorted(set(new.seen.addresses))))
+    snapshots = _settled(tuple(sorted(set(new.seen.snapshots))), old.seen.snapshots)
+    plain = replace(new.seen, since=old.seen.since, addresses=tuple(sorted(set(new.seen.addresses))), snapshots=snapshots)
     return not (close and plain == old.seen)

@@ -4,23 +4,31 @@ A plan is carried out in order; where a phase fails, it and those before it are 
 half done or done, by an earlier start of the same step. This module is all that a child process needs besides the driver: it
 knows no journal, no queue and no clock.
 
-===========  ==========================  =============================================================
-verb         phases                      undo
-===========  ==========================  =============================================================
-create       define, start if wanted     delete the guest (the executor frees its address)
-start        start                       none: that it runs stays wanted
-stop         stop                        start again, if it ran
-restart      stop, start                 start again, if it ran
-suspend      freeze                      thaw, if it ran
-resume       thaw                        none
-resize       apply                       apply the old sizes
-delete       delete                      none: it stays wanted
-fetch        download, unpack            remove the download; the image store keeps nothing half unpacked
-===========  ==========================  =============================================================
+===============  ==========================  =============================================================
+verb             phases                      undo
+===============  ==========================  =============================================================
+create           define, start if wanted     delete the guest (the executor frees its address)
+start            start                       none: that it runs stays wanted
+stop             stop                        start again, if it ran
+restart          stop, start                 start again, if it ran
+suspend          freeze                      thaw, if it ran
+resume           thaw                        none
+resize           apply                       apply the old sizes
+snapshot         snapshot                    delete the snapshot, unless it is another job's
+revert           check; if it ran: stop by   start again, if it ran
+                 force; revert; start again
+delete-snapshot  delete the snapshot         none: part of it may be gone
+delete           delete                      none: it stays wanted
+fetch            download, unpack            remove the download; the image store keeps nothing half unpacked
+===============  ==========================  =============================================================
+
+A snapshot is known by its name and by the job that took it: an order about one that is gone touches none that was taken later
+under its name.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,14 +36,30 @@ from typing import cast
 
 from vmcloud import faults
 from vmcloud.domain.errors import Problem, VmcloudError
-from vmcloud.domain.messages import Seen, StepOrder
+from vmcloud.domain.messages import Seen, Snapshot, StepOrder
 from vmcloud.domain.vocabulary import Desired, Observed, Verb
 
-from .drivers.base import CannotLook, Driver, DriverError, Freezer, Guest, NoImage, Report, Unsupported
+from .drivers.base import (
+    BadRequest,
+    CannotLook,
+    Driver,
+    DriverError,
+    Freezer,
+    Guest,
+    NoImage,
+    NoSuchGuest,
+    Report,
+    Snapshotter,
+    Unsupported,
+)
 from .images import ImageStore
 
 log = logging.getLogger(__name__)
 faults.declare("worker", "worker.undo", "worker.step.acted")
+
+
+FROM_BEFORE = (Verb.STOP, Verb.RESTART, Verb.SUSPEND, Verb.REVERT)
+"""Verbs whose plan depends on the state in which the guest was found."""
 
 
 class Interrupted(Exception):
@@ -118,9 +142,59 @@ def plan(work: Work, tools: Tools) -> tuple[Phase, ...]:
         case Verb.RESIZE:
             guest, old = _needed(work.guest, order), work.old
             return (Phase("apply", lambda: _apply(driver, guest), (lambda: _apply(driver, old)) if old else None),)
+        case Verb.SNAPSHOT | Verb.REVERT | Verb.DELETE_SNAPSHOT:
+            return _about_snapshot(work, driver, tools)
         case Verb.DELETE:
             return (Phase("delete", lambda: driver.delete(native, tools.report)),)
     raise Unsupported(order.verb, f"a node has no step called {order.verb}")
+
+
+def _about_snapshot(work: Work, driver: Driver, tools: Tools) -> tuple[Phase, ...]:
+    order, native = work.order, work.order.native
+    if not isinstance(driver, Snapshotter):
+        raise Unsupported(order.verb, f"kind {order.kind} can keep no snapshots on this node")
+    keeper, meant = cast(Snapshotter, driver), _meant(order)
+
+    def remove() -> None:
+        if (kept := _kept(driver, order, meant.name)) is None or kept.job == meant.job:
+            keeper.delete_snapshot(native, meant.name)  # also what a snapshot that did not come to its end left
+
+    def forget() -> None:
+        with contextlib.suppress(NoSuchGuest):
+            remove()
+
+    def check() -> None:
+        kept = _kept(driver, order, meant.name)
+        if kept is None or kept.job != meant.job:
+            raise BadRequest(order.verb, f"the snapshot {meant.name!r} that was meant is there no more")
+
+    if order.verb is Verb.SNAPSHOT:
+        return (Phase("snapshot", lambda: keeper.snapshot(native, meant, tools.report), forget),)
+    if order.verb is Verb.DELETE_SNAPSHOT:
+        return (Phase("delete snapshot", remove),)
+    if work.before == Observed.SUSPENDED:
+        todo = "Resume it, or stop it, first."
+        raise BadRequest(order.verb, f"{native} is suspended", stderr="what it has in memory is not in the snapshot", todo=todo)
+    first, back = Phase("check", check), Phase("revert", lambda: keeper.revert(native, meant.name, tools.report))
+    if work.before not in (Observed.RUNNING, Observed.STARTING):
+        return first, back
+    start = Phase("start", lambda: driver.start(native))
+    return first, Phase("stop", lambda: driver.stop(native, force=True, grace=0.0), start.do), back, start
+
+
+def _meant(order: StepOrder) -> Snapshot:
+    try:
+        return Snapshot.from_json(order.args["snapshot"])
+    except (VmcloudError, LookupError, TypeError, ValueError) as error:
+        raise BadRequest(order.verb, f"the order names no snapshot: {error}") from error
+
+
+def _kept(driver: Driver, order: StepOrder, name: str) -> Snapshot | None:
+    """The guest's snapshot of this name. Raises :class:`NoSuchGuest`, :class:`CannotLook`."""
+    seen = driver.inspect(order.native)
+    if seen is None:
+        raise NoSuchGuest(order.verb, f"there is no guest {order.native}")
+    return next((each for each in seen.snapshots if each.name == name), None)
 
 
 def carry_out(work: Work, tools: Tools) -> Ended:
@@ -156,7 +230,7 @@ def take_back(work: Work, tools: Tools) -> Ended:
 
 def _probe(work: Work, tools: Tools) -> Tools:
     """Find the guest's state before the first start of a step whose undo depends on it."""
-    if work.before or work.order.verb not in (Verb.STOP, Verb.RESTART, Verb.SUSPEND) or tools.driver is None:
+    if work.before or work.order.verb not in FROM_BEFORE or tools.driver is None:
         return tools
     seen = tools.driver.inspect(work.order.native)
     state = str(seen.state) if seen is not None else str(Observed.UNKNOWN)

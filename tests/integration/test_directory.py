@@ -20,6 +20,7 @@ import pytest
 from ldap.controls import AssertionControl
 
 from ldap_schema import access, install, migrate
+from ldap_schema.tree import TREE_VERSION
 from tests.slapd import PASSWORDS, SUFFIX, Slapd, make_slapd, slapd
 from vmcloud.directory import codec
 from vmcloud.directory.client import Settings, connect
@@ -27,7 +28,7 @@ from vmcloud.directory.errors import Denied, Rejected, Stale, Unavailable
 from vmcloud.directory.port import Changed, Down, Event, Malformed, Removed, Synced
 from vmcloud.directory.store import Directory
 from vmcloud.directory.watch import Watcher
-from vmcloud.domain.messages import Mark, NodeFacts, Seen
+from vmcloud.domain.messages import Mark, NodeFacts, Seen, Snapshot
 from vmcloud.domain.records import ImageRecord, NodeRecord, Observation, StrayRecord, Tombstone, VERecord
 from vmcloud.domain.spec import Spec
 from vmcloud.domain.vocabulary import Desired, Kind, Observed
@@ -106,6 +107,7 @@ VALUES = {
     "vmcObservedVCPUs": b"1",
     "vmcObservedMemoryMiB": b"128",
     "vmcLastError": b"none",
+    "vmcSnapshot": b"before 7 20260101000000.000000Z",
     "macAddress": b"02:00:00:00:00:01",
     "ipHostNumber": b"10.0.0.1",
     "vmcCordoned": b"TRUE",
@@ -501,9 +503,10 @@ def test_a_fresh_tree_needs_no_migration_and_an_old_one_is_migrated_once(slapd: 
     def step(connection: Any, suffix: str) -> None:
         connection.modify_s(f"cn=schema,{suffix}", [(ldap.MOD_REPLACE, "description", [b"two"])])
 
-    migrations = {2: ("a test", step)}
-    assert migrate.migrate(root, SUFFIX, migrations, 2) == ["version 2: a test"]
-    assert migrate.migrate(root, SUFFIX, migrations, 2) == []
+    following = TREE_VERSION + 1
+    migrations = {following: ("a test", step)}
+    assert migrate.migrate(root, SUFFIX, migrations, following) == [f"version {following}: a test"]
+    assert migrate.migrate(root, SUFFIX, migrations, following) == []
     with pytest.raises(migrate.TooNew):
         migrate.migrate(root, SUFFIX)
 
@@ -523,6 +526,41 @@ def test_the_schema_of_a_running_directory_is_brought_up_to_date(slapd: Slapd, m
     assert migrate.migrate(root, SUFFIX) == ["schema: vmcDesiredState", "schema: vmcTest"]
     assert migrate.migrate(root, SUFFIX) == []
     slapd.directory("server").claim(a_ve())
+
+
+def test_a_tree_of_version_1_gets_what_snapshots_need(slapd: Slapd) -> None:
+    """Without the attribute and with the rules of before, as an earlier release left it; then the monitor writes it."""
+    root = connect(Settings(slapd.ldapi))
+    ours = f"(&(objectClass=olcMdbConfig)(olcSuffix={SUFFIX}))"
+    [(database, values)] = root.search_s("cn=config", ldap.SCOPE_ONELEVEL, ours, ["olcAccess"])
+    rules = [value.replace(b"vmcSnapshot,", b"") for value in values["olcAccess"]]
+    assert rules != values["olcAccess"]
+    root.modify_s(database, [(ldap.MOD_REPLACE, "olcAccess", rules)])
+    [(schema, values)] = root.search_s("cn=schema,cn=config", ldap.SCOPE_ONELEVEL, "(cn=*vmcloud)")
+    for sort in ("olcObjectClasses", "olcAttributeTypes"):
+        for value in values[sort]:
+            mods = [(ldap.MOD_DELETE, sort, [value])]
+            if sort == "olcObjectClasses":
+                mods.append((ldap.MOD_ADD, sort, [value.replace(b" $ vmcSnapshot", b"")]))
+            if b"vmcSnapshot" in value:
+                root.modify_s(schema, mods)
+    root.modify_s(f"cn=schema,{SUFFIX}", [(ldap.MOD_REPLACE, "vmcTreeVersion", [b"1"])])
+    server, monitor = slapd.directory("server"), slapd.directory("monitor")
+    server.add_node(NodeRecord(name="n1"))
+    record = server.change_ve(server.claim(a_ve()), node="n1")
+    kept = seen(snapshots=(Snapshot("b", 7, 1763700000.25), Snapshot("a", 9, 1763700001.5)))
+    with pytest.raises((Denied, Rejected)):
+        monitor.observe_ve(record, kept)
+
+    done = migrate.migrate(root, SUFFIX)
+    assert done[0] == "schema: vmcSnapshot" and done[-1] == "version 2: the monitor may write vmcSnapshot"
+    assert migrate.migrate(root, SUFFIX) == []
+    assert monitor.observe_ve(record, kept)
+    stored = server.ve(record.ve)
+    assert stored is not None and stored.observed == replace(kept, snapshots=tuple(sorted(kept.snapshots)))
+    assert monitor.observe_ve(record, seen(2))
+    stored = server.ve(record.ve)
+    assert stored is not None and stored.observed is not None and stored.observed.snapshots == ()
 
 
 def test_assertions_are_evaluated_with_the_writers_rights(slapd: Slapd) -> None:

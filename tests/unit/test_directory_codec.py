@@ -10,7 +10,7 @@ import pytest
 from ldap_schema import access, config, convert, tree
 from vmcloud.directory import codec
 from vmcloud.domain.errors import Invalid
-from vmcloud.domain.messages import Mark
+from vmcloud.domain.messages import Mark, Snapshot
 from vmcloud.domain.records import Observation, VERecord
 from vmcloud.domain.spec import Spec
 from vmcloud.domain.vocabulary import Desired, Kind, Observed
@@ -21,6 +21,11 @@ RECORD = VERecord(
     UUID(int=1), "web-1", "main", "alice", Spec(kind=Kind.LXC, image="busybox"), Desired.RUNNING, generation=1, job=2
 )
 DN = TREE.ve("main", "web-1")
+SEEN = {
+    name: values
+    for name, values in codec.observed_attributes(Observation(Observed.RUNNING, "n1", Mark(1, 1), 1)).items()
+    if values
+}
 
 
 def test_the_files_of_the_schema_agree() -> None:
@@ -79,12 +84,35 @@ def test_unknown_attributes_and_entries_are_ignored() -> None:
         ("vmcOwner", [b"\xff"]),
         ("vmcProject", [b"other"]),
         ("vmcObservedState", [b"running"]),
+        *(
+            ("vmcSnapshot", [value])
+            for value in (
+                b"",
+                b"a",
+                b"a 1",
+                b"a  1 20260101000000Z",
+                b"A_ 1 20260101000000Z",
+                b"a -1 20260101000000Z",
+                b"a 1 now",
+            )
+        ),
     ],
 )
 def test_a_malformed_entry_is_named(name: str, values: list[bytes]) -> None:
     with pytest.raises(Invalid) as refused:
-        codec.decode(DN, {**codec.encode_ve(RECORD), name: values})
+        shown = SEEN if name == "vmcSnapshot" else {}
+        codec.decode(DN, {**codec.encode_ve(RECORD), **shown, name: values})
     assert refused.value.problem.where == DN
+
+
+def test_snapshots_are_written_once_each_and_read_in_the_order_of_their_names() -> None:
+    kept = Snapshot("b", 7, 1763700000.25), Snapshot("a", 9, 0.0), Snapshot("b", 7, 1763700000.25)
+    seen = Observation(Observed.RUNNING, "n1", Mark(1, 1), 1, snapshots=kept)
+    written = codec.observed_attributes(seen)
+    assert written["vmcSnapshot"] == [b"b 7 20251121044000.250000Z", b"a 9 19700101000000.000000Z"]
+    found = codec.decode(DN, {**codec.encode_ve(RECORD), **{name: values for name, values in written.items() if values}})
+    assert isinstance(found, VERecord) and found.observed is not None
+    assert found.observed.snapshots == (kept[1], kept[0])
 
 
 @pytest.mark.parametrize("name", ["a,b", 'q"uote', "plus+equals=", "#hash", " space ", "back\\slash", "nul\x00", "ümlaut"])

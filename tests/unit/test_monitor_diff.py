@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from monitor.diff import ClearStray, Known, NoteStray, ObserveNode, ObserveVE, diff
-from vmcloud.domain.messages import Mark, NodeFacts, Seen, Sighting
+from vmcloud.domain.messages import Mark, NodeFacts, Seen, Sighting, Snapshot
 from vmcloud.domain.names import native_name
 from vmcloud.domain.records import NodeRecord, Observation, StrayRecord, VERecord
 from vmcloud.domain.spec import Spec
@@ -161,3 +161,22 @@ def test_facts_are_written_when_they_differ_and_are_newer() -> None:
 
 def test_nothing_is_written_of_a_node_that_is_not_in_the_directory() -> None:
     assert diff(sighting(guest(), facts=FACTS), known(record(), node=None)) == []
+
+
+def test_snapshots_are_news_by_name_and_job_and_not_by_a_rounded_time() -> None:
+    kept = Snapshot("a", 7, 150.25), Snapshot("b", 8, 160.0)
+    old = record(observed=replace(OLD, snapshots=kept))
+    again = Snapshot("b", 8, 160.0000004), Snapshot("a", 7, 150.25), Snapshot("a", 7, 150.25)
+    assert diff(sighting(guest(snapshots=again)), known(old)) == []
+    for other in ((kept[0],), (*kept, Snapshot("c", 9, 170.0)), (kept[0], Snapshot("b", 9, 160.0)), ()):
+        (write,) = diff(sighting(guest(snapshots=other)), known(old))
+        assert isinstance(write, ObserveVE) and write.seen.snapshots == other
+
+
+def test_a_strays_snapshots_are_noted_once() -> None:
+    kept = Snapshot("b", 8, 160.0), Snapshot("a", 7, 150.25)
+    foreign = guest(ve=None, native="odd", snapshots=kept)
+    noted = stray(replace(foreign, snapshots=tuple(sorted(kept))))
+    assert diff(sighting(foreign), known(strays=(noted,))) == []
+    (write,) = diff(sighting(replace(foreign, snapshots=())), known(strays=(noted,)))
+    assert isinstance(write, NoteStray)

@@ -15,6 +15,7 @@ from vmcloud.domain.vocabulary import JobState
 from vmcloud.fleet.models import Job, JobEvent
 from vmcloud.fleet.services import jobs, queries, views
 from vmcloud.fleet.services.accounts import Actor
+from vmcloud.fleet.services.moments import moment
 
 from .answers import PAGING, filters, no_filters, page, send
 from .auth import actor
@@ -42,7 +43,7 @@ def _jobs_json(rows: list[Job]) -> list[dict[str, Any]]:
 
 
 def _events_json(rows: list[JobEvent]) -> list[dict[str, Any]]:
-    return [{"id": row.pk, "at": views.moment(row.at), "text": row.text} for row in rows]
+    return [{"id": row.pk, "at": moment(row.at), "text": row.text} for row in rows]
 
 
 @router.get("", response=JobPage, summary="List jobs", openapi_extra={"parameters": [*query_parameters(*FILTERS), *PAGES]})

@@ -31,6 +31,14 @@ class ProblemOut(Schema):
     todo: str = Field("", description="what to do next")
 
 
+class SnapshotOut(Schema):
+    """A kept state of a VE's root file system."""
+
+    name: str = Field(description=NAME, examples=["before-upgrade"])
+    job: int = Field(description="the job that took it", examples=[17])
+    at: datetime | None
+
+
 class VEOut(Schema):
     """A VE (virtual environment): container or virtual machine."""
 
@@ -48,6 +56,7 @@ class VEOut(Schema):
     memory_mib: int | None = Field(description="MiB", examples=[128])
     disk_mib: int | None = Field(description="MiB; 0: no limit", examples=[0])
     addresses: list[str] = Field(examples=[["10.86.0.12"]])
+    snapshots: list[SnapshotOut] = Field(description="oldest first")
     mac: str | None = Field(examples=["02:00:0a:56:00:0c"])
     owner: str = Field(examples=["admin"])
     restart: Restart | None
@@ -173,6 +182,12 @@ class ImagePage(_Page):
     items: list[ImageOut]
 
 
+class SnapshotPage(_Page):
+    """A VE's snapshots, oldest first; always all of them."""
+
+    items: list[SnapshotOut]
+
+
 class JobPage(_Page):
     """A page of jobs, newest first."""
 
@@ -237,6 +252,18 @@ class PowerIn(Schema):
 
     force: bool = Field(False, description="cut the power at once")
     grace: float = Field(10, description="seconds before a graceful stop is forced, 0 to 3600")
+
+
+class SnapshotIn(Schema):
+    """A new snapshot."""
+
+    name: str = Field(description=f"{NAME}; unique in its VE", examples=["before-upgrade"])
+
+
+class RevertIn(Schema):
+    """Back to a snapshot."""
+
+    snapshot: str = Field(examples=["before-upgrade"])
 
 
 class LoginIn(Schema):

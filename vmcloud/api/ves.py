@@ -31,7 +31,7 @@ router = Router()
 VERBS = (Verb.START, Verb.STOP, Verb.RESTART, Verb.SUSPEND, Verb.RESUME)
 
 
-def _project(request: HttpRequest) -> str:
+def project_of(request: HttpRequest) -> str:
     """The ``project`` parameter; no other is known here."""
     no_filters(request, beside=("project",))
     return filters(request).get("project", DEFAULT_PROJECT)
@@ -67,14 +67,14 @@ def list_ves(request: HttpRequest) -> HttpResponse:
 def create_ve(request: HttpRequest) -> HttpResponse:
     """Ask for a new VE. What could never work is refused now: an unknown image, a taken name, more memory than any node has."""
     asked = read_object(request)
-    asked.setdefault("project", _project(request))
+    asked.setdefault("project", project_of(request))
     return accepted(submit.create_ve(actor(request), asked, origin=origin(request), key=idempotency_key(request)))
 
 
 @router.get("/{ref}", response={200: VEOut, 404: ProblemOut}, summary="Show a VE", openapi_extra={"parameters": PROJECT})
 def show_ve(request: HttpRequest, ref: str) -> HttpResponse:
     """One VE, by name or UUID."""
-    return send(views.ve_json(queries.ve(actor(request), ref, _project(request))))
+    return send(views.ve_json(queries.ve(actor(request), ref, project_of(request))))
 
 
 @router.patch(
@@ -120,7 +120,7 @@ def _act(request: HttpRequest, ref: str, verb: Verb) -> HttpResponse:
         ref,
         verb,
         args,
-        project=_project(request),
+        project=project_of(request),
         origin=origin(request),
         key=idempotency_key(request),
     )

@@ -9,6 +9,7 @@ import click
 
 from vmcloud.domain.vocabulary import Kind, Restart, Status
 
+from . import snapshot
 from .common import (
     JOBS,
     Mebibytes,
@@ -254,6 +255,10 @@ def events(name: str, project: str, limit: int, form: str) -> None:
             f"project {project!r} has and had no VE {name!r}", why="no job is known", todo="Look: `vmcloud job list`."
         )
     show_list(found, JOBS, form)
+
+
+for _command in snapshot.COMMANDS:
+    group.add_command(_command)
 
 
 def _path(name: str) -> str:

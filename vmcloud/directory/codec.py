@@ -18,7 +18,7 @@ from uuid import UUID
 import ldap.dn
 
 from vmcloud.domain.errors import Invalid
-from vmcloud.domain.messages import Mark, NodeFacts, Seen
+from vmcloud.domain.messages import Mark, NodeFacts, Seen, Snapshot
 from vmcloud.domain.records import (
     ImageRecord,
     NodeRecord,
@@ -152,6 +152,12 @@ class _Entry:
     def mark(self) -> Mark:
         return Mark(self.whole("vmcObservedEpoch"), self.whole("vmcObservedSequence"))
 
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        try:
+            return tuple(sorted(map(decode_snapshot, self.many("vmcSnapshot"))))
+        except ValueError as error:
+            raise self._bad("vmcSnapshot", "is not a name, a job's number and a time") from error
+
     def _read(self, name: str, convert: Callable[[str], T], what: str) -> T:
         value = self.need(name)
         try:
@@ -218,6 +224,7 @@ def _observation(entry: _Entry) -> Observation:
         vcpus=entry.whole_or_zero("vmcObservedVCPUs"),
         memory_mib=entry.whole_or_zero("vmcObservedMemoryMiB"),
         error=entry.text("vmcLastError"),
+        snapshots=entry.snapshots(),
     )
 
 
@@ -266,6 +273,7 @@ def _stray(entry: _Entry) -> StrayRecord:
         vcpus=observation.vcpus,
         memory_mib=observation.memory_mib,
         error=observation.error,
+        snapshots=observation.snapshots,
     )
     return StrayRecord(node=parts[1], seen=seen, mark=observation.mark, version=entry.text("entryCSN"))
 
@@ -315,6 +323,20 @@ def decode_time(text: str) -> float:
         raise ValueError(text)
     moment = datetime.strptime(whole, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
     return round(moment.timestamp() + (float(f"0.{fraction}") if fraction else 0.0), 6)
+
+
+def encode_snapshot(snapshot: Snapshot) -> str:
+    """A snapshot as one value: ``before-upgrade 17 20261121101500.250000Z``."""
+    return f"{snapshot.name} {snapshot.job} {encode_time(snapshot.at)}"
+
+
+def decode_snapshot(text: str) -> Snapshot:
+    """Inverse of :func:`encode_snapshot`. ValueError for other forms."""
+    name, job, at = text.split(" ")
+    try:
+        return Snapshot.from_json({"name": name, "job": int(job), "at": decode_time(at)})
+    except Invalid as error:
+        raise ValueError(text) from error
 
 
 def _values(*values: object) -> list[bytes]:
@@ -373,6 +395,7 @@ def observed_attributes(seen: Observation) -> Attributes:
         "vmcObservedVCPUs": _values(seen.vcpus or None),
         "vmcObservedMemoryMiB": _values(seen.memory_mib or None),
         "vmcLastError": _values(seen.error[:TEXT_MAX]),
+        "vmcSnapshot": _values(*dict.fromkeys(map(encode_snapshot, seen.snapshots))),
         "ipHostNumber": _values(*dict.fromkeys(seen.addresses)),
         "macAddress": _values(seen.mac),
     }
@@ -454,6 +477,7 @@ def stray_observation(stray: StrayRecord) -> Observation:
         vcpus=seen.vcpus,
         memory_mib=seen.memory_mib,
         error=seen.error,
+        snapshots=seen.snapshots,
     )
 
 

@@ -222,7 +222,8 @@ class FakeDirectory:
                 return False
             if last is not None and last.node == seen.node and last.mark >= seen.mark:
                 return False
-            self._put(replace(stored, observed=replace(seen, addresses=tuple(sorted(seen.addresses)))))
+            observed = replace(seen, addresses=tuple(sorted(seen.addresses)), snapshots=tuple(sorted(seen.snapshots)))
+            self._put(replace(stored, observed=observed))
             return True
 
     def observe_node(self, name: str, facts: NodeFacts, mark: Mark) -> bool:
@@ -242,7 +243,9 @@ class FakeDirectory:
             stored = self._find(*key_of(stray), StrayRecord)
             if stored is not None and stored.mark >= stray.mark:
                 return False
-            self._put(replace(stray, seen=replace(stray.seen, addresses=tuple(sorted(stray.seen.addresses)))))
+            seen = stray.seen
+            seen = replace(seen, addresses=tuple(sorted(seen.addresses)), snapshots=tuple(sorted(seen.snapshots)))
+            self._put(replace(stray, seen=seen))
             return True
 
     def clear_stray(self, node: str, native: str, mark: Mark | None = None) -> bool:

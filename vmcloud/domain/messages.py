@@ -172,7 +172,7 @@ class RelistOrder(Message):
 # --------------------------------------------------------------------------------------------------------------- reports
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Snapshot:
     """A kept state of a guest's root file system: its name, the job that took it, and when (seconds since the epoch). The job
     makes two of the same name different, so that a repeated order is known from a second one."""

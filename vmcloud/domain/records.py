@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from .messages import Mark, NodeFacts, Seen
+from .messages import Mark, NodeFacts, Seen, Snapshot
 from .spec import Spec
 from .vocabulary import Desired, Observed
 
 
 @dataclass(frozen=True)
 class Observation:
-    """The observed attributes of a VE entry, in its assigned node's voice. ``since`` and ``at``: seconds since the epoch."""
+    """The observed attributes of a VE entry, in its assigned node's voice. ``since``: seconds since the epoch. ``snapshots`` are
+    in the order of their names."""
 
     state: Observed
     node: str
@@ -24,6 +25,7 @@ class Observation:
     vcpus: int = 0
     memory_mib: int = 0
     error: str = ""
+    snapshots: tuple[Snapshot, ...] = ()
 
 
 @dataclass(frozen=True)

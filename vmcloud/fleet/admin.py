@@ -18,7 +18,7 @@ from vmcloud.domain.errors import VmcloudError
 from vmcloud.domain.vocabulary import Desired, Kind, Restart, Verb
 
 from .models import VE, Image, Job, JobEvent, Node, Step, Stray
-from .services import accounts, jobs, queries, submit, views
+from .services import accounts, jobs, queries, snapshots, submit, views
 
 admin.site.site_header = admin.site.site_title = "vmcloud"
 admin.site.index_title = "This cloud"
@@ -157,6 +157,11 @@ class VEAdmin(ReadOnlyAdmin):
         """Its addresses."""
         return ", ".join(row.addresses)
 
+    @admin.display(description="Snapshots")
+    def kept(self, row: VE) -> str:
+        """Their names, and when they were taken."""
+        return ", ".join(f"{each['name']} ({each['at']})" for each in snapshots.shown(row)) or "none"
+
     @admin.display(description="Jobs")
     def history(self, row: VE) -> str:
         """Its last jobs."""
@@ -185,6 +190,7 @@ class VEAdmin(ReadOnlyAdmin):
             "node",
             "address",
             "mac",
+            "kept",
             "image",
             "vcpus",
             "memory_mib",

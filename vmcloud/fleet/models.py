@@ -147,7 +147,9 @@ class Lease(models.Model):
 
 
 class Liveness(models.Model):
-    """When and how a node was last heard (from its digests). Not in the directory: it changes all the time."""
+    """When and how a node was last heard (from its digests). Not in the directory: it changes all the time.
+
+    ``usage`` is what its guests used by then (:mod:`vmcloud.fleet.services.usage`)."""
 
     node = models.CharField(max_length=63, primary_key=True)
     heard_at = models.FloatField(default=0.0)
@@ -156,6 +158,7 @@ class Liveness(models.Model):
     count = models.IntegerField(default=0)
     previous_count = models.IntegerField(default=0)
     images = models.JSONField(default=list)
+    usage = models.JSONField(default=dict)
     refusal = models.CharField(max_length=500, default="", blank=True)
 
     def __str__(self) -> str:
@@ -258,6 +261,7 @@ class VE(ReadModel):
     since = models.FloatField(default=0.0)
     observed_vcpus = models.IntegerField(default=0)
     observed_memory_mib = models.IntegerField(default=0)
+    snapshots = models.JSONField(default=list)
     error = models.TextField(default="")
     refusal = models.TextField(default="")
 

@@ -152,7 +152,19 @@ def _sighting_not_shown(job: Job, row: VE | None, ve: UUID) -> str:
     epoch, sequence = result["mark"]
     if (row.observed_epoch, row.observed_sequence) >= (epoch, sequence):
         return ""
+    if snapshot := _snapshot_not_shown(job, row):
+        return snapshot
     seen = result["seen"]
     if row.observed_generation >= int(seen.get("generation", 0)) and row.observed_state == seen["state"]:
         return ""
     return f"{seen['state']} as node {job.node} saw it"
+
+
+def _snapshot_not_shown(job: Job, row: VE) -> str:
+    """A list that was under way while the step ended may show its generation, and the snapshots from before it."""
+    if job.outcome != Outcome.OK or job.verb not in (Verb.SNAPSHOT, Verb.DELETE_SNAPSHOT):
+        return ""
+    name = job.args["snapshot"]["name"]
+    taken_by = job.pk if job.verb == Verb.SNAPSHOT else job.args["snapshot"]["job"]
+    listed = any((each["name"], each["job"]) == (name, taken_by) for each in row.snapshots)
+    return "" if listed is (job.verb == Verb.SNAPSHOT) else f"snapshot {name}{' gone' if listed else ''}"

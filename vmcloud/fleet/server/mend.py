@@ -12,7 +12,7 @@ from vmcloud.domain import reconcile
 from vmcloud.domain.errors import VmcloudError
 from vmcloud.domain.reconcile import DeleteStray, NodeView, Plan, RunVerb, StrayView, VEView, Want
 from vmcloud.domain.spec import Spec
-from vmcloud.domain.vocabulary import Desired, Drift, JobState, Observed, Outcome, Restart, Verb
+from vmcloud.domain.vocabulary import SESSIONS, Desired, Drift, JobState, Observed, Outcome, Restart, Verb
 from vmcloud.fleet.models import OPEN_JOBS, VE, Budget, Job, Liveness, Misses, Node, Stray, Tombstone
 from vmcloud.fleet.services import queries
 from vmcloud.fleet.services.accounts import SERVER
@@ -22,6 +22,8 @@ from .context import Context
 log = logging.getLogger("server.reconcile")
 
 
+LEAVE_POWER = (Verb.RESIZE, Verb.SNAPSHOT, Verb.DELETE_SNAPSHOT)
+"""Verbs that change something of a VE and never whether it runs."""
 RECOVERED = 600.0
 """Seconds of peace after which earlier tries to mend a VE do not count any more."""
 
@@ -137,8 +139,6 @@ def _ves() -> Iterable[VEView]:
     elsewhere: dict[UUID, list[str]] = {}
     for ve, node in Stray.objects.exclude(ve=None).values_list("ve", "node"):
         elsewhere.setdefault(ve, []).append(node)
-    last = Job.objects.filter(pk__in=VE.objects.values("job")).values_list("pk", "outcome", "ended_at")
-    ended = {pk: (outcome, ended_at) for pk, outcome, ended_at in last}
     for row in VE.objects.exclude(node=""):
         try:
             spec = Spec.parse(row.spec)
@@ -160,13 +160,23 @@ def _ves() -> Iterable[VEView]:
             shape_differs=bool(row.observed_memory_mib) and row.observed_memory_mib != row.memory_mib,
             tries=budget.tries if budget else 0,
             next_try=budget.next_at if budget else 0.0,
-            ran=_ran(row, ended.get(row.job)),
+            ran=_ran(row),
         )
 
 
-def _ran(row: VE, ended: tuple[str, float | None] | None) -> bool:
-    """Whether the VE came to its present state after the job that last changed what is wanted of it had ended well."""
-    return ended is None or (ended[0] == Outcome.OK and ended[1] is not None and row.since > ended[1])
+def _ran(row: VE) -> bool:
+    """Whether the VE came to its present state after the job that last had to do with its power had ended, and left it running.
+    True where no such job is known. Asked only of what is seen stopped."""
+    if row.observed_state != Observed.STOPPED:
+        return True
+    last = Job.objects.filter(pk=row.job).first()
+    if last is not None and last.verb in LEAVE_POWER:
+        about = Job.objects.filter(ve=row.uuid, state=JobState.COMPLETE).exclude(verb__in=[*LEAVE_POWER, *SESSIONS])
+        last = about.order_by("-id").first()
+    if last is None:
+        return True
+    ran = last.outcome == Outcome.OK or ((last.result or {}).get("seen") or {}).get("state") == Observed.RUNNING
+    return ran and last.ended_at is not None and row.since > last.ended_at
 
 
 def _strays() -> Iterable[StrayView]:

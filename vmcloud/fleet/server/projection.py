@@ -115,6 +115,7 @@ def _ve(record: VERecord) -> VE:
         row.addresses, row.mac = list(seen.addresses), seen.mac
         row.since, row.error = seen.since, seen.error
         row.observed_vcpus, row.observed_memory_mib = seen.vcpus, seen.memory_mib
+        row.snapshots = [snapshot.to_json() for snapshot in seen.snapshots]
     return row
 
 

@@ -17,7 +17,7 @@ from django.db.models import Min
 from vmcloud.directory.errors import Exists, Gone, Stale
 from vmcloud.directory.errors import Unavailable as DirectoryUnavailable
 from vmcloud.domain.errors import VmcloudError
-from vmcloud.domain.messages import POWER_AFTER
+from vmcloud.domain.messages import POWER_AFTER, Snapshot
 from vmcloud.domain.placement import place
 from vmcloud.domain.records import ImageRecord, VERecord
 from vmcloud.domain.vocabulary import JobState, Kind, NodeState, Outcome, Verb
@@ -32,7 +32,7 @@ log = logging.getLogger("server.schedule")
 
 PER_CYCLE = 200
 """Queued jobs looked at in one cycle."""
-TIMEOUTS = {Verb.FETCH: 3600.0, Verb.CREATE: 600.0}
+TIMEOUTS = {Verb.FETCH: 3600.0, Verb.CREATE: 600.0, Verb.SNAPSHOT: 1800.0, Verb.REVERT: 1800.0, Verb.DELETE_SNAPSHOT: 600.0}
 TIMEOUT = 120.0
 """Seconds a step may run on its node, by verb and otherwise; a graceful stop's grace is added."""
 GOES_BACK = (Verb.STOP, Verb.SUSPEND, Verb.RESIZE, Verb.DELETE)
@@ -208,8 +208,11 @@ def _plans(context: Context, job: Job, verb: Verb, record: VERecord) -> Sequence
     if verb is Verb.RESIZE:
         wanted = record.spec if record.job == job.pk else record.spec.resized(job.args["size"])
         return [Plan(verb, lane, {"spec": wanted.to_json()})]
+    if verb is Verb.SNAPSHOT:
+        taken = Snapshot(job.args["snapshot"]["name"], job.pk, round(context.clock(), 3))
+        return [Plan(verb, lane, {"snapshot": taken.to_json()}, TIMEOUTS[verb])]
     args = {**job.args, "spec": record.spec.to_json()}
-    return [Plan(verb, lane, args, TIMEOUT + float(job.args.get("grace", 0.0)))]
+    return [Plan(verb, lane, args, TIMEOUTS.get(verb, TIMEOUT) + float(job.args.get("grace", 0.0)))]
 
 
 def _create_plans(record: VERecord, lane: str) -> Sequence[Plan]:

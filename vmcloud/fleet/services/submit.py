@@ -29,7 +29,7 @@ from vmcloud.faults import point
 from vmcloud.fleet import ports
 from vmcloud.fleet.models import VE, Image, Job, JobEvent
 
-from . import queries
+from . import queries, snapshots
 from .accounts import Actor
 
 GRACE = (0.0, 3600.0)
@@ -144,12 +144,12 @@ def act(
     origin: str = "api",
     key: str = "",
 ) -> Job:
-    """Ask for a verb on an existing VE: start, stop, restart, suspend, resume, resize, delete."""
+    """Ask for a verb on an existing VE: one that changes its power or size, one about its snapshots, or delete."""
     args = dict(args or {})
     if earlier := _earlier(actor, key, print_ := _fingerprint(verb, f"{project}/{ve_ref}", args)):
         return earlier
     row = queries.ve(actor, ve_ref, project)
-    if verb is Verb.CREATE or verb not in (*POWER_AFTER, Verb.RESIZE):
+    if verb is Verb.CREATE or verb not in (*POWER_AFTER, Verb.RESIZE, *snapshots.VERBS):
         raise Invalid(f"{verb} is no verb for an existing VE", where="verb")
     kinds.check_verb(Kind(row.kind), verb)
     if row.desired == Desired.ABSENT and verb is not Verb.DELETE:
@@ -177,6 +177,8 @@ def _checked_args(verb: Verb, args: dict[str, Any], row: VE) -> dict[str, Any]:
         if reason := impossible(wanted, [each for each in queries.candidates(time.time()) if row.node in ("", each.name)]):
             raise Impossible("its node could never hold this size", where="spec", why=reason)
         return {"size": args}
+    if verb in snapshots.VERBS:
+        return snapshots.checked(verb, args, row)
     checked: dict[str, Any] = {}
     if verb in (Verb.STOP, Verb.RESTART):
         checked = {"force": args.pop("force", False), "grace": args.pop("grace", DEFAULT_GRACE)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any
 
 from vmcloud.domain.reconcile import BUDGET
@@ -13,7 +12,8 @@ from vmcloud.domain.vocabulary import Desired, JobState, NodeState, Observed, Ve
 from vmcloud.fleet import ports
 from vmcloud.fleet.models import VE, Budget, Image, Job, Liveness, Misses, Node, Stray
 
-from . import queries
+from . import queries, snapshots
+from .moments import moment
 
 STATE_WORDS = {
     JobState.CLAIMING: "claiming",
@@ -26,11 +26,6 @@ STATE_WORDS = {
     JobState.SUSPENDED: "suspended",
     JobState.COMPLETE: "complete",
 }
-
-
-def moment(seconds: float | None) -> str | None:
-    """A time as ISO 8601 in UTC; None for none."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds") if seconds else None
 
 
 def ves_json(rows: Iterable[VE]) -> list[dict[str, Any]]:
@@ -88,6 +83,7 @@ def _ve_json(row: VE, shown: Shown) -> dict[str, Any]:
         "memory_mib": spec.get("memory_mib"),
         "disk_mib": spec.get("disk_mib"),
         "addresses": row.addresses,
+        "snapshots": snapshots.shown(row),
         "mac": row.mac or None,
         "owner": row.owner,
         "restart": spec.get("restart"),

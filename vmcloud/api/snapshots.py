@@ -1,0 +1,86 @@
+"""Snapshots of one VE: list, take, delete, and go back to one. Their addresses come before ``/ves/{ref}/{verb}``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from ninja import Router
+
+from vmcloud.domain.errors import Invalid
+from vmcloud.domain.vocabulary import Verb
+from vmcloud.fleet.services import queries, snapshots, submit
+
+from .answers import accepted, idempotency_key, origin, read_object, send
+from .auth import actor
+from .schemas import KEY, PROJECT, JobOut, ProblemOut, RevertIn, SnapshotIn, SnapshotPage, body
+from .ves import project_of
+
+router = Router()
+REFUSALS: dict[int, Any] = {400: ProblemOut, 404: ProblemOut, 409: ProblemOut, 422: ProblemOut}
+
+
+@router.get(
+    "/{ref}/snapshots",
+    response={200: SnapshotPage, 404: ProblemOut},
+    summary="List a VE's snapshots",
+    openapi_extra={"parameters": PROJECT},
+)
+def list_snapshots(request: HttpRequest, ref: str) -> HttpResponse:
+    """All of them, oldest first."""
+    return send({"items": snapshots.shown(queries.ve(actor(request), ref, project_of(request))), "next": None})
+
+
+@router.post(
+    "/{ref}/snapshots",
+    response={202: JobOut, **REFUSALS},
+    summary="Take a snapshot",
+    openapi_extra={**body(SnapshotIn), "parameters": [*PROJECT, *KEY]},
+)
+def take_snapshot(request: HttpRequest, ref: str) -> HttpResponse:
+    """Keep the VE's root file system as it is, of a running VE as a power cut would leave it. At most 32 for one VE."""
+    return _act(request, ref, Verb.SNAPSHOT, _only(request, "name"))
+
+
+@router.delete(
+    "/{ref}/snapshots/{name}",
+    response={202: JobOut, **REFUSALS},
+    summary="Delete a snapshot",
+    openapi_extra={"parameters": [*PROJECT, *KEY]},
+)
+def delete_snapshot(request: HttpRequest, ref: str, name: str) -> HttpResponse:
+    """The VE itself stays as it is."""
+    return _act(request, ref, Verb.DELETE_SNAPSHOT, name)
+
+
+@router.post(
+    "/{ref}/revert",
+    response={202: JobOut, **REFUSALS},
+    summary="Go back to a snapshot",
+    openapi_extra={**body(RevertIn), "parameters": [*PROJECT, *KEY]},
+)
+def revert(request: HttpRequest, ref: str) -> HttpResponse:
+    """Make the root file system what it was; what was written since is lost. A running VE is stopped by force, then started."""
+    return _act(request, ref, Verb.REVERT, _only(request, "snapshot"))
+
+
+def _only(request: HttpRequest, field: str) -> Any:
+    """The body's one field; none given is the service's to refuse."""
+    asked = read_object(request)
+    for other in asked:
+        if other != field:
+            raise Invalid(f"no field is called {other[:60]!r}", where=other[:60], todo=f"Known fields: {field}.")
+    return asked.get(field)
+
+
+def _act(request: HttpRequest, ref: str, verb: Verb, name: Any) -> HttpResponse:
+    job = submit.act(
+        actor(request),
+        ref,
+        verb,
+        {"snapshot": name},
+        project=project_of(request),
+        origin=origin(request),
+        key=idempotency_key(request),
+    )
+    return accepted(job)
