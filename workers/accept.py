@@ -42,7 +42,7 @@ from vmcloud import faults
 from vmcloud.dispatch.envelope import Opened, Order, Untrusted, open_sealed
 from vmcloud.domain.errors import Invalid
 from vmcloud.domain.messages import Accepted, CancelOrder, Mark, Message, Refused, RelistOrder, Result, StepOrder
-from vmcloud.domain.vocabulary import Outcome, Verb
+from vmcloud.domain.vocabulary import SESSIONS, Outcome, Verb
 
 from .journal import Journal, Key, Presence, State, StepRow, VERow
 
@@ -105,7 +105,7 @@ def decide_step(order: StepOrder, row: StepRow | None, ve: VERow | None) -> Take
             return Replay(row.result)
     if ve is not None and order.verb is not Verb.DELETE and ve.presence is Presence.DELETED:
         return Refuse("gone", f"VE {order.ve} was deleted on this node")
-    unwanted = order.verb is Verb.DELETE and order.generation == 0
+    unwanted = (order.verb is Verb.DELETE and order.generation == 0) or order.verb in SESSIONS
     passed = ve is not None and order.generation < ve.generation_high and not unwanted
     if passed and ve is not None and ve.presence is not Presence.DELETED:
         return Refuse("stale", f"generation {order.generation} of VE {order.ve} comes after generation {ve.generation_high}")

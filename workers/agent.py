@@ -30,6 +30,7 @@ from .journal import Journal
 from .lanes import LaneLocks
 from .observer import Observer, Ticker
 from .reporter import Reporter
+from .sessions import Division, Sessions
 from .surroundings import Surroundings
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,9 @@ class Agent:
         self.executor = Executor(
             name, self.journal, hands, book, locks, self.reporter, self.observer, slots=config.node.executors
         )
-        self._acceptor = Acceptor(name, key, self.journal, self.executor, self, skew=config.intervals.clock_skew)
+        self.sessions = Sessions(name, self.journal, hands, self.reporter)
+        work = Division(self.executor, self.sessions)
+        self._acceptor = Acceptor(name, key, self.journal, work, self, skew=config.intervals.clock_skew)
 
     def start(self) -> None:
         """1. Say what is there; 2. say recent results again; 3. take up unfinished steps."""
@@ -96,11 +99,13 @@ class Agent:
         self.observer.start()
         for result in self.journal.results_since(time.time() - LAST_WORDS):
             self.reporter.say(result)
+        self.sessions.start()
         self.executor.start()
         log.info("node %s is at work, epoch %d", self.name, self.journal.epoch)
 
     def stop(self, patience: float) -> None:
         """End; guests are not touched. Steps that do not end within ``patience`` seconds are taken up by the next start."""
+        self.sessions.stop()
         self.executor.stop(patience)
         self.reporter.stop(2.0)
         self.journal.close()

@@ -89,6 +89,16 @@ def hand(pipe: Connection, work: Work, undo: bool, lane: int) -> None:
     pipe.send((work, undo))
 
 
+def session(place: Place, order: StepOrder, pipe: Connection, lifeline: Handed) -> None:
+    """Hold a session, and say on ``pipe`` how it ended (:class:`~workers.spoken.Spoken`)."""
+    _arm(lifeline)
+    from .conversation import converse  # only where there are sessions: it brings asyncio and a websocket client
+
+    driver = place.driver()
+    assert driver is not None
+    pipe.send(converse(driver, order))
+
+
 def list_guests(place: Place, natives: tuple[str, ...], pipe: Connection, lifeline: Handed) -> None:
     """Say on ``pipe`` every guest of a kind, or those in ``natives`` that are there; a sentence where the driver can not look."""
     _arm(lifeline)
@@ -143,4 +153,4 @@ def _closed(number: int) -> bool:
         return False
 
 
-__all__ = ["Handed", "Place", "Report", "Seen", "StepOrder", "events", "fingerprint", "hand", "list_guests", "step"]
+__all__ = ["Handed", "Place", "Report", "Seen", "StepOrder", "events", "fingerprint", "hand", "list_guests", "session", "step"]

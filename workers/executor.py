@@ -28,7 +28,7 @@ from dataclasses import replace
 from vmcloud import faults
 from vmcloud.domain.errors import Problem, VmcloudError
 from vmcloud.domain.messages import Mark, Progress, Result, Seen, Sighting
-from vmcloud.domain.vocabulary import Kind, Observed, Outcome, Verb
+from vmcloud.domain.vocabulary import SESSIONS, Kind, Observed, Outcome, Verb
 
 from .accept import NOTHING_SHOWN
 from .drivers.base import DriverError
@@ -79,7 +79,7 @@ class Executor:
 
     def start(self) -> None:
         """Take up what the journal holds unfinished, then what is offered."""
-        rows = self._journal.unfinished()
+        rows = [row for row in self._journal.unfinished() if row.order is None or row.order.verb not in SESSIONS]
         if rows:
             log.info("%d unfinished steps are taken up", len(rows))
         with self._condition:

@@ -18,11 +18,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from vmcloud.domain.messages import Seen
+from vmcloud.domain.messages import Seen, StepOrder
 
 from . import child
 from .drivers.base import CannotLook, Driver, Fingerprint
 from .images import ImageStore
+from .spoken import Spoken
 from .steps import Ended, Interrupted, Tools, Work, carry_out, take_back
 
 
@@ -89,6 +90,9 @@ class Hands(Protocol):
     def carry_out(self, work: Work, watch: Watch, stop: Stop, lane: int, *, undo: bool) -> Ended | None:
         """Do or take back one step. None where it was stopped (``stop.reason`` says why) or died (there is no reason)."""
 
+    def converse(self, order: StepOrder, stop: Stop) -> Spoken | None:
+        """Hold a session to its end, or until it is stopped. None where its process died or was killed."""
+
     def list(self) -> Sequence[Seen]:
         """Every guest. Raises :class:`CannotLook`."""
 
@@ -127,6 +131,19 @@ class Inline:
         except Interrupted:
             stop.wish(Reason.TIMED_OUT)  # counts only where nobody wished anything before
             return None
+
+    def converse(self, order: StepOrder, stop: Stop) -> Spoken | None:
+        """See :class:`Hands`."""
+        from .conversation import converse  # only where there are sessions: it brings asyncio and a websocket client
+
+        late = threading.Timer(max(stop.left(), 0), stop.wish, (Reason.TIMED_OUT,))
+        late.daemon = True
+        late.start()
+        try:
+            with contextlib.ExitStack() as stack:
+                return converse(self.driver, order, lambda close: stack.enter_context(stop.killing(close)))
+        finally:
+            late.cancel()
 
     def list(self) -> Sequence[Seen]:
         """See :class:`Hands`."""
@@ -181,6 +198,19 @@ class Isolated:
             except (EOFError, OSError):
                 pass
         return None
+
+    def converse(self, order: StepOrder, stop: Stop) -> Spoken | None:
+        """See :class:`Hands`."""
+        with _Child(child.session, self._place, order) as pipe, stop.killing(pipe.kill):
+            try:
+                if not pipe.connection.poll(max(stop.left(), 0)):
+                    stop.wish(Reason.TIMED_OUT)
+                    return None
+                spoken: Spoken = pipe.connection.recv()
+                pipe.done = True
+                return spoken
+            except (EOFError, OSError):
+                return None
 
     def _hand(self, work: Work, undo: bool, lane: int) -> _Child:
         """A child that has the work: the one that waits, or a new one where there is none or it has died."""

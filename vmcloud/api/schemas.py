@@ -266,6 +266,20 @@ class RevertIn(Schema):
     snapshot: str = Field(examples=["before-upgrade"])
 
 
+class ExecIn(Schema):
+    """A program to run inside a VE, as its root."""
+
+    argv: list[str] = Field(description="the program and its arguments; no shell reads them", examples=[["ls", "-l"]])
+    environment: dict[str, str] = Field({}, description="added to a clean environment", examples=[{"LANG": "C.UTF-8"}])
+    tty: bool = Field(False, description="on a terminal of its own")
+
+
+class LogsIn(Schema):
+    """How a boot log is to be told."""
+
+    follow: bool = Field(False, description="tell also what is added, until you leave")
+
+
 class LoginIn(Schema):
     """Password for a token."""
 

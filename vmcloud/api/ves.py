@@ -17,7 +17,9 @@ from .schemas import (
     PAGES,
     PROJECT,
     CreateIn,
+    ExecIn,
     JobOut,
+    LogsIn,
     PowerIn,
     ProblemOut,
     ResizeIn,
@@ -28,6 +30,7 @@ from .schemas import (
 )
 
 router = Router()
+SESSION = {202: JobOut, 400: ProblemOut, 404: ProblemOut, 409: ProblemOut, 422: ProblemOut}
 VERBS = (Verb.START, Verb.STOP, Verb.RESTART, Verb.SUSPEND, Verb.RESUME)
 
 
@@ -97,6 +100,40 @@ def resize_ve(request: HttpRequest, ref: str) -> HttpResponse:
 def delete_ve(request: HttpRequest, ref: str) -> HttpResponse:
     """Ask for the end of a VE and of everything in it. A running one is stopped by force."""
     return _act(request, ref, Verb.DELETE)
+
+
+@router.post(
+    "/{ref}/exec",
+    response=SESSION,
+    summary="Run a program in a VE",
+    openapi_extra={**body(ExecIn), "parameters": [*PROJECT, *KEY]},
+)
+def exec_in_ve(request: HttpRequest, ref: str) -> HttpResponse:
+    """Ask for a session in which a program runs. Its input and output are on the websocket `/api/v1/sessions/<id of the job>`."""
+    return _act(request, ref, Verb.EXEC)
+
+
+@router.post(
+    "/{ref}/console",
+    response=SESSION,
+    summary="Open a VE's console",
+    openapi_extra={"parameters": [*PROJECT, *KEY]},
+)
+def console_of_ve(request: HttpRequest, ref: str) -> HttpResponse:
+    """Ask for a session with the console. It is on the websocket `/api/v1/sessions/<id of the job>`."""
+    return _act(request, ref, Verb.CONSOLE)
+
+
+@router.post(
+    "/{ref}/logs",
+    response=SESSION,
+    summary="Read a VE's boot log",
+    openapi_extra={**body(LogsIn, required=False), "parameters": [*PROJECT, *KEY]},
+)
+def logs_of_ve(request: HttpRequest, ref: str) -> HttpResponse:
+    """Ask for a session that tells what the VE has written to its console since its last start. It is on the websocket
+    `/api/v1/sessions/<id of the job>`."""
+    return _act(request, ref, Verb.LOGS)
 
 
 @router.post(

@@ -48,6 +48,10 @@ class Client:
         self._prefix = parts.path.rstrip("/") + "/api/v1"
         self._connection: http.client.HTTPConnection | None = None
 
+    def credentials(self) -> dict[str, str]:
+        """The headers that say who is asking."""
+        return {"Authorization": f"Bearer {self._token}"} if self._token else {}
+
     def get(self, path: str, query: Query | None = None, *, timeout: float | None = None) -> Any:
         """Read one thing."""
         return self.request("GET", path, query=query, timeout=timeout)
@@ -82,9 +86,7 @@ class Client:
     ) -> Any:
         """One request; the answer's JSON. Raises :class:`Refused` for a problem, :class:`Unreachable` where nobody answers."""
         target = self._prefix + path + ("?" + urlencode(query) if query else "")
-        headers = {"Accept": "application/json", "User-Agent": AGENT}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
+        headers = {"Accept": "application/json", "User-Agent": AGENT, **self.credentials()}
         if key:
             headers["Idempotency-Key"] = key
         tries = TRIES if key or method == "GET" else 1

@@ -14,12 +14,9 @@ from uuid import UUID
 from .errors import Invalid, Problem
 from .names import check_label
 from .vocabulary import Desired, Kind, Observed, Outcome, Verb
-from .wire import MOMENT_MAX, boolean, listing, moment, prose, whole, word
+from .wire import COUNT_MAX, MOMENT_MAX, boolean, listing, moment, prose, whole, word
 
 VERSION = 1
-
-COUNT_MAX = (1 << 31) - 1
-"""The largest number of things that a database's plain integer holds."""
 
 
 @dataclass(frozen=True)

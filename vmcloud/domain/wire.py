@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 WHOLE_MAX = (1 << 63) - 1
+COUNT_MAX = (1 << 31) - 1
+"""The largest number of things that a database's plain integer holds."""
 MOMENT_MAX = 253_402_300_799.0
 """The last second of the year 9999."""
 WORD_MAX = 255

@@ -8,5 +8,6 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vmcloud.site.settings")
 _django = get_asgi_application()
 
 from vmcloud.api.bodies import BodyLimit  # noqa: E402 - needs Django set up
+from vmcloud.api.sessions import Sessions  # noqa: E402 - the same
 
-application = BodyLimit(_django)
+application = BodyLimit(Sessions(_django))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from abc import ABC, abstractmethod
@@ -30,6 +31,15 @@ class Session(ABC):
     @abstractmethod
     def hang_up(self) -> None:
         """The person is gone: end it. Harmless where it has ended."""
+
+    def close(self) -> None:
+        """Close our ends, once and last."""
+        for descriptor in (self.stdin, self.stdout, self.stderr):
+            if descriptor is not None and descriptor >= 0:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+        self.stdin = self.stdout = -1
+        self.stderr = None
 
 
 def read(descriptor: int, size: int = 1 << 16) -> bytes:

@@ -21,7 +21,7 @@ class SimulatedSession(Session):
     def __init__(self, name: str, argv: Sequence[str] | None, *, tty: bool) -> None:
         self._name, self._tty, self._code = name, tty, 0
         self._ours, self._theirs = socket.socketpair()
-        self.stdin, self.stdout = os.dup(self._ours.fileno()), self._ours.fileno()
+        self.stdin, self.stdout = os.dup(self._ours.fileno()), os.dup(self._ours.fileno())
         self._errors_to: int | None = None
         self.stderr = None
         if not tty:
@@ -47,6 +47,11 @@ class SimulatedSession(Session):
         with contextlib.suppress(OSError):
             self._ours.shutdown(socket.SHUT_RDWR)
         self._thread.join()
+
+    def close(self) -> None:
+        """See :class:`Session`."""
+        super().close()
+        self._ours.close()
 
     def _run(self, argv: Sequence[str] | None) -> None:
         try:

@@ -14,7 +14,7 @@ from vmcloud.directory.errors import Unavailable as DirectoryUnavailable
 from vmcloud.domain.errors import NotFound, Problem, VmcloudError
 from vmcloud.domain.records import Tombstone, VERecord
 from vmcloud.domain.spec import Spec
-from vmcloud.domain.vocabulary import Desired, JobState, Outcome, Verb
+from vmcloud.domain.vocabulary import SESSIONS, Desired, JobState, Outcome, Verb
 from vmcloud.faults import point
 from vmcloud.fleet.models import VE, Budget, Image, Job, Misses, Node
 
@@ -107,7 +107,7 @@ def _complete_if_shown(context: Context, job: Job) -> None:
         reason = note or (error if job.outcome != Outcome.OK else "")
         job.change(state=JobState.COMPLETE, reason=reason[:1000], ended_at=context.clock())
         context.note(job, f"complete: {job.outcome}" + (f": {reason}" if reason else ""))
-        if job.ve is not None and job.origin.partition(":")[0] != "reconcile":
+        if job.ve is not None and job.verb not in SESSIONS and job.origin.partition(":")[0] != "reconcile":
             Budget.objects.filter(ve=job.ve).delete()
         if job.verb == Verb.DELETE and job.outcome == Outcome.OK:
             Misses.objects.filter(ve=job.ve).delete()
@@ -127,6 +127,8 @@ def _explain(context: Context, job: Job, missing: str, waited: float) -> None:
 def _not_shown(job: Job) -> str:
     """What the read model does not show yet of the job's result; empty if all."""
     verb = Verb(job.verb)
+    if verb in SESSIONS:
+        return ""
     if verb is Verb.IMPORT:
         shown = job.outcome != Outcome.OK or Image.objects.filter(name=job.args["image"]).exists()
         return "" if shown else "the image's entry"

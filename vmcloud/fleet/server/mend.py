@@ -13,7 +13,7 @@ from vmcloud.domain.errors import VmcloudError
 from vmcloud.domain.reconcile import DeleteStray, NodeView, Plan, RunVerb, StrayView, VEView, Want
 from vmcloud.domain.spec import Spec
 from vmcloud.domain.vocabulary import SESSIONS, Desired, Drift, JobState, Observed, Outcome, Restart, Verb
-from vmcloud.fleet.models import OPEN_JOBS, VE, Budget, Job, Liveness, Misses, Node, Stray, Tombstone
+from vmcloud.fleet.models import VE, Budget, Job, Liveness, Misses, Node, Stray, Tombstone
 from vmcloud.fleet.services import queries
 from vmcloud.fleet.services.accounts import SERVER
 
@@ -75,7 +75,7 @@ def _job(context: Context, rule: str, verb: Verb, why: str, **fields: Any) -> Jo
 
 
 def _busy(ve: UUID) -> bool:
-    return Job.objects.filter(ve=ve, state__in=OPEN_JOBS).exists()
+    return queries.changing().filter(ve=ve).exists()
 
 
 def _spend(context: Context, ve: UUID, rule: str) -> None:
@@ -133,7 +133,7 @@ def _nodes(now: float) -> Iterable[NodeView]:
 
 
 def _ves() -> Iterable[VEView]:
-    open_ves = set(Job.objects.filter(state__in=OPEN_JOBS).exclude(ve=None).values_list("ve", flat=True))
+    open_ves = set(queries.changing().exclude(ve=None).values_list("ve", flat=True))
     misses = dict(Misses.objects.values_list("ve", "count"))
     budgets = {row.ve: row for row in Budget.objects.all()}
     elsewhere: dict[UUID, list[str]] = {}
@@ -182,7 +182,7 @@ def _ran(row: VE) -> bool:
 def _strays() -> Iterable[StrayView]:
     buried = set(Tombstone.objects.values_list("ve", flat=True))
     recorded = set(VE.objects.values_list("uuid", flat=True))
-    open_ves = set(Job.objects.filter(state__in=OPEN_JOBS).exclude(ve=None).values_list("ve", flat=True))
+    open_ves = set(queries.changing().exclude(ve=None).values_list("ve", flat=True))
     budgets = {row.ve: row for row in Budget.objects.all()}
     for row in Stray.objects.all():
         budget = budgets.get(row.ve) if row.ve else None

@@ -7,7 +7,7 @@ from typing import Any
 from vmcloud.domain.errors import Unavailable
 from vmcloud.domain.messages import CancelOrder, RelistOrder, StepOrder
 from vmcloud.domain.names import native_name
-from vmcloud.domain.vocabulary import Kind, NodeState, Verb
+from vmcloud.domain.vocabulary import SESSIONS, Kind, NodeState, Verb
 from vmcloud.faults import point
 from vmcloud.fleet.models import HOLDING, Job, Step, StepState
 from vmcloud.fleet.services import queries, tickets
@@ -20,12 +20,15 @@ BACKOFF_MAX = 6
 
 
 def order(context: Context, step: Step) -> StepOrder:
-    """The message for a step; a fetch gets a fresh ticket each time it is sent."""
+    """The message for a step; a fetch and a session get a fresh ticket each time it is sent."""
     job = step.job
     args: dict[str, Any] = dict(step.args)
     if step.verb == Verb.FETCH:
         args["ticket"] = tickets.make("image", args["sha256"], job=job.pk, node=step.node, now=context.clock())
         args["url"] = f"{context.config.web_url}/api/v1/blobs/{args['sha256']}"
+    if step.verb in SESSIONS:
+        args["ticket"] = tickets.make("session", str(job.ve), job=job.pk, node=step.node, now=context.clock())
+        args["url"] = f"ws{context.config.web_url.removeprefix('http')}/api/v1/sessions/{job.pk}/node"
     about_ve = step.verb != Verb.FETCH and job.ve is not None
     return StepOrder(
         job=job.pk,

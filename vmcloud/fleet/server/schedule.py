@@ -20,10 +20,11 @@ from vmcloud.domain.errors import VmcloudError
 from vmcloud.domain.messages import POWER_AFTER, Snapshot
 from vmcloud.domain.placement import place
 from vmcloud.domain.records import ImageRecord, VERecord
-from vmcloud.domain.vocabulary import JobState, Kind, NodeState, Outcome, Verb
+from vmcloud.domain.vocabulary import SESSIONS, JobState, Kind, NodeState, Outcome, Verb
 from vmcloud.faults import point
 from vmcloud.fleet.models import HOLDING, OPEN_JOBS, VE, Image, Job, Liveness, Step, StepState
 from vmcloud.fleet.services import queries
+from vmcloud.fleet.services.sessions import SECONDS_MAX
 
 from . import orders
 from .context import Context
@@ -57,7 +58,9 @@ class Plan:
 
 
 def lane_of(job: Job) -> str:
-    """The resource for which jobs queue up behind each other."""
+    """The resource for which jobs queue up behind each other; a session waits for none and none waits for it."""
+    if job.verb in SESSIONS:
+        return f"session:{job.pk}"
     if job.ve is not None:
         return f"ve:{job.ve}"
     return f"node:{job.node}" if job.node else f"image:{job.args.get('image')}"
@@ -107,11 +110,12 @@ def _drop_cancelled(context: Context) -> None:
 def _first_of_lanes(batch: Sequence[Job]) -> dict[str, int]:
     """The first open job of each lane in the batch."""
     under_way = Job.objects.filter(state__in=(JobState.QUEUED, JobState.RUNNING, JobState.EXITING))
-    ves = [job.ve for job in batch if job.ve is not None]
-    first: dict[str, int] = {}
-    for ve, pk in under_way.filter(ve__in=ves).values_list("ve").annotate(first=Min("id")):
+    alone = [job for job in batch if job.verb in SESSIONS]
+    ves = [job.ve for job in batch if job.ve is not None and job.verb not in SESSIONS]
+    first = {lane_of(job): job.pk for job in alone}
+    for ve, pk in under_way.filter(ve__in=ves).exclude(verb__in=SESSIONS).values_list("ve").annotate(first=Min("id")):
         first[f"ve:{ve}"] = pk
-    if len(ves) < len(batch):
+    if len(ves) + len(alone) < len(batch):
         for job in under_way.filter(ve=None).order_by("id"):
             first.setdefault(lane_of(job), job.pk)
     return first
@@ -191,7 +195,7 @@ def _on_living_node(context: Context, record: VERecord) -> VERecord:
 
 def _wanted(context: Context, job: Job, verb: Verb, record: VERecord) -> VERecord:
     """Write what is wanted now, with generation + 1 and the job; nothing where this job has done so already."""
-    if verb is Verb.CREATE or record.job == job.pk:
+    if verb is Verb.CREATE or verb in SESSIONS or record.job == job.pk:
         return record
     if verb in GOES_BACK and "desired" not in job.before:
         with context.leader.transaction():
@@ -202,7 +206,9 @@ def _wanted(context: Context, job: Job, verb: Verb, record: VERecord) -> VERecor
 
 def _plans(context: Context, job: Job, verb: Verb, record: VERecord) -> Sequence[Plan]:
     """The steps of a job, in order."""
-    lane = f"ve:{job.ve}"
+    lane = lane_of(job)
+    if verb in SESSIONS:
+        return [Plan(verb, lane, job.args, SECONDS_MAX)]
     if verb is Verb.CREATE:
         return _create_plans(record, lane)
     if verb is Verb.RESIZE:

@@ -9,7 +9,7 @@ from django.db.models import Q, QuerySet, Sum
 
 from vmcloud.domain.errors import Invalid, NotFound
 from vmcloud.domain.placement import Candidate
-from vmcloud.domain.vocabulary import JobState, Kind, NodeState
+from vmcloud.domain.vocabulary import SESSIONS, JobState, Kind, NodeState
 from vmcloud.fleet import ports
 from vmcloud.fleet.models import OPEN_JOBS, VE, Image, Job, Liveness, Node, Stray
 
@@ -141,10 +141,15 @@ def _placed_memory() -> Iterable[tuple[str, int]]:
     return [(name, int(total or 0)) for name, total in summed]
 
 
+def changing() -> QuerySet[Job]:
+    """Open jobs that change something; a session with a VE does not."""
+    return Job.objects.filter(state__in=OPEN_JOBS).exclude(verb__in=SESSIONS)
+
+
 def open_verbs(ves: Iterable[UUID]) -> dict[UUID, str]:
-    """The verb of each VE's first open job."""
+    """The verb of each VE's first open job that changes something."""
     found: dict[UUID, str] = {}
-    rows = Job.objects.filter(ve__in=list(ves), state__in=OPEN_JOBS).order_by("id").values_list("ve", "verb")
+    rows = changing().filter(ve__in=list(ves)).order_by("id").values_list("ve", "verb")
     for ve_id, verb in rows:
         found.setdefault(ve_id, verb)
     return found

@@ -24,12 +24,12 @@ from vmcloud.domain.names import check_label
 from vmcloud.domain.placement import impossible
 from vmcloud.domain.records import VERecord
 from vmcloud.domain.spec import CreateRequest, Spec
-from vmcloud.domain.vocabulary import Desired, JobState, Kind, Verb
+from vmcloud.domain.vocabulary import SESSIONS, Desired, JobState, Kind, Verb
 from vmcloud.faults import point
 from vmcloud.fleet import ports
 from vmcloud.fleet.models import VE, Image, Job, JobEvent
 
-from . import queries, snapshots
+from . import queries, sessions, snapshots
 from .accounts import Actor
 
 GRACE = (0.0, 3600.0)
@@ -144,12 +144,12 @@ def act(
     origin: str = "api",
     key: str = "",
 ) -> Job:
-    """Ask for a verb on an existing VE: one that changes its power or size, one about its snapshots, or delete."""
+    """Ask for a verb on an existing VE: one that changes its power or size, about its snapshots, a session with it, or delete."""
     args = dict(args or {})
     if earlier := _earlier(actor, key, print_ := _fingerprint(verb, f"{project}/{ve_ref}", args)):
         return earlier
     row = queries.ve(actor, ve_ref, project)
-    if verb is Verb.CREATE or verb not in (*POWER_AFTER, Verb.RESIZE, *snapshots.VERBS):
+    if verb is Verb.CREATE or verb not in (*POWER_AFTER, Verb.RESIZE, *snapshots.VERBS, *SESSIONS):
         raise Invalid(f"{verb} is no verb for an existing VE", where="verb")
     kinds.check_verb(Kind(row.kind), verb)
     if row.desired == Desired.ABSENT and verb is not Verb.DELETE:
@@ -179,6 +179,8 @@ def _checked_args(verb: Verb, args: dict[str, Any], row: VE) -> dict[str, Any]:
         return {"size": args}
     if verb in snapshots.VERBS:
         return snapshots.checked(verb, args, row)
+    if verb in SESSIONS:
+        return sessions.checked(verb, args, row)
     checked: dict[str, Any] = {}
     if verb in (Verb.STOP, Verb.RESTART):
         checked = {"force": args.pop("force", False), "grace": args.pop("grace", DEFAULT_GRACE)}

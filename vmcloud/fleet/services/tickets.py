@@ -7,6 +7,8 @@ import secrets
 import time
 from pathlib import Path
 
+from django.db import transaction
+
 from vmcloud.domain.errors import Forbidden, NotFound
 from vmcloud.fleet import ports
 from vmcloud.fleet.models import Ticket
@@ -38,6 +40,19 @@ def redeem_image(text: str, sha256: str) -> Path:
     if not path.is_file():
         raise NotFound(f"the archive of image {sha256[:12]} is not in the store", todo="Import the image again.")
     return path
+
+
+def redeem_session(text: str, job: int) -> None:
+    """Use up a ticket for a node's end of a session. A session has one such end in its life: a second one (of a worker that was
+    killed and does not know) is :class:`Forbidden` too, so that no command runs twice."""
+    now = time.time()
+    with transaction.atomic():
+        valid = Ticket.objects.filter(digest=_digest(text), purpose="session", job=job, used_at=None, expires__gte=now)
+        used = valid.update(used_at=now)
+        if not used:
+            raise Forbidden("this ticket is not valid (any more)", why="a ticket counts once, for one minute, for one session")
+        if Ticket.objects.filter(purpose="session", job=job).exclude(used_at=None).count() > 1:
+            raise Forbidden(f"session {job} has begun before", why="the worker that had it is gone", todo="Ask for a new one.")
 
 
 def forget(before: float) -> None:

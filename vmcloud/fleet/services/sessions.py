@@ -1,0 +1,63 @@
+"""Sessions: data connections between people and guests (console, exec, logs). Each is a job, so that it is known who was where.
+
+A session's job is sent to the VE's node like any other; the node then opens a websocket to the web part with the ticket that the
+order carried, and the person opens the other one. :mod:`vmcloud.api.sessions` joins the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vmcloud.domain.errors import Conflict, NotFound, Problem
+from vmcloud.domain.session import check_arguments
+from vmcloud.domain.vocabulary import SESSIONS, JobState, Observed, Outcome, Verb
+from vmcloud.fleet.models import VE, Job
+
+from .accounts import Actor
+
+SECONDS_MAX = 86400.0
+"""How long a session may last."""
+
+
+def checked(verb: Verb, args: Mapping[str, Any], row: VE) -> dict[str, Any]:
+    """The arguments of a session, checked; :class:`Conflict` where the VE is not in a state to have one."""
+    found = check_arguments(verb, args)
+    if not row.observed_state:
+        raise Conflict(f"VE {row.name!r} was not seen yet", where="ve", todo="Wait until it is made: `vmcloud ve show`.")
+    if verb is not Verb.LOGS and row.observed_state != Observed.RUNNING:
+        raise Conflict(f"VE {row.name!r} is {row.observed_state}", where="ve", todo=f"Start it: `vmcloud ve start {row.name}`.")
+    return found
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a session's job is: ``reason`` in words why nothing happens yet; ``over``: it will not begin any more, and why."""
+
+    reason: str = ""
+    over: Problem | None = None
+
+
+def progress(number: int) -> Progress:
+    """Of one session's job."""
+    job = Job.objects.filter(pk=number).first()
+    if job is None:
+        return Progress(over=Problem("not-found", f"there is no job {number}"))
+    if job.state not in (JobState.EXITING, JobState.COMPLETE):
+        return Progress(reason=job.reason)
+    if job.error:
+        return Progress(over=Problem.from_json(job.error))
+    ended = "was cancelled" if job.outcome == Outcome.CANCELLED else "is over"
+    return Progress(over=Problem("over", f"session {number} {ended}"))
+
+
+def demand(actor: Actor, number: int) -> Job:
+    """The open session with this job's number, if the actor may use it: it is theirs, or they are an administrator."""
+    job = Job.objects.filter(pk=number, verb__in=SESSIONS).first()
+    if job is None or not actor.may(job.owner):
+        raise NotFound(f"there is no session {number}", where="session", todo="Ask for one: POST /api/v1/ves/<name>/console.")
+    if job.state in (JobState.EXITING, JobState.COMPLETE):
+        over = progress(number).over
+        raise Conflict(f"session {number} is over", where="session", why=over.what if over else "", code="over")
+    return job
