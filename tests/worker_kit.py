@@ -69,6 +69,8 @@ class Desk:
     def start(self) -> None:
         """Start the worker."""
         environment = {**os.environ, "VMCLOUD_DATA": str(self.data), "VMCLOUD_FAULTS": str(self.faults)}
+        # Tests of the web part that ran before in this process set it, and Celery would look for Django's settings.
+        environment.pop("DJANGO_SETTINGS_MODULE", None)
         log = (self.data / "worker.log").open("ab")
         self.worker = subprocess.Popen([sys.executable, "-m", "workers"], cwd=ROOT, env=environment, stdout=log, stderr=log)
 
