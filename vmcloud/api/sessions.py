@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _PATH = re.compile(r"/api/v1/sessions/(\d{1,18})(/node)?")
-PERSON_SECONDS = 30.0
+PERSON_SECONDS = 10.0
 """How long a node's end waits for the person's."""
 LOOK_SECONDS = 0.5
 """Between two looks at why the node is not there yet."""
@@ -62,7 +62,7 @@ class Sessions:
                 raise NotFound("there is nothing here for a websocket", where="path")
             scheme, credential = _credential(scope)
             end = self._node if found[2] else self._person
-            await end(int(found[1]), scheme, credential, _End(receive, send))
+            await end(int(found[1]), scheme, credential, _End(scope, receive, send))
         except VmcloudError as error:
             await _refuse(scope, send, error)
 
@@ -135,13 +135,15 @@ class Sessions:
 class _End:
     """One websocket."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive, self._send = receive, send
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._offered, self._receive, self._send = scope.get("subprotocols", ()), receive, send
         self._open = False
         self._lock = asyncio.Lock()
 
     async def accept(self) -> None:
-        await self._send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL})
+        # One that was not offered may not be chosen (RFC 6455, 4.2.2).
+        chosen = SUBPROTOCOL if SUBPROTOCOL in self._offered else None
+        await self._send({"type": "websocket.accept", "subprotocol": chosen})
         self._open = True
 
     async def send(self, message: bytes) -> None:

@@ -62,7 +62,7 @@ def catalogue(config: Config) -> dict[str, Part]:
     ]
     # Not what a header says is a client's address: the limit on logging in counts by it.
     web_argv += ["--no-proxy-headers", "--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", "3"]
-    web_argv += ["--ws-max-size", str(MESSAGE_MAX)]
+    web_argv += ["--ws-max-size", str(MESSAGE_MAX), "--ws-per-message-deflate", "false"]
     parts = [
         Part(
             "broker",
