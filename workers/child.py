@@ -24,6 +24,7 @@ from vmcloud.domain.vocabulary import Kind
 from .drivers.base import CannotLook, Driver, Report
 from .drivers.registry import make_driver
 from .images import make_images
+from .metering import metered
 from .steps import Tools, Work, carry_out, take_back
 
 
@@ -100,7 +101,8 @@ def session(place: Place, order: StepOrder, pipe: Connection, lifeline: Handed) 
 
 
 def list_guests(place: Place, natives: tuple[str, ...], pipe: Connection, lifeline: Handed) -> None:
-    """Say on ``pipe`` every guest of a kind, or those in ``natives`` that are there; a sentence where the driver can not look."""
+    """Say on ``pipe`` every guest of a kind and then what they use, or those in ``natives`` that are there; a sentence where the
+    driver can not look."""
     _arm(lifeline)
     driver = place.driver()
     assert driver is not None
@@ -109,6 +111,7 @@ def list_guests(place: Place, natives: tuple[str, ...], pipe: Connection, lifeli
             pipe.send([seen for seen in map(driver.inspect, natives) if seen is not None])
         else:
             pipe.send(list(driver.list()))
+            pipe.send(metered(driver))
     except CannotLook as error:
         pipe.send(error.problem().sentence())
 

@@ -23,6 +23,7 @@ from vmcloud.domain.messages import Seen, StepOrder
 from . import child
 from .drivers.base import CannotLook, Driver, Fingerprint
 from .images import ImageStore
+from .metering import Listed, Metered, metered
 from .spoken import Spoken
 from .steps import Ended, Interrupted, Tools, Work, carry_out, take_back
 
@@ -93,8 +94,8 @@ class Hands(Protocol):
     def converse(self, order: StepOrder, stop: Stop) -> Spoken | None:
         """Hold a session to its end, or until it is stopped. None where its process died or was killed."""
 
-    def list(self) -> Sequence[Seen]:
-        """Every guest. Raises :class:`CannotLook`."""
+    def list(self) -> Listed:
+        """Every guest, and what they use. Raises :class:`CannotLook` where the guests can not be looked at."""
 
     def inspect(self, native: str) -> Seen | None:
         """One guest. Raises :class:`CannotLook`."""
@@ -145,9 +146,9 @@ class Inline:
         finally:
             late.cancel()
 
-    def list(self) -> Sequence[Seen]:
+    def list(self) -> Listed:
         """See :class:`Hands`."""
-        return self.driver.list()
+        return Listed(self.driver.list(), metered(self.driver))
 
     def inspect(self, native: str) -> Seen | None:
         """See :class:`Hands`."""
@@ -162,6 +163,8 @@ class Inline:
         return self.driver.fingerprint()
 
 
+METERING = 3.0
+"""Seconds in which a driver has to say what its guests use, after it has listed them."""
 SPARE_DELAY = 0.1
 """Seconds from the beginning of a step to that of the child for the next: not while both want the processors."""
 
@@ -237,13 +240,18 @@ class Isolated:
             if self._spare is None:
                 self._spare = _Child(child.step, self._place)
 
-    def list(self) -> Sequence[Seen]:
+    def list(self) -> Listed:
         """See :class:`Hands`."""
-        return self._ask(())
+        with _Child(child.list_guests, self._place, ()) as pipe:
+            guests = _seen(self._hear(pipe, "list"))
+            try:
+                return Listed(guests, self._hear(pipe, "usage", min(METERING, self._patience)))
+            except CannotLook as error:
+                return Listed(guests, Metered(trouble=str(error)))
 
     def inspect(self, native: str) -> Seen | None:
         """See :class:`Hands`."""
-        return next(iter(self._ask((native,))), None)
+        return next(iter(_seen(self._call(child.list_guests, (native,)))), None)
 
     def events(self) -> Iterator[Seen]:
         """See :class:`Hands`."""
@@ -262,21 +270,27 @@ class Isolated:
         found: Fingerprint = self._call(child.fingerprint)
         return found
 
-    def _ask(self, natives: tuple[str, ...]) -> Sequence[Seen]:
-        said = self._call(child.list_guests, natives)
-        if isinstance(said, str):
-            raise CannotLook("list", said)
-        seen: Sequence[Seen] = said
-        return seen
-
     def _call(self, target: Callable[..., None], *arguments: object) -> Any:
         with _Child(target, self._place, *arguments) as pipe:
-            try:
-                if pipe.connection.poll(self._patience):
-                    return pipe.connection.recv()
-            except (EOFError, OSError) as error:
-                raise CannotLook(target.__name__, f"the {self._place.kind} driver's process died") from error
-        raise CannotLook(target.__name__, f"the {self._place.kind} driver did not answer in {self._patience:.0f} s")
+            return self._hear(pipe, target.__name__)
+
+    def _hear(self, pipe: _Child, what: str, patience: float | None = None) -> Any:
+        """The next that a child says."""
+        patience = self._patience if patience is None else patience
+        try:
+            if pipe.connection.poll(patience):
+                return pipe.connection.recv()
+        except (EOFError, OSError) as error:
+            raise CannotLook(what, f"the {self._place.kind} driver's process died") from error
+        raise CannotLook(what, f"the {self._place.kind} driver did not answer in {patience:.0f} s")
+
+
+def _seen(said: Any) -> Sequence[Seen]:
+    """The guests that a child said, unless it could not look."""
+    if isinstance(said, str):
+        raise CannotLook("list", said)
+    found: Sequence[Seen] = said
+    return found
 
 
 class _Child:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from vmcloud.domain.messages import Digest, NodeFacts, Seen, Sighting
+from vmcloud.domain.messages import Digest, NodeFacts, Seen, Sighting, Usage
 from vmcloud.domain.vocabulary import Kind
 
 from .drivers.base import CannotLook, DriverError
@@ -106,10 +106,15 @@ class Observer:
         expected = {row.ve for row in self._journal.ves() if row.presence is Presence.PRESENT}
         mark = self._reporter.mark()
         guests: list[Seen] = []
+        usage: list[Usage] = []
         full = True
         for kind, hands in self._hands.items():
             try:
-                guests += hands.list()
+                listed = hands.list()
+                guests += listed.guests
+                usage += listed.metered.usage
+                if listed.metered.trouble:
+                    log.warning("what the %s guests use is not known: %s", kind, listed.metered.trouble)
             except DriverError as error:
                 log.warning("could not look at the %s guests, so nothing is said about them: %s", kind, error)
                 full = False
@@ -139,6 +144,7 @@ class Observer:
                 images=self._images(),
                 working=working,
                 full=full,
+                usage=tuple(usage),
             )
         )
         if time.monotonic() - self._pruned > PRUNE_SECONDS:

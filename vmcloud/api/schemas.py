@@ -69,6 +69,35 @@ class VEOut(Schema):
     since: datetime | None = Field(description="when the observed state began")
 
 
+class UseOut(Schema):
+    """What a VE has used since it was started (processor time, bytes moved) and uses now (memory, processes)."""
+
+    at: datetime = Field(description="when it was measured, by the node's clock")
+    cpu_seconds: float = Field(examples=[12.5])
+    cpu_percent: float | None = Field(description="of one processor, since the last measurement; null: not known", examples=[3.1])
+    memory_bytes: int
+    memory_peak_bytes: int
+    disk_read_bytes: int
+    disk_written_bytes: int
+    received_bytes: int
+    sent_bytes: int
+    processes: int
+
+
+class UsageOut(Schema):
+    """A VE and what it uses."""
+
+    id: str
+    name: str = Field(examples=["web-1"])
+    project: str = Field(examples=["main"])
+    kind: Kind
+    node: str | None
+    owner: str
+    vcpus: int
+    memory_mib: int = Field(description="what it may use")
+    usage: UseOut | None = Field(description="null: it does not run, its node is not up, or its kind is not metered")
+
+
 class NodeOut(Schema):
     """A physical machine (or one that a worker simulates)."""
 
@@ -186,6 +215,12 @@ class SnapshotPage(_Page):
     """A VE's snapshots, oldest first; always all of them."""
 
     items: list[SnapshotOut]
+
+
+class UsagePage(_Page):
+    """A page of VEs and what they use, by project and name."""
+
+    items: list[UsageOut]
 
 
 class JobPage(_Page):

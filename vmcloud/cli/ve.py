@@ -9,7 +9,7 @@ import click
 
 from vmcloud.domain.vocabulary import Kind, Restart, Status
 
-from . import session, snapshot
+from . import session, snapshot, top
 from .common import (
     JOBS,
     Mebibytes,
@@ -257,7 +257,7 @@ def events(name: str, project: str, limit: int, form: str) -> None:
     show_list(found, JOBS, form)
 
 
-for _command in (session.exec_, session.console, session.logs, *snapshot.COMMANDS):
+for _command in (session.exec_, session.console, session.logs, *snapshot.COMMANDS, top.top):
     group.add_command(_command)
 
 

@@ -14,6 +14,7 @@ from vmcloud.domain.status import MISSES_UNTIL_LOST
 from vmcloud.domain.vocabulary import JobState, Outcome, Verb
 from vmcloud.faults import point
 from vmcloud.fleet.models import HOLDING, VE, Liveness, Misses, Step, StepState
+from vmcloud.fleet.services import usage
 
 from . import orders
 from .context import Context
@@ -211,7 +212,7 @@ def _digest(context: Context, node: str, digest: Digest) -> list[Step]:
         live.previous_count, live.count = live.count, digest.count
         _count_misses(digest)
     live.epoch, live.sequence, live.heard_at = digest.mark.epoch, digest.mark.sequence, now
-    live.images = list(digest.images)
+    live.images, live.usage = list(digest.images), usage.newest(live.usage, digest)
     live.refusal = f"its clock is {abs(off):.0f} s {'ahead' if off > 0 else 'behind'}; set it" if abs(off) > skew else ""
     live.save()
     working = {(job, step) for job, step, _ in digest.working}
