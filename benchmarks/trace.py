@@ -23,7 +23,7 @@ VARIABLE = "VMCLOUD_TEST_TRACE"
 
 DRIVER_CALLS = {
     "workers.drivers.lxc.driver": [f"LxcDriver.{verb}" for verb in ("define", "start", "stop", "inspect")],
-    "workers.drivers.simulated": [f"SimulatedDriver.{verb}" for verb in ("define", "start", "stop", "inspect")],
+    "workers.drivers.simulated.driver": [f"SimulatedDriver.{verb}" for verb in ("define", "start", "stop", "inspect")],
 }
 """All that `overhead` needs."""
 

@@ -9,6 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.matrix import Matrix
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--matrix", action="store_true", help="write docs/kinds.md from what the drivers' contract suite proves")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "power(*powers): the case needs these powers of the kind (vmcloud.domain.kinds)")
+    config.pluginmanager.register(Matrix(config), "matrix")
+
 
 @pytest.fixture
 def place() -> Iterator[Path]:

@@ -21,6 +21,8 @@ from vmcloud.domain.spec import Spec
 from vmcloud.domain.vocabulary import Kind
 from workers.drivers.base import Guest
 from workers.drivers.lxc import LxcDriver, LxcSettings
+from workers.drivers.lxc.cgroups import ROOT as CGROUPS
+from workers.drivers.lxc.config import host_veth
 from workers.network import bridge
 from workers.network.addresses import allocate, hardware_address, parse_subnet
 from workers.storage.busybox import build_busybox
@@ -74,6 +76,20 @@ def eventually(condition: Callable[[], object], seconds: float = 5.0) -> bool:
     return True
 
 
+def groups_of(guest: Guest) -> list[Path]:
+    """The guest's control groups."""
+    return [path for path in CGROUPS.glob(f"**/lxc.*.{guest.native}*") if path.is_dir()]
+
+
+def left_of(node: Node, guest: Guest) -> list[str]:
+    """Everything on the node that has to do with a guest."""
+    left = [str(path) for path in node.driver.guests.glob(f"**/*{guest.native}*")]
+    left += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if guest.native in line]
+    left += [str(path) for path in groups_of(guest)]
+    veth = Path("/sys/class/net") / host_veth(guest)
+    return [*left, *([str(veth)] if veth.exists() else [])]
+
+
 def killed_at(point: str, node: Node, call: str, faults: Path, guest: Guest) -> None:
     """Run ``call`` on a driver in a process of its own that is killed at a fault point."""
     faults.mkdir(exist_ok=True)
@@ -81,6 +97,8 @@ def killed_at(point: str, node: Node, call: str, faults: Path, guest: Guest) -> 
     code = f"""
 from pathlib import Path
 from uuid import UUID
+from vmcloud.domain.messages import Snapshot
+from vmcloud.domain.messages import Snapshot
 from vmcloud.domain.spec import Spec
 from workers.drivers.base import Guest
 from workers.drivers.lxc import LxcDriver, LxcSettings

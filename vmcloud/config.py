@@ -36,7 +36,9 @@ class Intervals:
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """This machine as a node. ``simulate``: how many simulated nodes the worker stands for instead of a real one."""
+    """This machine as a node. ``simulate``: how many simulated nodes the worker stands for instead of a real one; each call on a
+    guest of theirs takes ``simulate_delay`` seconds and a share ``simulate_fail`` of them fails. With a ``simulate_seed`` delays
+    differ (none to twice as long), and delays and failures are the same again at each run with that seed."""
 
     name: str = ""
     kinds: tuple[str, ...] = ("lxc",)
@@ -47,6 +49,8 @@ class NodeSettings:
     executors: int = 8
     simulate: int = 0
     simulate_delay: float = 0.0
+    simulate_fail: float = 0.0
+    simulate_seed: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:

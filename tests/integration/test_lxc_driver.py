@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.lxc_kit import BASE, BRIDGE, SIZE, Node, eventually, inside, killed_at, make_node
+from tests.lxc_kit import BASE, BRIDGE, SIZE, Node, eventually, groups_of, inside, killed_at, left_of, make_node
 from vmcloud.domain.errors import Invalid
 from vmcloud.domain.messages import Seen
 from vmcloud.domain.vocabulary import Observed
@@ -23,8 +23,7 @@ from workers.companions import Companions, lxcfs
 from workers.drivers.base import BadRequest, CannotLook, Guest, NoSuchGuest, ToolFailed
 from workers.drivers.lxc import LxcDriver, LxcSettings, process
 from workers.drivers.lxc import driver as driver_module
-from workers.drivers.lxc.cgroups import ROOT, Groups
-from workers.drivers.lxc.config import host_veth
+from workers.drivers.lxc.cgroups import Groups
 from workers.storage.images import ImageStore
 from workers.storage.unpack import IdMap
 
@@ -66,19 +65,6 @@ def seen(node: Node, guest: Guest) -> Seen:
 
 def init(node: Node, guest: Guest) -> int:
     return process.look(node.driver.guests, guest.native).init
-
-
-def groups_of(guest: Guest) -> list[Path]:
-    return [path for path in ROOT.glob(f"**/lxc.*.{guest.native}*") if path.is_dir()]
-
-
-def left_of(node: Node, guest: Guest) -> list[str]:
-    """Everything on the node that has to do with a guest."""
-    left = [str(path) for path in node.driver.guests.glob(f"**/*{guest.native}*")]
-    left += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if guest.native in line]
-    left += [str(path) for path in groups_of(guest)]
-    veth = Path("/sys/class/net") / host_veth(guest)
-    return [*left, *([str(veth)] if veth.exists() else [])]
 
 
 # ---------------------------------------------------------------------------------------------------------- life of a guest

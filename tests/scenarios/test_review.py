@@ -14,7 +14,7 @@ from tests.cloud import Cloud, cloud
 from vmcloud.config import Config
 from vmcloud.dispatch.send import Sender
 from vmcloud.domain.messages import Digest, Mark, NodeFacts
-from vmcloud.domain.vocabulary import Kind
+from vmcloud.domain.vocabulary import Kind, Observed
 from workers.drivers import simulated
 
 pytestmark = [pytest.mark.scenario, pytest.mark.timeout(180)]
@@ -63,7 +63,7 @@ def test_a_guests_own_shutdown_is_its_will(running: Cloud) -> None:
     shown = make(running, "own")
     native = f"own-{str(shown['id'])[:8]}"
     time.sleep(0.2)
-    simulated.outside(running.simulated_file(str(shown["node"])), native, simulated.Observed.STOPPED)
+    simulated.outside(running.simulated_file(str(shown["node"])), native, Observed.STOPPED)
     running.until(lambda: running.ves()["own"]["desired"] == "stopped", 20, "it to be wanted stopped")
     assert running.ves()["own"]["status"] == "stopped"
 

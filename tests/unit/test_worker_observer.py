@@ -13,7 +13,7 @@ from tests.worker_kit import NATIVE, VE, order
 from vmcloud.domain.messages import Digest, Mark, Message, NodeFacts, Result, Seen, Sighting
 from vmcloud.domain.vocabulary import Kind, Observed, Outcome, Verb
 from workers import observer as observer_module
-from workers.drivers.simulated import SimulatedDriver, plan_fault
+from workers.drivers.simulated import SimulatedDriver, appear, plan_fault
 from workers.guests import GuestBook
 from workers.hands import Inline
 from workers.images import SimulatedImages
@@ -97,7 +97,7 @@ def test_an_empty_journal_gives_nobody_the_address_of_a_guest_that_is_here(node:
     stranger = Seen("stranger", Kind.SIMULATED, Observed.RUNNING, addresses=("10.86.0.9",))
     double = Seen("double", Kind.SIMULATED, Observed.RUNNING, uuid4(), addresses=("10.86.0.2",))
     for each in (guest, stranger, double):
-        node.driver._put(each, "define")
+        appear(node.guests, each)
     assert node.digest().missing == ()
     row = node.journal.ve(VE)
     assert row is not None and row.mac == "02:aa:00:00:00:01"

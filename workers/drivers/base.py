@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import ClassVar
 from uuid import UUID
 
-from vmcloud.domain.errors import Problem
+from vmcloud.domain.errors import Invalid, Problem
 from vmcloud.domain.messages import Seen, Snapshot, Usage
+from vmcloud.domain.names import check_label
 from vmcloud.domain.spec import Spec
 from vmcloud.domain.vocabulary import Kind
 
@@ -95,6 +96,16 @@ class NoSpace(DriverError):
 
     retryable = True
     code = "no-space"
+
+
+def check_name(name: str, operation: str) -> None:
+    """Raise :class:`BadRequest` for a native name, or a snapshot's, that none of ours is: not a DNS label. Every call that acts
+    begins with it, so that no name can leave a folder or be taken for an option or for two words."""
+    try:
+        check_label(name, where=operation)
+    except Invalid as error:
+        problem = error.problem
+        raise BadRequest(operation, f"{name[:100]!r} cannot be a name", stderr=problem.why or problem.what) from error
 
 
 @dataclass(frozen=True)
@@ -234,8 +245,8 @@ class Snapshotter(ABC):
 
     @abstractmethod
     def revert(self, native: str, name: str, report: Report = silent) -> None:
-        """Make the root file system what it was; the snapshot stays. :class:`BadRequest` while the guest runs, and for a name
-        that there is none of."""
+        """Make the root file system what it was; the snapshot stays, a saved state is forgotten (it belongs to other files).
+        :class:`BadRequest` while the guest runs, and for a name that there is none of."""
 
     @abstractmethod
     def delete_snapshot(self, native: str, name: str) -> None:

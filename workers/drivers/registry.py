@@ -15,7 +15,10 @@ def make_driver(kind: Kind, config: Config, node: str) -> Driver:
     if kind is Kind.SIMULATED:
         from .simulated import SimulatedDriver
 
-        return SimulatedDriver(config.node_home(node) / "simulated.sqlite3", delay=config.node.simulate_delay)
+        settings = config.node
+        seed = f"{settings.simulate_seed}/{node}" if settings.simulate_seed else ""
+        path = config.node_home(node) / "simulated.sqlite3"
+        return SimulatedDriver(path, delay=settings.simulate_delay, fail=settings.simulate_fail, seed=seed)
     if kind is Kind.LXC:
         from .lxc import LxcDriver, LxcSettings
 

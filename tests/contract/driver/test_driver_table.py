@@ -1,0 +1,51 @@
+"""The table of kinds, the drivers and this suite say the same. Runs last of all cases."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.matrix import Matrix
+from vmcloud.domain.kinds import KINDS, Support
+from vmcloud.domain.vocabulary import Kind, Power
+from workers.drivers.base import Driver, Freezer, Meter, Runner, Saver, Snapshotter
+
+from .bench import BENCHES, Bench
+
+pytestmark = pytest.mark.contract
+
+PROTOCOLS: dict[Power, type] = {
+    Power.CONSOLE: Driver,
+    Power.BOOT_LOG: Driver,
+    Power.RESIZE: Driver,
+    Power.LIVE_RESIZE: Driver,
+    Power.DISK_LIMIT: Driver,
+    Power.EXEC: Runner,
+    Power.FREEZE: Freezer,
+    Power.SAVE: Saver,
+    Power.SNAPSHOT: Snapshotter,
+    Power.METER: Meter,
+}
+"""What a driver with a power implements. Migration has no interface yet."""
+
+
+def test_a_driver_implements_the_powers_of_its_kind_and_no_others(bench: Bench) -> None:
+    info = KINDS[bench.driver.kind]
+    for power in Power:
+        support, protocol = info.capability(power).support, PROTOCOLS.get(power)
+        if support in (Support.YES, Support.NODE):
+            assert protocol is not None and isinstance(bench.driver, protocol), f"the table says {support} of {power}"
+        elif protocol is not None and protocol is not Driver:
+            assert not isinstance(bench.driver, protocol), f"the table says {support} of {power}, and the driver has it"
+
+
+def test_every_power_of_the_kind_was_proved_by_a_case(bench: Bench, request: pytest.FixtureRequest) -> None:
+    kind = bench.driver.kind
+    matrix = request.config.pluginmanager.get_plugin("matrix")
+    assert isinstance(matrix, Matrix)
+    if matrix.whole(kind):
+        able = [power for power in Power if KINDS[kind].capability(power).support in (Support.YES, Support.NODE)]
+        assert not [power for power in able if not matrix.proved[kind, power]], "no case of these passed"
+
+
+def test_every_kind_with_a_driver_has_a_bench() -> None:
+    assert set(BENCHES) == {kind for kind in Kind if KINDS[kind].driver}
