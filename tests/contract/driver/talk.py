@@ -139,9 +139,7 @@ def ended(session: Session, seconds: float = SECONDS) -> int:
 def hang_up(session: Session) -> None:
     """End it and close its ends."""
     session.hang_up()
-    for descriptor in {session.stdin, session.stdout, session.stderr} - {None, -1}:
-        with suppress(OSError):
-            os.close(descriptor)  # type: ignore[arg-type]
+    session.close()
 
 
 def eventually(condition: Callable[[], object], seconds: float = 5.0) -> bool:
