@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from vmcloud.config import Config
 from vmcloud.domain.vocabulary import Observed
 
 from .measure import Report, Wishes
@@ -16,7 +17,7 @@ def run(report: Report, wishes: Wishes) -> None:
     """The raw tools and the cloud take turns, so that both meet the same machine."""
     with scene(trace="stages" if wishes.trace else "") as made:
         made.finish(made.create("one", kind="lxc", power="stopped"))
-        tools = Tools(made, made.cloud.data.parent / "raw")
+        tools = Tools(Config.load(made.cloud.data), made.cloud.data.parent / "raw")
         _starts(report, made, tools, wishes)
         _creates(report, made, tools, wishes)
 

@@ -24,8 +24,6 @@ from workers.drivers.lxc.config import render_config
 from workers.drivers.lxc.driver import LXC_PATH
 from workers.network.addresses import hardware_address
 
-from .scene import SUBNET, Scene
-
 
 class RoundTrip:
     """LPUSH → BRPOP → LPUSH → BRPOP between two threads, as two parts of the cloud would talk. Use as a context manager."""
@@ -65,15 +63,14 @@ class Tools:
     of the configuration); making the layer and writing the configuration durably is within the measure, as it is in the cloud.
     """
 
-    def __init__(self, scene: Scene, folder: Path) -> None:
-        config = Config.load(scene.cloud.data)
+    def __init__(self, config: Config, folder: Path) -> None:
         node = config.node
         folder.mkdir(mode=0o711)
         theirs = LxcDriver(LxcSettings(config.node_home(node.name), node.bridge, node.idmap_base, node.idmap_size))
         self._settings = LxcSettings(folder, node.bridge, node.idmap_base, node.idmap_size, theirs.settings.cgroup_prefix)
         self._host = theirs.host
         self._like = next(theirs.guests.glob("*/config")).read_text()
-        self._number = 200
+        self._prefix, self._number = node.subnet.rpartition(".")[0], 200
         self._settings.guests.mkdir(mode=0o711)
 
     def template(self) -> tuple[str, str]:
@@ -81,11 +78,10 @@ class Tools:
         ve = uuid.uuid4()
         native = native_name("raw", ve)
         self._number = 200 + (self._number - 199) % 50
-        prefix = SUBNET.rpartition(".")[0]
         line = next(line for line in self._like.splitlines() if line.startswith("lxc.rootfs.path"))
         image = Path(line.split(":")[1])
         spec = Spec.parse({"kind": "lxc", "image": "busybox", "memory_mib": 64})
-        guest = Guest(ve, native, spec, image, f"{prefix}.{self._number}/24", f"{prefix}.1", hardware_address(ve))
+        guest = Guest(ve, native, spec, image, f"{self._prefix}.{self._number}/24", f"{self._prefix}.1", hardware_address(ve))
         return native, render_config(guest, self._settings, self._host)
 
     def clone(self, native: str, text: str) -> None:
@@ -107,6 +103,15 @@ class Tools:
     def stop(self, native: str) -> None:
         """`lxc-stop -k`."""
         self._run("lxc-stop", native, "-k")
+
+    @staticmethod
+    def list(guests: Path) -> None:
+        """`lxc-ls` with the states, of any LXCPATH."""
+        program = tools.require("lxc-ls", operation="benchmark")
+        argv = [program, "-P", str(guests), "-f", "-F", "NAME,STATE,PID"]
+        subprocess.run(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True, env={"LC_ALL": "C", "PATH": LXC_PATH}
+        )
 
     def remove(self, native: str) -> None:
         """The guest's files."""

@@ -56,8 +56,13 @@ def _tell(report: Report, before: dict[int, Usage], after: dict[int, Usage], sec
 
 def usages(made: Scene) -> dict[int, Usage]:
     """Our processes by id: the supervisor, the parts, all that they started; and companions. Not the guests."""
+    return look(_ours(made))
+
+
+def look(pids: list[int]) -> dict[int, Usage]:
+    """These processes, as far as they still live."""
     found = {}
-    for pid in _ours(made):
+    for pid in pids:
         try:
             found[pid] = _usage(pid)
         except OSError:
@@ -87,6 +92,21 @@ def _ours(made: Scene) -> list[int]:
 
 def _parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def family(root: int) -> list[int]:
+    """A process and all that descends from it."""
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                children.setdefault(_parent(int(folder.name)), []).append(int(folder.name))
+            except OSError:
+                continue
+    found = [root]
+    for pid in found:
+        found += children.get(pid, [])
+    return found
 
 
 def _usage(pid: int) -> Usage:

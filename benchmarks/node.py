@@ -1,0 +1,163 @@
+"""One node by itself: a real worker with queue, journal and executor, and no server; beside raw LXC tools on the same machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.worker_kit import Desk, order
+from vmcloud.domain.messages import Result, StepOrder
+from vmcloud.domain.vocabulary import Kind, Outcome, Verb
+from workers.child import Place
+from workers.drivers.registry import make_driver
+from workers.hands import Isolated
+from workers.storage.busybox import build_busybox
+from workers.storage.images import ImageStore
+
+from . import rest
+from .measure import Report, Wishes
+from .raw import Tools
+
+AT_ONCE = 50
+LISTED = 200
+SETTLE = 20.0
+PATIENCE = 120.0
+NETWORK = {"bridge": "vcbench1", "subnet": "10.213.89.0/24"}
+
+
+def run(report: Report, wishes: Wishes) -> None:
+    """See the module."""
+    with _node() as made:
+        made.create(AT_ONCE)
+        _starts(report, made, wishes)
+        _at_rest(report, made, wishes)
+        made.create(LISTED - AT_ONCE)
+        made.power(Verb.START)
+        _lists(report, made, wishes)
+
+
+class _Node:
+    """A worker with guests, and raw guests beside them."""
+
+    def __init__(self, desk: Desk, sha256: str) -> None:
+        self.desk, self._sha256, self._job = desk, sha256, 0
+        self._ves: list[uuid.UUID] = []
+
+    def create(self, count: int) -> None:
+        """Make more guests, stopped."""
+        fresh = [uuid.uuid4() for _ in range(count)]
+        spec = {"kind": "lxc", "image": "busybox", "memory_mib": 64}
+        args = {"spec": spec, "power": "stopped", "image_sha256": self._sha256}
+        self._all(Verb.CREATE, fresh, **args)
+        self._ves += fresh
+
+    def power(self, verb: Verb) -> float:
+        """A verb on all guests at once; seconds from the first order sent to the last result heard."""
+        return self._all(verb, self._ves, force=True)
+
+    def _all(self, verb: Verb, ves: list[uuid.UUID], **args: object) -> float:
+        orders: list[StepOrder] = []
+        for ve in ves:
+            self._job += 1
+            orders.append(order(self._job, verb=verb, ve=ve, generation=self._job, kind=Kind.LXC, **args))  # type: ignore[arg-type]
+        wanted = {each.job for each in orders}
+        self.desk.heard.clear()
+        began = time.monotonic()
+        self.desk.send(*orders)
+        while wanted:
+            self.desk.listen(0.002)
+            heard, self.desk.heard = self.desk.heard, []
+            for each in heard:
+                if isinstance(each, Result) and each.job in wanted:
+                    assert each.outcome is Outcome.OK, each
+                    wanted.remove(each.job)
+            assert time.monotonic() < began + PATIENCE, f"{len(wanted)} results are missing"
+        return time.monotonic() - began
+
+
+@contextmanager
+def _node() -> Iterator[_Node]:
+    folder = Path(tempfile.mkdtemp(prefix="n"))
+    folder.chmod(0o711)
+    desk = Desk(folder, node={"kinds": ["lxc"], **NETWORK})
+    for path in (folder, desk.data):
+        path.chmod(0o711)
+    try:
+        build_busybox(folder / "busybox.tar")
+        sha256 = hashlib.sha256((folder / "busybox.tar").read_bytes()).hexdigest()
+        desk.home.mkdir(parents=True, exist_ok=True)
+        ImageStore.from_config(desk.config, "n1").unpack(folder / "busybox.tar", sha256)
+        desk.up()
+        yield _Node(desk, sha256)
+    finally:
+        desk.close()
+        driver = make_driver(Kind.LXC, desk.config, "n1")
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(lambda seen: driver.delete(seen.native), driver.list()))
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _starts(report: Report, made: _Node, wishes: Wishes) -> None:
+    """The raw tools do as many at once as the worker has places."""
+    tools = Tools(made.desk.config, made.desk.data.parent / "raw")
+    raw = [tools.template() for _ in range(AT_ONCE)]
+    for native, text in raw:
+        tools.clone(native, text)
+    names = [native for native, _ in raw]
+    with ThreadPoolExecutor(made.desk.config.node.executors) as pool:
+        for number in range(-1, wishes.repetitions(7)):
+            began = time.monotonic()
+            list(pool.map(tools.start, names))
+            alone = time.monotonic() - began
+            list(pool.map(tools.stop, names))
+            time.sleep(0.5)
+            taken = made.power(Verb.START)
+            if number >= 0:
+                report.add(f"raw: {AT_ONCE} starts in parallel", alone)
+                name = f"worker: {AT_ONCE} orders to start → all results"
+                report.add(name, taken, raw=f"raw: {AT_ONCE} starts in parallel")
+            if number < wishes.repetitions(7) - 1:
+                made.power(Verb.STOP)
+            time.sleep(0.5)
+    for native in names:
+        tools.remove(native)
+
+
+def _at_rest(report: Report, made: _Node, wishes: Wishes) -> None:
+    """With :data:`AT_ONCE` guests running."""
+    assert made.desk.worker is not None
+    time.sleep(SETTLE)
+    before, began = rest.look(rest.family(made.desk.worker.pid)), time.monotonic()
+    time.sleep(wishes.seconds)
+    after, seconds = rest.look(rest.family(made.desk.worker.pid)), time.monotonic() - began
+    used = sum(now.seconds - (before[pid].seconds if pid in before else 0.0) for pid, now in after.items())
+    for now in sorted(after.values(), key=lambda each: -each.pss_mib):
+        report.value(f"{now.name}: memory (PSS)", now.pss_mib, "MiB")
+    report.value(f"worker with {AT_ONCE} guests at rest: memory (PSS)", sum(each.pss_mib for each in after.values()), "MiB", 80)
+    report.value(f"worker with {AT_ONCE} guests at rest: processor", 100 * used / seconds, "% of one core", 0.5)
+
+
+def _lists(report: Report, made: _Node, wishes: Wishes) -> None:
+    config = made.desk.config
+    guests = config.node_home("n1") / "lxc"
+    driver, hands = make_driver(Kind.LXC, config, "n1"), Isolated(Place(config, "n1", Kind.LXC))
+    for number in range(-2, wishes.repetitions(20)):
+        times = []
+        for call in (lambda: Tools.list(guests), driver.list, hands.list):
+            began = time.monotonic()
+            call()
+            times.append(time.monotonic() - began)
+        if number >= 0:
+            raw = f"raw: lxc-ls of {LISTED} running guests"
+            report.add(raw, times[0])
+            report.add(f"driver: list of {LISTED} running guests", times[1], raw=raw)
+            report.add("worker: the same in a child process", times[2], raw=raw)
+    assert len(driver.list()) == LISTED
