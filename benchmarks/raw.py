@@ -21,7 +21,7 @@ from workers.drivers import tools
 from workers.drivers.base import Guest
 from workers.drivers.lxc import LxcDriver, LxcSettings
 from workers.drivers.lxc.config import render_config
-from workers.drivers.lxc.driver import LXC_PATH
+from workers.drivers.lxc.power import LXC_PATH
 from workers.network.addresses import hardware_address
 
 

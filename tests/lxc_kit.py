@@ -98,7 +98,6 @@ def killed_at(point: str, node: Node, call: str, faults: Path, guest: Guest) -> 
 from pathlib import Path
 from uuid import UUID
 from vmcloud.domain.messages import Snapshot
-from vmcloud.domain.messages import Snapshot
 from vmcloud.domain.spec import Spec
 from workers.drivers.base import Guest
 from workers.drivers.lxc import LxcDriver, LxcSettings

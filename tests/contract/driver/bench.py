@@ -22,7 +22,7 @@ from vmcloud.domain.vocabulary import Kind, Observed
 from workers.drivers import tools
 from workers.drivers.base import Driver, Guest
 from workers.drivers.lxc import LxcDriver, process
-from workers.drivers.lxc import driver as lxc_module
+from workers.drivers.lxc import power as lxc_module
 from workers.drivers.simulated import SimulatedDriver, effects, outside, plan_fault
 from workers.drivers.simulated.store import Store
 from workers.network.addresses import hardware_address

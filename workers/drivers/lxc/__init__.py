@@ -1,8 +1,10 @@
 """Linux containers through liblxc: each guest a folder in the node's own LXCPATH, an overlay over a shared image.
 
-Map: ``config`` the configuration file (pure) · ``folder`` a guest's folder, made and removed whole · ``process`` state, init
-and monitor process · ``cgroups`` sizes and freezing · ``exits`` how a guest ended · ``monitor`` liblxc's events ·
-``preflight`` what the machine must have · ``driver`` the driver itself.
+Map: ``config`` the configuration file (pure) · ``folder`` a guest's folder, made and removed whole · ``guests`` how a call finds
+its guest · ``process`` state, init and monitor process · ``cgroups`` sizes and freezing · ``making`` define, resize, delete ·
+``power`` start, stop, suspend · ``sessions`` console and programs · ``snapshots`` kept layers · ``hold`` still for a moment ·
+``meter`` what guests use · ``exits`` how a guest ended · ``monitor`` liblxc's events · ``preflight`` what the machine must have ·
+``driver`` the driver itself.
 """
 
 from .config import LxcSettings

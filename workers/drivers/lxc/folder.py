@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -46,6 +46,10 @@ class Marker:
             "copied": self.copied,
         }
 
+    def text(self) -> str:
+        """The marker file's content."""
+        return json.dumps(self.to_json(), indent=1)
+
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
         """Inverse of :meth:`to_json`. Raises ValueError, KeyError or VmcloudError on anything else."""
@@ -72,7 +76,8 @@ class Marker:
 
 
 def read_marker(folder: Path) -> Marker | None:
-    """The marker in a guest's folder; None where the guest is not ours. Raises :class:`CannotLook` if it cannot be read."""
+    """The marker in a guest's folder; None where the guest is not ours, such as a copy of one of ours that somebody made. Raises
+    :class:`CannotLook` if it cannot be read."""
     try:
         text = (folder / MARKER).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -80,24 +85,30 @@ def read_marker(folder: Path) -> Marker | None:
     except OSError as error:
         raise CannotLook("list", f"{folder / MARKER} cannot be read: {error.strerror}") from error
     try:
-        return Marker.from_json(json.loads(text))
+        marker = Marker.from_json(json.loads(text))
     except Exception as error:
         raise CannotLook("list", f"{folder / MARKER} is damaged: {error}", todo="Restore it, or move the folder away.") from error
+    return marker if marker.guest.native == folder.name else None
 
 
-def write_marker(folder: Path, marker: Marker) -> None:
-    """Write or replace the marker; durable when this returns."""
-    write_durably(folder / MARKER, json.dumps(marker.to_json(), indent=1))
-
-
-def write_durably(path: Path, text: str) -> None:
-    """Replace a file so that after a power cut it has either the old or the new content."""
-    temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+def replace_durably(files: Mapping[Path, str]) -> None:
+    """Replace files of one folder so that after a power cut each has either its old or its new content, and the new one once
+    this returns. All are written before the first is replaced: a full disk changes none and leaves nothing."""
+    made = {path.with_name(f".{path.name}.new"): path for path in files}
+    try:
+        for temporary, path in made.items():
+            with temporary.open("w") as stream:
+                stream.write(files[path])
+                stream.flush()
+                os.fsync(stream.fileno())
+    except OSError:
+        for temporary in made:
+            temporary.unlink(missing_ok=True)
+        raise
+    for temporary, path in made.items():
+        temporary.replace(path)
+    for parent in {path.parent for path in files}:
+        sync_directory(parent)
 
 
 def sync_directory(path: Path) -> None:

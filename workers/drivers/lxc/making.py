@@ -1,0 +1,140 @@
+"""Guests made, resized and removed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from vmcloud import faults
+from vmcloud.domain.vocabulary import Observed
+from workers.drivers import tools
+from workers.drivers.base import BadRequest, DriverError, Guest, NoImage, Report
+from workers.storage.images import with_owners
+from workers.storage.unpack import IdMap
+
+from . import cgroups, folder, power
+from .config import host_veth, hostname, limits, render_config
+from .folder import MAKING, MARKER, POWER, Marker
+from .guests import Guests, copy_tree, read, translate
+
+faults.declare(
+    "worker",
+    "driver.lxc.define.cloned",
+    "driver.lxc.define.placed",
+    "driver.lxc.delete.stopped",
+    "driver.lxc.delete.trashed",
+)
+
+
+def define(guests: Guests, guest: Guest, report: Report) -> None:
+    """Make the guest.
+
+    1. A whole guest of the same UUID: done. Another one's name: :class:`BadRequest`.
+    2. Sweep what a killed call left, make the new folder beside LXCPATH: layer (or copy), configuration, marker.
+    3. Rename it into place and make that durable: only now does the guest exist.
+    """
+    settings = guests.settings
+    path = guests.folder(guest.native)
+    if path.exists():
+        marker = guests.marker(guest.native, "create")
+        if marker.guest.ve != guest.ve:
+            raise BadRequest("create", f"the name {guest.native} belongs to VE {marker.guest.ve} on this node")
+        return
+    if guest.image is None or not guest.image.is_dir():
+        raise NoImage("create", f"the image {guest.spec.image} is not unpacked on this node", todo="Fetch the image first.")
+    idmap = None if guest.spec.privileged else IdMap(settings.idmap_base, settings.idmap_size)
+    guest = replace(guest, image=with_owners(guest.image, idmap, report))
+    assert guest.image is not None
+    overlay = guests.host.overlay and not settings.copy
+    new = guests.path / MAKING / guest.native
+    try:
+        folder.prepare(guests.path, settings.idmap_base)
+        folder.sweep(guests.path, guest.native)
+        new.mkdir(mode=0o711)
+        report("clone", -1)
+        if overlay:
+            _layer(new, guest, guest.image, idmap.base if idmap else 0)
+        else:
+            copy_tree(guest.image, new / "rootfs", "create")
+        faults.point("driver.lxc.define.cloned")
+        files = {"config": render_config(guest, settings, guests.host), POWER: Observed.STOPPED}
+        files[MARKER] = Marker(guest, copied=not overlay).text()
+        folder.replace_durably({new / name: text for name, text in files.items()})
+        new.rename(path)
+        faults.point("driver.lxc.define.placed")
+        folder.sync_directory(guests.path)
+    except OSError as error:
+        shutil.rmtree(new, ignore_errors=True)
+        raise translate("create", error) from error
+    except DriverError:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+
+
+def _layer(new: Path, guest: Guest, image: Path, base: int) -> None:
+    """An empty writable layer, owned by the guest's root, with the guest's name in it."""
+    for name in ("upper", "work"):
+        (new / name).mkdir(mode=0o755)
+        os.chown(new / name, base, base)
+    etc = image / "etc"
+    if etc.is_dir() and not etc.is_symlink():
+        mine = new / "upper" / "etc"
+        mine.mkdir()
+        mine.chmod(etc.stat().st_mode & 0o7777)
+        (mine / "hostname").write_text(f"{hostname(guest)}\n")
+        for path in (mine, mine / "hostname"):
+            os.chown(path, base, base)
+
+
+def delete(guests: Guests, native: str, report: Report) -> None:
+    """Remove the guest: 1. stop it by force, 2. rename its folder away (from here on it does not exist), 3. remove what is left
+    of it: folder with its snapshots, groups, cable."""
+    path = guests.folder(native)
+    veth = ""
+    try:
+        if path.exists():
+            veth = host_veth(guests.marker(native, "delete").guest)
+            report("stop", -1)
+            power.stop(guests, native, force=True)
+            faults.point("driver.lxc.delete.stopped")
+            _unmount(path)
+            report("remove", -1)
+            folder.retire(guests.path, path)
+            faults.point("driver.lxc.delete.trashed")
+        folder.sweep(guests.path, native)
+    except OSError as error:
+        raise translate("delete", error) from error
+    guests.remove_groups(native)
+    guests.unplug(veth)
+
+
+def _unmount(path: Path) -> None:
+    """Detach what somebody mounted below the guest's folder, so that removing the tree never reaches into it."""
+    below = [line.split()[4] for line in read(Path("/proc/self/mountinfo")).splitlines()]
+    for point in reversed([point for point in below if point.startswith(f"{path}/")]):
+        tools.run([tools.require("umount", operation="delete"), "-l", "--", point], operation="delete", timeout=30)
+
+
+def apply(guests: Guests, guest: Guest) -> bool:
+    """New sizes, first in the kernel (which may refuse), then in the configuration, then in the marker. Never needs a restart.
+    The size of the disk is not enforced (no project quotas on overlay layers)."""
+    marker = guests.marker(guest.native, "resize")
+    if marker.guest.ve != guest.ve:
+        raise BadRequest("resize", f"{guest.native} belongs to VE {marker.guest.ve}")
+    path = guests.path / guest.native
+    old, marker = marker, marker.resized(guest)
+    life = guests.settled(guest.native)
+    groups = cgroups.Groups(life.init) if life.init else None
+    if groups is not None:
+        groups.set(limits(marker.guest, guests.settings, guests.host))
+    # As it was made, whatever the settings say of new guests.
+    settings, host = replace(guests.settings, copy=marker.copied), replace(guests.host, overlay=not marker.copied)
+    try:
+        folder.replace_durably({path / "config": render_config(marker.guest, settings, host), path / MARKER: marker.text()})
+    except OSError as error:
+        if groups is not None:
+            groups.set(limits(old.guest, guests.settings, guests.host))
+        raise translate("resize", error) from error
+    return False
