@@ -10,6 +10,7 @@ from pathlib import Path
 from vmcloud.domain.messages import Seen, Snapshot, Usage
 from vmcloud.domain.vocabulary import Kind, Observed
 from workers.drivers.base import (
+    CannotLook,
     Check,
     Driver,
     DriverError,
@@ -65,7 +66,11 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Meter):
             return self._seen(path, marker, self._guests.look(path.name))
         if not (path / "config").exists():
             return None
-        return _foreign(path.name, process.look(self.guests, path.name).state)
+        try:
+            return _foreign(path.name, process.look(self.guests, path.name).state)
+        except CannotLook:
+            # Such as for a name that is no text: what others do here must not hide our guests.
+            return _foreign(path.name, Observed.UNKNOWN)
 
     def _seen(self, path: Path, marker: Marker, life: Life) -> Seen:
         guest = marker.guest
@@ -111,6 +116,8 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Meter):
 
     def _after(self, event: monitor.Event) -> Seen | None:
         """The guest as the event says it is. A guest of ours that is gone by now is no news here."""
+        if "/" in event.native or event.native.startswith("."):
+            return None
         state = process.STATES[event.state]
         path = self.guests / event.native
         try:

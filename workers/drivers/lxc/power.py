@@ -51,7 +51,13 @@ def start(guests: Guests, native: str) -> None:
     faults.point("driver.lxc.start.ordered")
     program = tools.require("lxc-start", operation="start", package="lxc")
     argv = [program, "-P", str(guests.path), "-n", native, "-o", str(path / LOG), "-l", "DEBUG"]
-    done = tools.run(argv, operation="start", timeout=START_TIMEOUT, daemonizes=True, check=False, path=LXC_PATH)
+    try:
+        done = tools.run(argv, operation="start", timeout=START_TIMEOUT, daemonizes=True, check=False, path=LXC_PATH)
+    except TimedOut:
+        # What it has left in the background could boot the guest later, when nobody expects that.
+        process.end_monitors(guests.path, native)
+        guests.set_power(native, Observed.STOPPED)
+        raise
     life = process.look(guests.path, native)
     if done.code == 0 and life.state is Observed.RUNNING:
         with suppress(DriverError):
@@ -103,6 +109,8 @@ def _await_stopped(guests: Guests, native: str) -> None:
         if life.init:
             return stop(guests, native, force=True)
         if time.monotonic() > end:
+            if process.end_monitors(guests.path, native):
+                return None
             raise TimedOut("stop", f"{native} has been {life.state} for {KILL_TIMEOUT:g} s")
         time.sleep(0.002)
     return None

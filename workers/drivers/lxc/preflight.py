@@ -21,6 +21,16 @@ INOTIFY_INSTANCES = 1024
 _ADVICE = ("inotify", "bridge")
 """Checks without which guests still run: the first is a matter of scale, the second the worker sees to itself."""
 
+KNOWN_VERSIONS = range(4, 7)
+"""Major versions of liblxc; 4.0 is the oldest with the keys of the configuration used here, 7 does not exist yet."""
+
+_BINDING = "apt-get install lxc-dev pkg-config gcc, then pip install lxc==3.0.4.0"
+
+_PROGRAMS = (
+    *((name, "lxc") for name in ("lxc-start", "lxc-attach", "lxc-console")),
+    *(("bash", "bash"), ("cp", "coreutils"), ("ip", "iproute2"), ("setsid", "util-linux"), ("umount", "mount")),
+)
+
 _CONTROLLERS = ("cpu", "memory", "pids", "freezer", "devices")
 
 
@@ -36,9 +46,9 @@ def fingerprint(settings: LxcSettings) -> Fingerprint:
 
         version = str(lxc.version)
     except Exception as error:
-        return Fingerprint(Kind.LXC, "", False, f"the Python binding of liblxc does not load: {error}")
+        return Fingerprint(Kind.LXC, "", False, f"the Python binding of liblxc does not load: {error}. {_BINDING}")
     failed = [check for check in checks(settings) if not check.ok and check.name not in _ADVICE]
-    return Fingerprint(Kind.LXC, f"lxc {version}", not failed, failed[0].detail if failed else "")
+    return Fingerprint(Kind.LXC, f"lxc {version}", not failed, f"{failed[0].detail}. {failed[0].fix}" if failed else "")
 
 
 def checks(settings: LxcSettings) -> Sequence[Check]:
@@ -47,6 +57,7 @@ def checks(settings: LxcSettings) -> Sequence[Check]:
         Check("root", os.geteuid() == 0, "the LXC driver runs as root", "Start the worker as root."),
         *_programs(),
         _binding(),
+        _version(),
         *_groups(),
         _user_namespaces(),
         _overlay(settings.home),
@@ -60,7 +71,7 @@ def checks(settings: LxcSettings) -> Sequence[Check]:
 def _programs() -> list[Check]:
     found = [
         Check(name, tools.find(name) is not None, f"the program {name}", f"apt-get install {package}")
-        for name, package in (("lxc-start", "lxc"), ("ip", "iproute2"))
+        for name, package in _PROGRAMS
     ]
     found.append(Check("lxc-monitord", find_monitord() is not None, "the program lxc-monitord", "apt-get install lxc"))
     found.append(Check("seccomp", Path(SECCOMP).exists(), f"the filter {SECCOMP}", "apt-get install lxc"))
@@ -68,12 +79,32 @@ def _programs() -> list[Check]:
 
 
 def _binding() -> Check:
-    fix = "apt-get install lxc-dev pkg-config gcc, then pip install lxc==3.0.4.0"
     try:
         import lxc  # noqa: F401
     except Exception as error:
-        return Check("binding", False, f"the Python module lxc does not load: {error}", fix)
-    return Check("binding", True, "the Python module lxc", fix)
+        return Check("binding", False, f"the Python module lxc does not load: {error}", _BINDING)
+    return Check("binding", True, "the Python module lxc", _BINDING)
+
+
+def _version() -> Check:
+    """liblxc's words in its log and on its sockets are read, so only versions that speak known ones will do."""
+    try:
+        import lxc
+
+        version = str(lxc.version)
+    except Exception:
+        return Check("liblxc", False, "the version of liblxc is not known", _BINDING)
+    return check_version(version)
+
+
+def check_version(version: str) -> Check:
+    """Whether the driver knows this version of liblxc."""
+    match = re.match(r"(\d+)\.", version)
+    ok = match is not None and int(match[1]) in KNOWN_VERSIONS
+    low, high = KNOWN_VERSIONS.start, KNOWN_VERSIONS.stop - 1
+    return Check(
+        "liblxc", ok, f"liblxc {version}; versions {low} to {high} are known to work", f"Install lxc {low}.0 to {high}.x."
+    )
 
 
 def _groups(root: Path = Path("/sys/fs/cgroup")) -> list[Check]:

@@ -95,6 +95,28 @@ def _parent(pid: int) -> int:
     return 0 if fields[0] in "ZX" else int(fields[1])
 
 
+def end_monitors(guests: Path, native: str) -> int:
+    """Kill what starts or holds the guest without coming to an end, lxc-start and liblxc's monitor process; says how many there
+    were. The kernel ends the guest with its monitor process."""
+    monitor = f"[lxc monitor] {guests} {native}".encode()
+    starting = {str(guests).encode(), native.encode()}
+    found = 0
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            with Handle(int(entry.name)) as handle:
+                line = (entry / "cmdline").read_bytes()
+                words = line.split(b"\0")
+                if line.rstrip(b"\0") == monitor or (starting <= set(words) and any(w.endswith(b"lxc-start") for w in words[:2])):
+                    handle.send(signal.SIGKILL)
+                    handle.wait(1.0)
+                    found += 1
+        except OSError:
+            continue
+    return found
+
+
 class Handle:
     """A process held by a descriptor, so that its number cannot come to mean another. Use as a context manager."""
 
