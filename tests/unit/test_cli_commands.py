@@ -726,7 +726,7 @@ def _every_command() -> list[tuple[str, ...]]:
 def test_every_command_has_help_with_examples(run: Run, arguments: tuple[str, ...]) -> None:
     code, out, err = run(*arguments, "--help")
     assert (code, err) == (0, "") and out.startswith(f"Usage: vmcloud {' '.join(arguments)}")
-    if len(arguments) == 2 or arguments[0] not in ("ve", "node", "image", "job"):
+    if len(arguments) == 2 or arguments[0] not in ("ve", "node", "kind", "image", "job"):
         assert "Examples:" in out
 
 

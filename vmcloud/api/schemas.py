@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from ninja import Field, Schema
 
+from vmcloud.domain.kinds import Support
 from vmcloud.domain.spec import DESCRIPTION_MAX
-from vmcloud.domain.vocabulary import Desired, Drift, Kind, NodeState, Observed, Outcome, Restart, Status
+from vmcloud.domain.vocabulary import Desired, Drift, Kind, NodeState, Observed, Outcome, Power, Restart, Status, Verb
 
 NAME = "DNS label (RFC 1123)"
 
@@ -119,6 +120,50 @@ class NodeOut(Schema):
     description: str
     heard: datetime | None = Field(description="when it was last heard")
     reason: str = Field(description="why it refused its last order, if it did")
+
+
+class PowerOut(Schema):
+    """Whether a kind can do something. `node`: where a trial on the node has passed; `later`: not in this release."""
+
+    power: Power
+    support: Support
+    why: str = Field(description="in words, for all but yes")
+    source: str = Field(description="for a no: where its upstream says so")
+
+
+class RangeOut(Schema):
+    """The least and the most that may be asked for."""
+
+    lowest: int
+    highest: int
+
+
+class LimitsOut(Schema):
+    """Limits of a kind, whatever its nodes have."""
+
+    vcpus: RangeOut
+    memory_mib: RangeOut
+    disk_mib: RangeOut
+
+
+class KindOut(Schema):
+    """A sort of VE and what it can do."""
+
+    kind: Kind
+    title: str
+    driver: bool = Field(description="whether this release can make VEs of it")
+    nodes: int = Field(description="how many offer it")
+    nodes_up: int
+    limits: LimitsOut
+    verbs: list[Verb] = Field(description="what can be asked of a VE of this kind")
+    powers: list[PowerOut]
+
+
+class KindPage(Schema):
+    """All kinds; always one page."""
+
+    items: list[KindOut]
+    next: None = None
 
 
 class ImageOut(Schema):

@@ -10,7 +10,7 @@ from ninja import NinjaAPI, Swagger
 from vmcloud.domain.errors import Invalid
 from vmcloud.fleet.services import accounts
 
-from . import images, jobs, nodes, problems, snapshots, usage, ves
+from . import images, jobs, kinds, nodes, problems, snapshots, usage, ves
 from .answers import read_object, send
 from .auth import Bearer, actor, check_login_rate, refuse_reserved
 from .schemas import HealthOut, LoginIn, TokenOut, WhoOut, body
@@ -31,13 +31,14 @@ api = NinjaAPI(
     auth=Bearer(),
     docs=Swagger(settings={"persistAuthorization": True, "tryItOutEnabled": True}),
     urls_namespace="api-v1",
-    openapi_extra={"tags": [{"name": name} for name in ("VEs", "jobs", "nodes", "images", "accounts", "health")]},
+    openapi_extra={"tags": [{"name": name} for name in ("VEs", "jobs", "kinds", "nodes", "images", "accounts", "health")]},
 )
 problems.install(api)
 api.add_router("/ves", snapshots.router, tags=["VEs"])
 api.add_router("/ves", usage.one, tags=["VEs"])
 api.add_router("/ves", ves.router, tags=["VEs"])
 api.add_router("/usage", usage.router, tags=["VEs"])
+api.add_router("/kinds", kinds.router, tags=["kinds"])
 api.add_router("/nodes", nodes.router, tags=["nodes"])
 api.add_router("/images", images.router, tags=["images"])
 api.add_router("/blobs", images.blobs, tags=["images"])

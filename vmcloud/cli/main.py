@@ -15,6 +15,7 @@ PROGRAM = "vmcloud"
 COMMANDS = {
     "ve": ("ve", "group"),
     "node": ("node", "group"),
+    "kind": ("kind", "group"),
     "image": ("image", "group"),
     "job": ("job", "group"),
     "login": ("account", "login"),

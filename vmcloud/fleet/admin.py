@@ -15,10 +15,10 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from vmcloud.domain.errors import VmcloudError
-from vmcloud.domain.vocabulary import Desired, Kind, Restart, Verb
+from vmcloud.domain.vocabulary import Desired, Restart, Verb
 
 from .models import VE, Image, Job, JobEvent, Node, Step, Stray
-from .services import accounts, jobs, queries, snapshots, submit, views
+from .services import accounts, jobs, matrix, queries, snapshots, submit, views
 
 admin.site.site_header = admin.site.site_title = "vmcloud"
 admin.site.index_title = "This cloud"
@@ -68,7 +68,7 @@ class CreateForm(forms.Form):
 
     name = forms.CharField(max_length=50, help_text="A DNS label, such as web-1; unique in its project.")
     project = forms.CharField(max_length=63, initial="main")
-    kind = forms.ChoiceField(choices=[(kind.value, kind.value) for kind in (Kind.LXC, Kind.SIMULATED)])
+    kind = forms.ChoiceField(choices=[(kind.value, kind.value) for kind in matrix.usable()])
     image = forms.ChoiceField()
     vcpus = forms.IntegerField(initial=1, min_value=1)
     memory_mib = forms.IntegerField(initial=128, min_value=1, label="Memory (MiB)")
@@ -206,6 +206,7 @@ class VEAdmin(ReadOnlyAdmin):
             _asked(request, job)
             return HttpResponseRedirect(reverse("admin:fleet_ve_changelist"))
         context = {**admin.site.each_context(request), "title": "Create a VE", "form": form, "opts": self.model._meta}
+        context["kinds"], context["powers"] = matrix.table()
         return render(request, "fleet/create.html", context)
 
 
