@@ -162,6 +162,8 @@ class SimulatedSession(Session):
         code, words = 0, list[str]()
         try:
             for word in [*lexer, ";"]:
+                if word and not word.strip(";>&") and word not in (";", ">", ">&"):
+                    raise ValueError(f"{word} is not understood")
                 if word != ";":
                     words.append(word)
                 elif words:
