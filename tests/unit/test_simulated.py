@@ -187,10 +187,7 @@ def test_two_drivers_see_each_others_changes_and_do_each_once(path: Path) -> Non
 
     def work(driver: SimulatedDriver) -> None:
         for made in guests:
-            try:
-                driver.define(made)
-            except ToolFailed:
-                driver.define(made)
+            driver.define(made)
             driver.start(made.native)
 
     threads = [threading.Thread(target=work, args=(driver,)) for driver in (one, two, one, two)]

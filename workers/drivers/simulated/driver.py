@@ -29,7 +29,6 @@ from ..base import (
     Runner,
     Saver,
     Snapshotter,
-    ToolFailed,
     check_name,
     silent,
 )
@@ -115,10 +114,7 @@ class SimulatedDriver(Driver, Freezer, Saver, Snapshotter, Meter, Runner):
         """Make a half guest first and its files next; only then it is whole."""
         native = guest.native
         ends = self._trouble.begin("define", native)
-        known = self._store.get(native)
-        if known is not None and known.whole:
-            if known.seen.ve != guest.ve:
-                raise BadRequest("define", f"the name {native} belongs to {known.seen.ve or 'a guest that is not ours'}")
+        if self._is_there(guest):
             return
         _check_sizes(guest, "define")
         address = guest.address.partition("/")[0]
@@ -134,17 +130,27 @@ class SimulatedDriver(Driver, Freezer, Saver, Snapshotter, Meter, Runner):
             memory_mib=guest.spec.memory_mib,
         )
         with self._store.change():
+            if self._is_there(guest):
+                return
             self._store.put(Record(seen, whole=False, disk_mib=guest.spec.disk_mib))
         faults.point("driver.simulated.define.begun")
         report("root file system", 50)
         self._trouble.work()
         with self._acting("define"):
-            known = self._store.get(native)
-            if known is not None and known.whole:
-                raise ToolFailed("define", f"{native} was made by another call meanwhile")
+            if self._is_there(guest):
+                return
             self._store.put(Record(replace(seen, since=time.time()), disk_mib=guest.spec.disk_mib), "define")
             self._store.fill(native, {"/etc/hostname": f"{host_name(native)}\n".encode()})
         ends()
+
+    def _is_there(self, guest: Guest) -> bool:
+        """Whether the guest is whole. :class:`BadRequest` where another one has its name."""
+        known = self._store.get(guest.native)
+        if known is None or not known.whole:
+            return False
+        if known.seen.ve != guest.ve:
+            raise BadRequest("define", f"the name {guest.native} belongs to {known.seen.ve or 'a guest that is not ours'}")
+        return True
 
     def delete(self, native: str, report: Report = silent) -> None:
         """See :class:`Driver`."""
@@ -156,7 +162,9 @@ class SimulatedDriver(Driver, Freezer, Saver, Snapshotter, Meter, Runner):
         faults.point("driver.simulated.delete.begun")
         self._trouble.work()
         with self._acting("delete"):
-            self._store.remove(native, "delete" if known.whole else "")
+            known = self._store.get(native)
+            if known is not None:
+                self._store.remove(native, "delete" if known.whole else "")
         self._programs.end(native)
         ends()
 
