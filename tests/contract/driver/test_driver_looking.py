@@ -39,6 +39,8 @@ def test_a_list_while_guests_come_and_go_is_whole(bench: Bench, running: Guest) 
                 bench.driver.start(guest.native)
                 bench.driver.stop(guest.native, force=True)
                 bench.driver.delete(guest.native)
+                if done.is_set():
+                    return
         except Exception as error:
             wrong.append(error)
 
@@ -46,14 +48,18 @@ def test_a_list_while_guests_come_and_go_is_whole(bench: Bench, running: Guest) 
     for thread in threads:
         thread.start()
     lists = 0
-    while any(thread.is_alive() for thread in threads):
-        listed = bench.driver.list()
-        lists += 1
-        (stays,) = [seen for seen in listed if seen.native == running.native]
-        assert stays.state is Observed.RUNNING
-        for seen in listed:
-            assert seen.ve is not None and seen.vcpus and seen.memory_mib and seen.addresses and seen.mac, seen
-    done.set()
+    try:
+        while any(thread.is_alive() for thread in threads):
+            listed = bench.driver.list()
+            lists += 1
+            (stays,) = [seen for seen in listed if seen.native == running.native]
+            assert stays.state is Observed.RUNNING
+            for seen in listed:
+                assert seen.ve is not None and seen.vcpus and seen.memory_mib and seen.addresses and seen.mac, seen
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
     assert not wrong, wrong
     assert lists > 3
     assert not [seen for seen in bench.driver.list() if seen.native.startswith("comer")]
