@@ -55,17 +55,16 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Meter):
         return preflight.checks(self.settings)
 
     def list(self) -> Sequence[Seen]:
-        return [seen for path in folder.folders(self.guests) if (seen := self._look(path)) is not None]
+        return [self._look(path, marker) for path, marker in folder.entries(self.guests)]
 
     def inspect(self, native: str) -> Seen | None:
-        return self._look(self._guests.folder(native))
-
-    def _look(self, path: Path) -> Seen | None:
+        path = self._guests.folder(native)
         marker = folder.read_marker(path)
+        return self._look(path, marker) if marker is not None or (path / "config").exists() else None
+
+    def _look(self, path: Path, marker: Marker | None) -> Seen:
         if marker is not None:
             return self._seen(path, marker, self._guests.look(path.name))
-        if not (path / "config").exists():
-            return None
         try:
             return _foreign(path.name, process.look(self.guests, path.name).state)
         except CannotLook:
@@ -78,9 +77,9 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Meter):
         vcpus, memory = guest.spec.vcpus, guest.spec.memory_mib
         if life.init:
             # The ordered power does not change when a guest that crashed is started again; its init is then a new one.
-            since = max(since, process.began(life.init))
+            since = max(since, life.since)
             with suppress(DriverError):
-                vcpus, memory = cgroups.Groups(life.init).sizes()
+                vcpus, memory = life.groups.sizes()
             _bound_log(path)
         elif state is Observed.STOPPED and self._guests.power(guest.native) == Observed.RUNNING:
             # Nobody ordered this stop: the log tells a shutdown from inside and a crash apart. One that says nothing was emptied
@@ -145,7 +144,7 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Meter):
 
     def layers(self) -> frozenset[Path]:
         """The image trees that guests here are layers over; they must not be removed. Raises CannotLook."""
-        markers = [folder.read_marker(path) for path in folder.folders(self.guests)]
+        markers = [marker for _, marker in folder.entries(self.guests)]
         return frozenset(marker.guest.image for marker in markers if marker and marker.guest.image and not marker.copied)
 
     # ------------------------------------------------------------------------------------------------------------- power

@@ -120,8 +120,8 @@ def sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def folders(guests: Path) -> Iterator[Path]:
-    """Every guest's folder in LXCPATH, ours and foreign. Raises :class:`CannotLook`."""
+def entries(guests: Path) -> Iterator[tuple[Path, Marker | None]]:
+    """Every guest's folder in LXCPATH, ours with their marker and foreign ones without. Raises :class:`CannotLook`."""
     try:
         with os.scandir(guests) as entries:
             names = sorted(
@@ -133,8 +133,9 @@ def folders(guests: Path) -> Iterator[Path]:
         raise CannotLook("list", f"{guests} cannot be read: {error.strerror}") from error
     for name in names:
         folder = guests / name
-        if (folder / "config").exists():
-            yield folder
+        marker = read_marker(folder)
+        if marker is not None or (folder / "config").exists():
+            yield folder, marker
 
 
 def prepare(guests: Path, group: int) -> None:

@@ -51,7 +51,10 @@ class Guests:
 
     def look(self, native: str) -> Life:
         """The guest's power now; what a snapshot froze counts as running, and is thawed if that snapshot was killed."""
-        life = process.look(self.path, native)
+        life = process.recall(self.path, native)
+        if life is None:
+            life = process.look(self.path, native)
+            process.remember(self.path, native, life)
         if life.state is Observed.SUSPENDED and hold.mend(self.path / native, life):
             return Life(Observed.RUNNING, life.init, life.monitor)
         return life

@@ -8,7 +8,7 @@ from pathlib import Path
 from vmcloud.domain.messages import Usage
 from workers.drivers.base import CannotLook
 
-from . import folder, process
+from . import folder
 from .cgroups import Groups
 from .config import host_veth
 from .folder import Marker
@@ -20,14 +20,11 @@ NETWORK = Path("/sys/class/net")
 def usage(guests: Guests) -> list[Usage]:
     """That of every running guest of ours; one that ends meanwhile is left out."""
     found = []
-    for path in folder.folders(guests.path):
-        marker = folder.read_marker(path)
-        if marker is None:
-            continue
-        life = process.look(guests.path, path.name)
-        if life.init:
+    for path, marker in folder.entries(guests.path):
+        life = guests.look(path.name) if marker is not None else None
+        if marker is not None and life is not None and life.init:
             with suppress(CannotLook):
-                found.append(measure(marker, Groups(life.init)))
+                found.append(measure(marker, life.groups))
     return found
 
 

@@ -60,8 +60,9 @@ def start(guests: Guests, native: str) -> None:
         raise
     life = process.look(guests.path, native)
     if done.code == 0 and life.state is Observed.RUNNING:
+        process.remember(guests.path, native, life)
         with suppress(DriverError):
-            cgroups.Groups(life.init).count_disk(path)
+            life.groups.count_disk(path)
         return
     text = read(path / LOG)
     why = exits.errors(text) or exits.how(text)[1] or f"its init is {life.state}"

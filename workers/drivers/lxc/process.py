@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import select
 import signal
-from dataclasses import dataclass
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +36,38 @@ STATES = {
 SYSTEMD_HALT = signal.SIGRTMIN + 3
 
 
+LIFE = "life"
+"""The file in a guest's folder with the processes that it was last seen to run by."""
+
+
 @dataclass(frozen=True)
 class Life:
-    """A guest's power now. ``init`` and ``monitor`` are process ids on the node, 0 where there is none."""
+    """A guest's power now. ``init`` and ``monitor`` are process ids on the node, 0 where there is none; ``began`` is when init
+    began, in clock ticks since the boot."""
 
     state: Observed
     init: int = 0
     monitor: int = 0
+    began: int = 0
+
+    @property
+    def since(self) -> float:
+        """When init began, in seconds since the epoch."""
+        return _booted(int(time.monotonic()) // 60) + self.began / os.sysconf("SC_CLK_TCK")
+
+    @cached_property
+    def groups(self) -> Groups:
+        """The control groups of init. Raises :class:`CannotLook` where it has ended."""
+        return Groups(self.init)
 
 
-def began(pid: int) -> float:
-    """When a process began, in seconds since the epoch (proc(5): field 22 of stat, in ticks since the boot); 0 if it is gone."""
-    try:
-        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-        boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
-    except (OSError, ValueError, IndexError, StopIteration):
-        return 0.0
-    return int(boot.split()[1]) + ticks / os.sysconf("SC_CLK_TCK")
+@lru_cache(maxsize=1)
+def _booted(minute: int) -> int:
+    """When the machine was booted, as a clock that may be set has it: read again every minute."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        if line.startswith("btime "):
+            return int(line.split()[1])
+    return 0
 
 
 def look(guests: Path, native: str) -> Life:
@@ -70,29 +88,50 @@ def look(guests: Path, native: str) -> Life:
         raise CannotLook("list", f"liblxc says {word!r} of {native}")
     if state is Observed.STOPPED:
         return Life(state)
-    parent = _parent(init) if init > 0 else 0
+    parent, began = _parent(init) if init > 0 else (0, 0)
     if not parent:
         return Life(Observed.STARTING if state is Observed.STARTING else Observed.STOPPING)
-    if state is Observed.RUNNING and _frozen(init):
-        # liblxc knows only of freezes that it ordered itself.
-        state = Observed.SUSPENDED
-    return Life(state, init, parent)
+    life = Life(state, init, parent, began)
+    # liblxc knows only of freezes that it ordered itself.
+    return _perhaps_frozen(life) if state is Observed.RUNNING else life
 
 
-def _frozen(init: int) -> bool:
+def remember(guests: Path, native: str, life: Life) -> None:
+    """Keep for :func:`recall` by which processes a guest of ours runs."""
+    if life.init:
+        with suppress(OSError):
+            (guests / native / LIFE).write_text(f"{life.init} {life.monitor} {life.began}")
+
+
+def recall(guests: Path, native: str) -> Life | None:
+    """The guest's power where it still runs by the same processes as when liblxc was last asked; None where liblxc must be
+    asked, which wakes the guest's monitor process twice. A node with hundreds of guests is looked at often."""
     try:
-        return Groups(init).frozen
+        init, parent, began = map(int, (guests / native / LIFE).read_text().split())
+        life = Life(Observed.RUNNING, init, parent, began)
+        # The group's name makes sure that it is not another process of the same number, such as one of after a boot.
+        if _parent(init) != (parent, began) or not life.groups.of(native):
+            return None
+    except (OSError, ValueError, CannotLook):
+        return None
+    return _perhaps_frozen(life)
+
+
+def _perhaps_frozen(life: Life) -> Life:
+    try:
+        return replace(life, state=Observed.SUSPENDED) if life.groups.frozen else life
     except CannotLook:
-        return False
+        return life
 
 
-def _parent(pid: int) -> int:
-    """The parent of a living process; 0 if it is dead or a zombie."""
+def _parent(pid: int) -> tuple[int, int]:
+    """The parent of a living process and when that began, in ticks since the boot (proc(5), fields 4 and 22 of stat); zeros if it
+    is dead or a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return 0
-    return 0 if fields[0] in "ZX" else int(fields[1])
+        return 0, 0
+    return (0, 0) if fields[0] in "ZX" else (int(fields[1]), int(fields[19]))
 
 
 def end_monitors(guests: Path, native: str) -> int:
