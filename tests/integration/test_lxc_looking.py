@@ -12,6 +12,7 @@ from tests.lxc_kit import BASE, Node, eventually, inside, make_node
 from vmcloud.domain.vocabulary import Observed
 from workers.drivers.base import CannotLook, Guest
 from workers.drivers.lxc import process
+from workers.drivers.lxc.power import LXC_PATH
 
 pytestmark = pytest.mark.integration
 
@@ -88,9 +89,9 @@ def test_nothing_is_written_into_a_foreign_guests_folder(node: Node, guest: Gues
         (foreign / name).mkdir()
         os.chown(foreign / name, BASE, BASE)
     try:
-        argv = ["lxc-start", "-P", str(node.driver.guests), "-n", "theirs"]
+        argv = ["/usr/bin/lxc-start", "-P", str(node.driver.guests), "-n", "theirs"]
         null = subprocess.DEVNULL
-        subprocess.run(argv, check=True, stdin=null, stdout=null, stderr=null, env={"PATH": "/usr/sbin:/sbin:/usr/bin"})
+        subprocess.run(argv, check=True, stdin=null, stdout=null, stderr=null, env={"PATH": LXC_PATH})
         before = sorted(path.name for path in foreign.iterdir())
         assert [(seen.state, seen.ve) for seen in node.driver.list() if seen.native == "theirs"] == [(Observed.RUNNING, None)]
         assert sorted(path.name for path in foreign.iterdir()) == before
