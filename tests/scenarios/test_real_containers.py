@@ -94,6 +94,23 @@ def test_a_life_of_a_container(running: Cloud) -> None:
     assert running.directory().ve_named("main", "life") is None
 
 
+def test_a_containers_snapshots_and_what_it_uses(running: Cloud) -> None:
+    create(running, "kept")
+    running.run("ve", "exec", "kept", "--", "sh", "-c", "echo one > /root/note; sync")
+    running.run("ve", "snapshot", "kept", "first", "--wait")
+    running.run("ve", "exec", "kept", "--", "sh", "-c", "echo two > /root/note; sync")
+    pid = init_pid(running, "kept")
+    running.run("ve", "revert", "kept", "first", "--wait")
+    assert running.ves()["kept"]["status"] == "running" and init_pid(running, "kept") != pid
+    assert running.run("ve", "exec", "kept", "--", "cat", "/root/note").stdout == "one\n"
+    assert [each["name"] for each in running.ves()["kept"]["snapshots"]] == ["first"]
+    used = running.until(lambda: running.ask("GET", "/ves/kept/usage")["usage"], 45, "a measurement")
+    assert 0 < used["memory_bytes"] <= 64 << 20 and used["processes"] >= 1
+    running.run("ve", "delete-snapshot", "kept", "first", "--wait")
+    assert running.ves()["kept"]["snapshots"] == []
+    running.run("ve", "delete", "kept", "--wait")
+
+
 def test_what_happens_behind_the_clouds_back_is_seen_within_a_second(running: Cloud) -> None:
     create(running, "back", "--restart", "never")
     begin = time.monotonic()
