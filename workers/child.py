@@ -56,15 +56,10 @@ class Place:
 
 
 def step(place: Place, pipe: Connection, lifeline: Handed) -> None:
-    """Wait for one piece of work (see :func:`hand`), carry it out or take it back. Says on ``pipe``: ("report", name, percent),
-    ("found", state), ("look",), which is answered, and last ("ended", Ended). The lane stays open, and with it locked, as long as
-    the process lives."""
+    """Wait for work (see :func:`hand`), carry it out or take it back, and again, until nobody needs this child. Says on ``pipe``:
+    ("report", name, percent), ("found", state), ("look",), which is answered, and last ("ended", Ended). The lane stays open, and
+    with it locked, until right before that last word, or until the process is dead."""
     _arm(lifeline)
-    try:
-        reduction.recv_handle(pipe)  # the lane
-        work, undo = pipe.recv()
-    except (EOFError, OSError):
-        return  # nobody needs this child
 
     def report(name: str, percent: int) -> None:
         pipe.send(("report", name, percent))
@@ -73,15 +68,19 @@ def step(place: Place, pipe: Connection, lifeline: Handed) -> None:
         pipe.send(("look",))
         pipe.recv()
 
-    driver = place.driver() if work.order.verb != "fetch" else None
-    tools = Tools(
-        driver,
-        make_images(place.config, place.node, simulated=False),
-        report,
-        look,
-        lambda state: pipe.send(("found", state)),
-    )
-    pipe.send(("ended", (take_back if undo else carry_out)(work, tools)))
+    while True:
+        try:
+            lane = reduction.recv_handle(pipe)
+            work, undo = pipe.recv()
+        except (EOFError, OSError):
+            return
+        # A fresh driver for each: what it knows of the machine may have changed.
+        driver = place.driver() if work.order.verb != "fetch" else None
+        images = make_images(place.config, place.node, simulated=False)
+        tools = Tools(driver, images, report, look, lambda state: pipe.send(("found", state)))
+        ended = (take_back if undo else carry_out)(work, tools)
+        os.close(lane)
+        pipe.send(("ended", ended))
 
 
 def hand(pipe: Connection, work: Work, undo: bool, lane: int) -> None:

@@ -165,25 +165,39 @@ class Inline:
 
 METERING = 3.0
 """Seconds in which a driver has to say what its guests use, after it has listed them."""
-SPARE_DELAY = 0.1
-"""Seconds from the beginning of a step to that of the child for the next: not while both want the processors."""
+IDLE_KEPT = 1
+IDLE_SECONDS = 5.0
+"""Children that wait for work while there is none, and after how long the others end."""
+USES_MAX = 200
+"""Steps of one child: what a binding forgets to free is bounded."""
 
 
 class Isolated:
     """A driver whose calls may hang or crash: each runs in a child process. ``patience``: seconds for one look.
 
-    A child takes 10 ms to be there, a third of what a container's start takes; so after a step one more is started, which waits
-    for the next.
+    A child takes 10 ms to be there, as long as a container's start takes; so one that has done its step waits for the next. A
+    killed one never does: whatever state its step left it in is gone with it.
     """
 
     def __init__(self, place: child.Place, *, patience: float = 10.0) -> None:
         self._place, self._patience = place, patience
-        self._spare: _Child | None = None
+        self._idle: list[_Child] = []
+        self._trimming = False
         self._lock = threading.Lock()
 
     def carry_out(self, work: Work, watch: Watch, stop: Stop, lane: int, *, undo: bool) -> Ended | None:
         """See :class:`Hands`."""
-        with self._hand(work, undo, lane) as pipe, stop.killing(pipe.kill):
+        pipe = self._hand(work, undo, lane)
+        ended = self._follow(pipe, watch, stop)
+        if ended is not None and pipe.uses < USES_MAX:
+            self._keep(pipe)
+        else:
+            pipe.end()
+        return ended
+
+    def _follow(self, pipe: _Child, watch: Watch, stop: Stop) -> Ended | None:
+        """Hear a child to the end of its step."""
+        with stop.killing(pipe.killer()):
             try:
                 while pipe.connection.poll(max(stop.left(), 0)):
                     match pipe.connection.recv():
@@ -195,7 +209,7 @@ class Isolated:
                             watch.look()
                             pipe.connection.send("look")
                         case ("ended", Ended() as ended):
-                            pipe.done = True
+                            pipe.use_up()
                             return ended
                 stop.wish(Reason.TIMED_OUT)
             except (EOFError, OSError):
@@ -216,29 +230,39 @@ class Isolated:
                 return None
 
     def _hand(self, work: Work, undo: bool, lane: int) -> _Child:
-        """A child that has the work: the one that waits, or a new one where there is none or it has died."""
-        with self._lock:
-            spare, self._spare = self._spare, None
-        if self._place.kind is not None:
-            later = threading.Timer(SPARE_DELAY, self._prepare)
-            later.daemon = True
-            later.start()
-        if spare is not None:
+        """A child that has the work: one that waits, or a new one where there is none."""
+        while True:
+            with self._lock:
+                waiting = self._idle.pop() if self._idle else None
+            if waiting is None:
+                break
             try:
-                child.hand(spare.connection, work, undo, lane)
-                return spare
-            except OSError:
-                spare.end()
+                child.hand(waiting.connection, work, undo, lane)
+                return waiting
+            except OSError:  # it died while it waited
+                waiting.end()
         fresh = _Child(child.step, self._place)
         with contextlib.suppress(OSError):  # it died: who listens to it will see
             child.hand(fresh.connection, work, undo, lane)
         return fresh
 
-    def _prepare(self) -> None:
-        """Have a child wait for the next step."""
+    def _keep(self, pipe: _Child) -> None:
+        """Let a child wait for the next step; when nothing has been done for a while, all but one of them end."""
         with self._lock:
-            if self._spare is None:
-                self._spare = _Child(child.step, self._place)
+            self._idle.append(pipe)
+            if self._trimming or len(self._idle) <= IDLE_KEPT:
+                return
+            self._trimming = True
+        later = threading.Timer(IDLE_SECONDS, self._trim)
+        later.daemon = True
+        later.start()
+
+    def _trim(self) -> None:
+        with self._lock:
+            self._trimming = False
+            over, self._idle = self._idle[:-IDLE_KEPT], self._idle[-IDLE_KEPT:]
+        for each in over:
+            each.end()
 
     def list(self) -> Listed:
         """See :class:`Hands`."""
@@ -295,7 +319,7 @@ def _seen(said: Any) -> Sequence[Seen]:
 
 class _Child:
     """A running child; killed, if it still lives, when its context ends. ``done``: it has nothing left to do, so that nobody need
-    wait for its death."""
+    wait for its death. ``uses``: how many steps it has done."""
 
     _context: multiprocessing.context.ForkServerContext | None = None
     _first = threading.Lock()
@@ -306,6 +330,7 @@ class _Child:
         reading, self._lifeline = os.pipe()
         self._lock = threading.Lock()
         self.done = False
+        self.uses = 0
         try:
             # daemon: multiprocessing must not wait for a hung child when the worker ends
             self._process = self._server().Process(target=target, args=(*arguments, theirs, child.Handed(reading)), daemon=True)
@@ -326,12 +351,32 @@ class _Child:
                 cls._context.set_forkserver_preload(["workers.preload"])
             return cls._context
 
+    def killer(self) -> Callable[[], None]:
+        """A function that ends the child in its present use and does nothing in a later one: a late wish to stop a step must not
+        hit the next."""
+        use = self.uses
+
+        def kill() -> None:
+            with self._lock:
+                if self.uses == use:
+                    self._cut()
+
+        return kill
+
+    def use_up(self) -> None:
+        """Its step is over; it may have another."""
+        with self._lock:
+            self.uses += 1
+
     def kill(self) -> None:
         """End it and all that it started."""
         with self._lock:
-            lifeline, self._lifeline = self._lifeline, -1
-            if lifeline >= 0:
-                os.close(lifeline)
+            self._cut()
+
+    def _cut(self) -> None:
+        lifeline, self._lifeline = self._lifeline, -1
+        if lifeline >= 0:
+            os.close(lifeline)
 
     def __enter__(self) -> _Child:
         return self
@@ -346,6 +391,7 @@ class _Child:
 
     def end(self) -> None:
         """Be done with it."""
+        self.done = self.uses > 0
         self.__exit__()
 
     def _bury(self) -> None:
