@@ -165,9 +165,8 @@ class Inline:
 
 METERING = 3.0
 """Seconds in which a driver has to say what its guests use, after it has listed them."""
-IDLE_KEPT = 1
-IDLE_SECONDS = 5.0
-"""Children that wait for work while there is none, and after how long the others end."""
+IDLE_SECONDS = 10.0
+"""How long a child waits for work: a node at rest keeps none."""
 USES_MAX = 200
 """Steps of one child: what a binding forgets to free is bounded."""
 
@@ -247,22 +246,31 @@ class Isolated:
         return fresh
 
     def _keep(self, pipe: _Child) -> None:
-        """Let a child wait for the next step; when nothing has been done for a while, all but one of them end."""
+        """Let a child wait for the next step."""
         with self._lock:
+            pipe.idle_since = time.monotonic()
             self._idle.append(pipe)
-            if self._trimming or len(self._idle) <= IDLE_KEPT:
+            if self._trimming:
                 return
             self._trimming = True
+        self._trim_later()
+
+    def _trim_later(self) -> None:
         later = threading.Timer(IDLE_SECONDS, self._trim)
         later.daemon = True
         later.start()
 
     def _trim(self) -> None:
+        """End those that have waited for long: the last that worked is the first to work again."""
+        limit = time.monotonic() - IDLE_SECONDS
         with self._lock:
-            self._trimming = False
-            over, self._idle = self._idle[:-IDLE_KEPT], self._idle[-IDLE_KEPT:]
+            over = [each for each in self._idle if each.idle_since <= limit]
+            self._idle = [each for each in self._idle if each.idle_since > limit]
+            self._trimming = again = bool(self._idle)
         for each in over:
             each.end()
+        if again:
+            self._trim_later()
 
     def list(self) -> Listed:
         """See :class:`Hands`."""
@@ -319,7 +327,7 @@ def _seen(said: Any) -> Sequence[Seen]:
 
 class _Child:
     """A running child; killed, if it still lives, when its context ends. ``done``: it has nothing left to do, so that nobody need
-    wait for its death. ``uses``: how many steps it has done."""
+    wait for its death. ``uses``: how many steps it has done; ``idle_since``: when it did the last one (monotonic)."""
 
     _context: multiprocessing.context.ForkServerContext | None = None
     _first = threading.Lock()
@@ -331,6 +339,7 @@ class _Child:
         self._lock = threading.Lock()
         self.done = False
         self.uses = 0
+        self.idle_since = 0.0
         try:
             # daemon: multiprocessing must not wait for a hung child when the worker ends
             self._process = self._server().Process(target=target, args=(*arguments, theirs, child.Handed(reading)), daemon=True)
