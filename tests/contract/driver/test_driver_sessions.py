@@ -106,6 +106,13 @@ def test_a_program_has_a_terminal_only_if_asked_for(bench: Bench, running: Guest
 
 
 @pytest.mark.power(Power.EXEC)
+def test_a_program_hears_of_the_size_of_its_terminal(bench: Bench, running: Guest) -> None:
+    session = bench.driver.exec(running.native, ["sh", "-c", "sleep 1; stty size"], environment={}, tty=True)
+    session.resize(50, 132)
+    assert finish(session, None).out.strip() == b"50 132"
+
+
+@pytest.mark.power(Power.EXEC)
 def test_a_terminal_brings_the_code_too(bench: Bench, running: Guest) -> None:
     assert run(bench, running, "sh", "-c", "exit 3", tty=True, stdin=None).code == 3
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ..session import Session, read
 
 GREETING = "simulated guest {name}: no real system. Known words: {words}.\n"
-WORDS = "cat, echo, env, exit, false, hostname, ls, poweroff, ps, rm, sh -c, sleep, sync, true, tty; ; > >&2"
+WORDS = "cat, echo, env, exit, false, hostname, ls, poweroff, ps, rm, sh -c, sleep, stty size, sync, true, tty; ; > >&2"
 NOT_FOUND, NOT_A_PROGRAM = 127, 126
 HUNG_UP = 129
 _ENVIRONMENT = {"PATH": "/bin", "HOME": "/root", "USER": "root"}
@@ -206,6 +206,9 @@ class SimulatedSession(Session):
             case ["tty"]:
                 say(b"/dev/console\n" if self._tty else b"not a tty\n")
                 return 0 if self._tty else 1
+            case ["stty", "size"] if self._tty:
+                rows, columns, *_ = struct.unpack("HHHH", fcntl.ioctl(self._in, termios.TIOCGWINSZ, bytes(8)))
+                say(f"{rows} {columns}\n".encode())
             case ["cat"]:
                 while data := self._hear():
                     say(data)
