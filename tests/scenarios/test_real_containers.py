@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.cloud import Cloud, cloud
+from tests.cloud import SOURCE, Cloud, cloud
 from vmcloud.config import Config
 from workers.storage.busybox import build_busybox
 
@@ -173,3 +174,43 @@ def test_kill_inside_the_driver(running: Cloud, point: str) -> None:
     home = Config.load(running.data).node_home("n") / "lxc"
     assert not list(home.glob(f"{name}-*"))
     assert f"{home}/" not in Path("/proc/self/mounts").read_text()
+
+
+def test_console_program_and_boot_log_of_a_container(running: Cloud) -> None:
+    create(running, "talk")
+    done = running.run("ve", "exec", "talk", "--", "sh", "-c", "hostname; id -u; echo wrong >&2; exit 7", check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "talk\n0\n", "wrong\n")
+    assert running.run("ve", "exec", "talk", "-e", check=False).returncode == 127, "what follows the name is the program's"
+    assert running.run("ve", "exec", "-e", "A=b c", "talk", "--", "sh", "-c", 'echo "$A"').stdout == "b c\n"
+    assert "vmcloud: talk ready" in running.run("ve", "logs", "talk").stdout
+    assert "console-42" in running.run("ve", "console", "talk", stdin="\necho console-$((40+2))\n").stdout
+    assert "console-42" in running.run("ve", "logs", "talk").stdout
+    running.run("ve", "suspend", "talk", "--wait")
+    refused = running.run("ve", "exec", "talk", "true", check=False)
+    assert refused.returncode == 125 and "suspended" in refused.stderr
+    running.run("ve", "delete", "talk", "--wait")
+
+
+@pytest.mark.parametrize("who", ["person", "worker"])
+def test_who_is_gone_leaves_no_program_behind(running: Cloud, who: str) -> None:
+    create(running, f"left-{who}")
+    environment = {**os.environ, "VMCLOUD_DATA": str(running.data), "PYTHONPATH": str(SOURCE)}
+    argv = [sys.executable, "-m", "vmcloud.cli", "ve", "exec", f"left-{who}", "--", "sleep", "4242"]
+    null = subprocess.DEVNULL
+    with subprocess.Popen(argv, stdin=null, stdout=null, stderr=null, env=environment) as person:
+        guest = native(running, f"left-{who}")
+
+        def sleeps() -> bool:
+            return "sleep 4242" in lxc(running, "lxc-attach", "-n", guest, "--", "ps")
+
+        running.until(sleeps, 10, "the program to run")
+        if who == "person":
+            person.kill()
+        else:
+            running.signal("worker", signal.SIGKILL)
+        running.until(lambda: not sleeps(), 10, "the program to end")
+        if who == "worker":
+            assert person.wait(20) == 125
+    running.nodes_up()
+    assert running.ves()[f"left-{who}"]["status"] == "running"
+    running.run("ve", "delete", f"left-{who}", "--wait")
