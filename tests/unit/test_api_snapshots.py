@@ -55,6 +55,20 @@ def test_what_open_jobs_will_have_done_counts(web: Web) -> None:
     assert web.call("POST", "/ves/one/snapshots", {"name": "old"}).status_code == 202
 
 
+def test_a_job_that_has_ended_and_is_not_shown_yet_counts_if_it_ended_well(web: Web) -> None:
+    from vmcloud.fleet.models import Job
+
+    row = web.ve("one", snapshots=KEPT[:1])
+    about = {"ve": row.uuid, "owner": "admin", "state": "E", "created_at": 1.0, "verb": "snapshot"}
+    Job.objects.create(args={"snapshot": {"name": "good"}}, outcome="ok", **about)
+    Job.objects.create(args={"snapshot": {"name": "bad"}}, outcome="failed", **about)
+    Job.objects.create(args={"snapshot": KEPT[0]}, outcome="ok", **{**about, "verb": "delete-snapshot"})
+    assert web.call("POST", "/ves/one/revert", {"snapshot": "good"}).status_code == 202
+    refused(web.call("POST", "/ves/one/revert", {"snapshot": "bad"}), 404)
+    refused(web.call("POST", "/ves/one/revert", {"snapshot": "new"}), 404)
+    assert web.call("POST", "/ves/one/snapshots", {"name": "bad"}).status_code == 202
+
+
 def test_the_same_key_is_done_once(web: Web) -> None:
     web.ve("one")
     ids = {

@@ -166,8 +166,8 @@ def _ves() -> Iterable[VEView]:
 
 def _ran(row: VE) -> bool:
     """Whether the VE came to its present state after the job that last had to do with its power had ended, and left it running.
-    True where no such job is known. Asked only of what is seen stopped."""
-    if row.observed_state != Observed.STOPPED:
+    True where no such job is known, and where nobody asks: for what is not seen stopped though wanted running."""
+    if row.observed_state != Observed.STOPPED or row.desired != Desired.RUNNING:
         return True
     last = Job.objects.filter(pk=row.job).first()
     if last is not None and last.verb in LEAVE_POWER:
