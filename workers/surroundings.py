@@ -1,4 +1,5 @@
-"""What containers find on their node: the bridge, lxcfs, the DHCP server. Seen to at the start and every few minutes.
+"""What containers find on their node: the bridge, lxcfs, the DHCP server, enough inotify instances. Seen to at the start and
+every few minutes.
 
 A node that lacks one of them still keeps and lists its guests: what can not be had is said in the log and by the driver's own
 preflight.
@@ -7,6 +8,7 @@ preflight.
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from vmcloud.config import Config
 from vmcloud.domain.errors import VmcloudError
@@ -14,10 +16,20 @@ from vmcloud.domain.errors import VmcloudError
 from . import companions
 from .companions import Companions, Host
 from .drivers.base import DriverError
+from .drivers.lxc.preflight import INOTIFY, INOTIFY_INSTANCES
 from .journal import VERow
 from .network import bridge
 
 log = logging.getLogger(__name__)
+
+
+def raise_inotify(path: Path = INOTIFY) -> None:
+    """Lift the kernel's limit for all guests together where it is low: systemd inside guests dies of it without a word."""
+    try:
+        if int(path.read_text()) < INOTIFY_INSTANCES:
+            path.write_text(str(INOTIFY_INSTANCES))
+    except (OSError, ValueError) as error:
+        log.warning("%s stays as it is: %s; the driver's preflight says the fix", path, error)
 
 
 class Surroundings:
@@ -30,6 +42,7 @@ class Surroundings:
 
     def ensure(self) -> None:
         """Make what is missing, keep what is there. Raises nothing."""
+        raise_inotify()
         try:
             made = bridge.ensure(self._settings.bridge, self._settings.subnet)
             if not made.nat:

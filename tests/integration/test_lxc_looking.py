@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -66,6 +67,15 @@ def test_a_reboot_inside_is_seen(node: Node, guest: Guest):
     assert eventually(lambda: state(node, guest) is Observed.RUNNING)
     life = process.recall(node.driver.guests, guest.native)
     assert life is not None and life.init != before.init
+
+
+def test_a_guest_that_reboots_itself_keeps_the_sizes_that_it_was_given(node: Node, guest: Guest):
+    node.driver.apply(replace(guest, spec=replace(guest.spec, vcpus=2, memory_mib=96)))
+    before = process.look(node.driver.guests, guest.native)
+    subprocess.run(["lxc-attach", "-P", str(node.driver.guests), "-n", guest.native, "--", "/bin/reboot", "-f"], check=False)
+    assert eventually(lambda: process.look(node.driver.guests, guest.native).init not in (0, before.init))
+    seen = node.driver.inspect(guest.native)
+    assert seen is not None and (seen.state, seen.vcpus, seen.memory_mib) == (Observed.RUNNING, 2, 96)
 
 
 @pytest.mark.parametrize("text", ["", "x", "1 0", "1 0 0", "{pid} {parent} {began}", "999999 1 1"])

@@ -64,7 +64,7 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Meter):
 
     def _look(self, path: Path, marker: Marker | None) -> Seen:
         if marker is not None:
-            return self._seen(path, marker, self._guests.look(path.name))
+            return self._seen(path, marker, self._guests.look(marker))
         try:
             return _foreign(path.name, process.look(self.guests, path.name).state)
         except CannotLook:
@@ -127,7 +127,7 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Meter):
             return _foreign(event.native, state) if (path / "config").exists() else None
         life = Life(state)
         if state in (Observed.RUNNING, Observed.SUSPENDED):
-            life = self._guests.look(event.native)
+            life = self._guests.look(marker)
             life = life if life.state is state else Life(state)
         return self._seen(path, marker, life)
 

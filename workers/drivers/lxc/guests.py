@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from vmcloud.domain.vocabulary import Observed
@@ -12,7 +13,7 @@ from workers.drivers import tools
 from workers.drivers.base import BadRequest, DriverError, NoSpace, NoSuchGuest, TimedOut, ToolFailed, check_name
 
 from . import cgroups, folder, hold, process
-from .config import Host, LxcSettings
+from .config import Host, LxcSettings, limits
 from .folder import POWER, Marker
 from .process import Life
 
@@ -49,15 +50,25 @@ class Guests:
             raise BadRequest(operation, f"{native} was not made by vmcloud", todo="Use the tools it was made with.")
         raise NoSuchGuest(operation, f"no guest is called {native} on this node")
 
-    def look(self, native: str) -> Life:
+    def look(self, marker: Marker) -> Life:
         """The guest's power now; what a snapshot froze counts as running, and is thawed if that snapshot was killed."""
+        native = marker.guest.native
         life = process.recall(self.path, native)
         if life is None:
             life = process.look(self.path, native)
-            process.remember(self.path, native, life)
+            self.booted(marker, life)
         if life.state is Observed.SUSPENDED and hold.mend(self.path / native, life):
             return Life(Observed.RUNNING, life.init, life.monitor)
         return life
+
+    def booted(self, marker: Marker, life: Life) -> None:
+        """What a guest needs that runs by other processes than before. One that rebooted itself has from liblxc the sizes of its
+        last start, and not those that it was given since."""
+        if life.init:
+            with suppress(DriverError):
+                life.groups.set(limits(marker.guest, self.settings, self.host))
+                life.groups.count_disk(self.path)
+            process.remember(self.path, marker.guest.native, life)
 
     def settled(self, native: str) -> Life:
         """The guest's power once it is not on its way between two states, and no killed snapshot's hold is left. Raises

@@ -20,8 +20,8 @@ NETWORK = Path("/sys/class/net")
 def usage(guests: Guests) -> list[Usage]:
     """That of every running guest of ours; one that ends meanwhile is left out."""
     found = []
-    for path, marker in folder.entries(guests.path):
-        life = guests.look(path.name) if marker is not None else None
+    for _, marker in folder.entries(guests.path):
+        life = guests.look(marker) if marker is not None else None
         if marker is not None and life is not None and life.init:
             with suppress(CannotLook):
                 found.append(measure(marker, life.groups))

@@ -60,9 +60,7 @@ def start(guests: Guests, native: str) -> None:
         raise
     life = process.look(guests.path, native)
     if done.code == 0 and life.state is Observed.RUNNING:
-        process.remember(guests.path, native, life)
-        with suppress(DriverError):
-            life.groups.count_disk(path)
+        guests.booted(marker, life)
         return
     text = read(path / LOG)
     why = exits.errors(text) or exits.how(text)[1] or f"its init is {life.state}"

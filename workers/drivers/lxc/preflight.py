@@ -15,6 +15,7 @@ from workers.drivers.base import Check, Fingerprint
 from .config import SECCOMP, LxcSettings
 from .monitor import find_monitord
 
+INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 INOTIFY_INSTANCES = 1024
 """Below this many, systemd inside guests dies silently (measured: 40 guests need more than the kernel's default of 128)."""
 
@@ -158,8 +159,7 @@ def _ids(settings: LxcSettings) -> Check:
 
 
 def _inotify() -> Check:
-    name = "/proc/sys/fs/inotify/max_user_instances"
-    value = int((_lines(Path(name)) or ["0"])[0])
+    value = int((_lines(INOTIFY) or ["0"])[0])
     fix = f"sysctl -w fs.inotify.max_user_instances={INOTIFY_INSTANCES}"
     return Check("inotify", value >= INOTIFY_INSTANCES, f"fs.inotify.max_user_instances is {value}", fix)
 
