@@ -25,6 +25,7 @@ def test_a_ve_shows_its_snapshots_oldest_first(web: Web) -> None:
     shown = web.call("GET", "/ves/one/snapshots").json()
     assert [each["name"] for each in shown["items"]] == ["old", "new"] and shown["next"] is None
     assert shown["items"][1] == {"name": "new", "job": 9, "at": "1970-01-01T00:03:20.500+00:00"}
+    assert web.call("GET", "/ves/one/snapshots?limit=1000").json() == shown
     assert web.call("GET", "/ves/one").json()["snapshots"] == shown["items"]
     from vmcloud.api import schemas
 

@@ -34,6 +34,7 @@ def test_every_kind_says_all_of_itself(web: Web) -> None:
     problem = refused(web.call("GET", "/kinds/docker"), 404, "not-found", "kind")
     assert "openvz" in problem["todo"]
     refused(web.call("GET", "/kinds?x=1"), 400)
+    assert web.call("GET", "/kinds?limit=1000").json() == found, "as the completion of names asks"
     refused(web.call("GET", "/kinds", token="wrong"), 401)
 
 

@@ -8,7 +8,7 @@ from ninja import Router
 from vmcloud.domain.errors import Invalid, NotFound
 from vmcloud.fleet.services import matrix
 
-from .answers import no_filters, send
+from .answers import PAGING, no_filters, send
 from .schemas import KindOut, KindPage, ProblemOut
 
 router = Router()
@@ -17,7 +17,7 @@ router = Router()
 @router.get("", response=KindPage, summary="List kinds")
 def list_kinds(request: HttpRequest) -> HttpResponse:
     """All kinds with their powers, limits, and how many nodes offer them; those that can be created first."""
-    no_filters(request)
+    no_filters(request, beside=PAGING)  # of one page, whoever pages
     return send({"items": matrix.kinds_json(), "next": None})
 
 

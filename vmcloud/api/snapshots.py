@@ -11,7 +11,7 @@ from vmcloud.domain.errors import Invalid
 from vmcloud.domain.vocabulary import Verb
 from vmcloud.fleet.services import queries, snapshots, submit
 
-from .answers import accepted, idempotency_key, origin, read_object, send
+from .answers import PAGING, accepted, idempotency_key, origin, read_object, send
 from .auth import actor
 from .schemas import KEY, PROJECT, JobOut, ProblemOut, RevertIn, SnapshotIn, SnapshotPage, body
 from .ves import project_of
@@ -28,7 +28,8 @@ REFUSALS: dict[int, Any] = {400: ProblemOut, 404: ProblemOut, 409: ProblemOut, 4
 )
 def list_snapshots(request: HttpRequest, ref: str) -> HttpResponse:
     """All of them, oldest first."""
-    return send({"items": snapshots.shown(queries.ve(actor(request), ref, project_of(request))), "next": None})
+    project = project_of(request, beside=PAGING)  # of one page, whoever pages
+    return send({"items": snapshots.shown(queries.ve(actor(request), ref, project)), "next": None})
 
 
 @router.post(

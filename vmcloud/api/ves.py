@@ -34,9 +34,9 @@ SESSION = {202: JobOut, 400: ProblemOut, 404: ProblemOut, 409: ProblemOut, 422: 
 VERBS = (Verb.START, Verb.STOP, Verb.RESTART, Verb.SUSPEND, Verb.RESUME)
 
 
-def project_of(request: HttpRequest) -> str:
-    """The ``project`` parameter; no other is known here."""
-    no_filters(request, beside=("project",))
+def project_of(request: HttpRequest, *, beside: tuple[str, ...] = ()) -> str:
+    """The ``project`` parameter; no other is known here but those ``beside``."""
+    no_filters(request, beside=("project", *beside))
     return filters(request).get("project", DEFAULT_PROJECT)
 
 
