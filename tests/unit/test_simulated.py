@@ -221,6 +221,20 @@ def test_a_file_of_the_first_release_is_read_and_grows(path: Path) -> None:
     assert said(driver, "old-00000000", "sh", "-c", "echo a > f; cat f")[1] == b"a\n"
 
 
+def test_a_file_that_cannot_be_read_is_no_empty_list(path: Path) -> None:
+    driver, made = SimulatedDriver(path), guest()
+    driver.define(made)
+    other = sqlite3.connect(path)
+    other.execute("ALTER TABLE guests RENAME TO elsewhere")
+    for call in (driver.list, lambda: driver.inspect(made.native), lambda: driver.start(made.native)):
+        for _ in range(2):
+            with pytest.raises(CannotLook):
+                call()
+    other.execute("ALTER TABLE elsewhere RENAME TO guests")
+    other.close()
+    assert [seen.native for seen in driver.list()] == [made.native]
+
+
 def test_events_that_are_kept_no_more_are_a_lost_source(path: Path) -> None:
     driver, made = SimulatedDriver(path), guest()
     driver.define(made)

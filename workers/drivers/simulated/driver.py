@@ -222,18 +222,22 @@ class SimulatedDriver(Driver, Freezer, Saver, Snapshotter, Meter, Runner):
     def snapshot(self, native: str, snapshot: Snapshot, report: Report = silent) -> None:
         """See :class:`Snapshotter`."""
         ends = self._begin_snapshot("snapshot", native, snapshot.name)
-        found = _snapshot(self._known("snapshot", native), snapshot.name)
-        if found is not None:
-            if found.job == snapshot.job:
-                return
-            raise BadRequest(
-                "snapshot", f"{native} has a snapshot {snapshot.name} of job {found.job}", todo="Choose another name."
-            )
+        if self._is_kept(native, snapshot):
+            return
         faults.point("driver.simulated.snapshot.begun")
         self._trouble.work()
         with self._acting("snapshot"):
-            self._store.keep(self._known("snapshot", native), snapshot)
+            if not self._is_kept(native, snapshot):
+                self._store.keep(self._known("snapshot", native), snapshot)
         ends()
+
+    def _is_kept(self, native: str, snapshot: Snapshot) -> bool:
+        """Whether it is there. :class:`BadRequest` where another one has its name."""
+        found = _snapshot(self._known("snapshot", native), snapshot.name)
+        if found is not None and found.job != snapshot.job:
+            what = f"{native} has a snapshot {snapshot.name} of job {found.job}"
+            raise BadRequest("snapshot", what, todo="Choose another name.")
+        return found is not None
 
     def revert(self, native: str, name: str, report: Report = silent) -> None:
         """See :class:`Snapshotter`."""

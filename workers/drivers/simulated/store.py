@@ -17,6 +17,8 @@ from uuid import UUID
 from vmcloud.domain.messages import Seen, Snapshot
 from vmcloud.domain.vocabulary import Kind, Observed
 
+from ..base import CannotLook, ToolFailed
+
 VERSION = 2
 CHANGES_KEPT = 10_000
 MEMORY = "/run/"
@@ -111,15 +113,18 @@ class Store:
     def change(self) -> Iterator[None]:
         """Everything within happens together or not at all, and no other process changes anything meanwhile."""
         with self.changed:
-            self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._db.execute("BEGIN IMMEDIATE")
                 self._refresh()
                 yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
+                self._db.execute("COMMIT")
+            except BaseException as error:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
                 self._version = -1  # what this process remembers is read again
+                if isinstance(error, sqlite3.Error):
+                    raise ToolFailed("store", f"the file of simulated guests cannot be written: {error}") from error
                 raise
-            self._db.execute("COMMIT")
             self.changed.notify_all()
 
     def put(self, record: Record, operation: str = "", *, event: bool = False) -> None:
@@ -275,11 +280,17 @@ class Store:
         return int(found)
 
     def _refresh(self) -> None:
-        """Take over what another connection wrote (SQLite counts those writes: ``data_version``)."""
+        """Take over what another connection wrote. Raises :class:`CannotLook`."""
+        try:
+            self._read()
+        except sqlite3.Error as error:
+            raise CannotLook("list", f"the file of simulated guests cannot be read: {error}") from error
+
+    def _read(self) -> None:
+        # SQLite counts the writes of other connections.
         (version,) = self._db.execute("PRAGMA data_version").fetchone()
         if version == self._version:
             return
-        self._version = version
         self._faulty = self._db.execute("SELECT 1 FROM faults WHERE times > 0").fetchone() is not None
         self.last = self._db.execute("SELECT coalesce(max(id), 0) FROM changes").fetchone()[0]
         snapshots: dict[str, tuple[Snapshot, ...]] = {}
@@ -287,6 +298,7 @@ class Store:
             snapshots[native] = (*snapshots.get(native, ()), Snapshot(name, job, at))
         rows = self._db.execute("SELECT * FROM guests")
         self._records = {row[0]: _record(row, snapshots.get(row[0], ())) for row in rows}
+        self._version = version
 
 
 def _record(row: tuple[Any, ...], snapshots: tuple[Snapshot, ...]) -> Record:
