@@ -25,7 +25,17 @@ UNREADABLE = (ValueError, TypeError, AttributeError, ArithmeticError, RecursionE
 
 
 class Channel(base.Channel):  # type: ignore[misc, unused-ignore]
-    """Survives items that are no JSON."""
+    """Survives items that are no JSON, and makes one client for its pool of connections, not one for each command: a client holds
+    nothing else, any thread may use it, and making it takes redis-py longer than a command takes."""
+
+    _client: Any = None
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        if asynchronous:
+            return super()._create_client(asynchronous=True)
+        if self._client is None or self._client.connection_pool is not self.pool:
+            self._client = super()._create_client()
+        return self._client
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
