@@ -68,9 +68,9 @@ class Desk:
 
     def start(self) -> None:
         """Start the worker."""
-        environment = {**os.environ, "VMCLOUD_DATA": str(self.data), "VMCLOUD_FAULTS": str(self.faults)}
-        # Tests of the web part that ran before in this process set it, and Celery would look for Django's settings.
-        environment.pop("DJANGO_SETTINGS_MODULE", None)
+        # As `vmcloud up` does it: with Django's settings named, which a worker must not care for.
+        more = {"DJANGO_SETTINGS_MODULE": "vmcloud.site.settings", "MALLOC_ARENA_MAX": "2"}
+        environment = {**os.environ, "VMCLOUD_DATA": str(self.data), "VMCLOUD_FAULTS": str(self.faults), **more}
         log = (self.data / "worker.log").open("ab")
         self.worker = subprocess.Popen([sys.executable, "-m", "workers"], cwd=ROOT, env=environment, stdout=log, stderr=log)
 

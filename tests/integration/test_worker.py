@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.worker_kit import NATIVE, VE, Desk, order
+from tests.worker_kit import NATIVE, ROOT, VE, Desk, order
 from vmcloud import faults
 from vmcloud.dispatch.envelope import new_keypair, private_key, seal
 from vmcloud.domain.messages import Accepted, CancelOrder, Digest, Progress, Refused, RelistOrder, Result, Sighting
@@ -273,3 +276,11 @@ def test_one_process_stands_for_many_nodes(tmp_path: Path) -> None:
         assert desk.worker.wait(10) == 0
     finally:
         desk.close()
+
+
+def test_a_worker_knows_no_django(desk: Desk) -> None:
+    desk.up()
+    code = "import sys\nfrom vmcloud.dispatch.app import base_app\nfrom vmcloud.config import Config\n"
+    code += "import workers.agent\nbase_app(Config.load(), 'node-n1').loader\nassert 'django' not in sys.modules"
+    env = {**os.environ, "VMCLOUD_DATA": str(desk.data), "DJANGO_SETTINGS_MODULE": "vmcloud.site.settings"}
+    subprocess.run([sys.executable, "-c", code], env=env, cwd=ROOT, check=True, timeout=30)

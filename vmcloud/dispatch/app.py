@@ -64,7 +64,9 @@ def transport_options(identity: str) -> dict[str, Any]:
 
 def base_app(config: Config, identity: str) -> Celery:
     """An app that can publish as ``identity``."""
-    app = Celery(f"vmcloud-{identity}", broker=broker_url(config, identity), backend=None, set_as_current=False)
+    # No fixups: where DJANGO_SETTINGS_MODULE is set, Celery would bring Django into every process, also on nodes.
+    broker = broker_url(config, identity)
+    app = Celery(f"vmcloud-{identity}", broker=broker, backend=None, set_as_current=False, fixups=())
     app.conf.update(
         task_serializer="json",
         accept_content=["json"],
