@@ -278,9 +278,9 @@ def test_one_process_stands_for_many_nodes(tmp_path: Path) -> None:
         desk.close()
 
 
-def test_a_worker_knows_no_django(desk: Desk) -> None:
+def test_a_worker_knows_no_django_settings(desk: Desk) -> None:
     desk.up()
     code = "import sys\nfrom vmcloud.dispatch.app import base_app\nfrom vmcloud.config import Config\n"
-    code += "import workers.agent\nbase_app(Config.load(), 'node-n1').loader\nassert 'django' not in sys.modules"
+    code += "import workers.agent\nbase_app(Config.load(), 'node-n1').loader\nassert 'django.conf' not in sys.modules"
     env = {**os.environ, "VMCLOUD_DATA": str(desk.data), "DJANGO_SETTINGS_MODULE": "vmcloud.site.settings"}
     subprocess.run([sys.executable, "-c", code], env=env, cwd=ROOT, check=True, timeout=30)
