@@ -7,8 +7,9 @@ depends on the machine: a power that only some nodes have is shown with the numb
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -17,6 +18,8 @@ from vmcloud.domain.vocabulary import Kind, Power
 
 SUITE = Path(__file__).parent / "contract" / "driver"
 PAGE = Path(__file__).parent.parent / "docs" / "kinds.md"
+ABOUT = "test_driver_table.py"
+"""Its cases are about the suite and prove nothing of a kind."""
 COMMAND = "./runtests --only contract --matrix tests/contract/driver"
 
 Cell = tuple[Kind, Power | None]
@@ -43,6 +46,7 @@ class Matrix:
         self._partly: set[Kind] = set()
         self._failed = False
         self.proved: Counter[Cell] = Counter()
+        self.defects: dict[Cell, set[str]] = {}
         self.wrong = ""
 
     def pytest_deselected(self, items: Iterable[pytest.Item]) -> None:
@@ -53,7 +57,11 @@ class Matrix:
         for item in cases:
             kind = kind_of(item)
             assert kind is not None
-            self._cells[item.nodeid] = proves(kind, powers_of(item))
+            cells = () if item.path.name == ABOUT else proves(kind, powers_of(item))
+            if mark := item.get_closest_marker("xfail"):
+                self.defects.update({cell: {*self.defects.get(cell, ()), str(mark.kwargs["reason"])} for cell in cells})
+            else:
+                self._cells[item.nodeid] = cells
         files = {path.name for path in SUITE.glob("test_*.py")}
         for kind in Kind:
             if not KINDS[kind].driver:
@@ -87,7 +95,7 @@ class Matrix:
             if self._write:
                 self.wrong = f"docs/kinds.md was not written: only a part of the suite ran. Run: {COMMAND}"
         else:
-            page = render(self.proved)
+            page = render(self.proved, self.defects)
             if self._write:
                 PAGE.write_text(page)
             elif not PAGE.exists() or PAGE.read_text() != page:
@@ -107,24 +115,25 @@ def proves(kind: Kind, powers: tuple[Power, ...]) -> tuple[Cell, ...]:
     return some or tuple((kind, power) for power in powers) or ((kind, None),)
 
 
-def render(proved: Mapping[Cell, int]) -> str:
+def render(proved: Mapping[Cell, int], defects: Mapping[Cell, Collection[str]] = MappingProxyType({})) -> str:
     """The page."""
     notes: list[str] = []
 
-    def note(capability: Capability) -> str:
-        text = capability.why + (f" ([upstream]({capability.source}))" if capability.source else "")
+    def note(text: str) -> str:
         if text not in notes:
             notes.append(text)
         return f"[{notes.index(text) + 1}]"
 
     def cell(kind: Kind, power: Power | None) -> str:
         capability, cases = _support((kind, power)), proved.get((kind, power), 0)
-        match capability.support:
-            case Support.YES:
-                return f"yes ({cases})"
-            case Support.NODE:
-                return f"on some nodes ({cases}) {note(capability)}"
-        return f"{capability.support} {note(capability)}"
+        found = "yes" if capability.support is Support.YES else f"{capability.support}"
+        if capability.support is Support.NODE:
+            found = "on some nodes"
+        if capability.support in (Support.YES, Support.NODE):
+            found += f" ({cases})"
+        why = [capability.why + (f" ([upstream]({capability.source}))" if capability.source else "")] if capability.why else []
+        why += [f"known defect: {text}" for text in sorted(defects.get((kind, power), ()))]
+        return " ".join([found, *map(note, why)])
 
     rows = [("power", *KINDS), ("---",) * (len(KINDS) + 1)]
     rows += [(power or "made, started, stopped, deleted", *(cell(kind, power) for kind in KINDS)) for power in (None, *Power)]

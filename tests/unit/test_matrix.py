@@ -41,6 +41,12 @@ def test_a_cell_says_how_often_it_was_proved_or_why_not() -> None:
             assert f"\n{number}. {capability.why[:1].upper()}{capability.why[1:]}" in page
 
 
+def test_a_known_defect_is_told() -> None:
+    page = render(PROVED, {(Kind.LXC, Power.EXEC): {"it stutters"}})
+    number = row(page, Power.EXEC)[list(KINDS).index(Kind.LXC) + 1].removeprefix("yes (3) [").rstrip("]")
+    assert f"\n{number}. Known defect: it stutters." in page
+
+
 def test_a_case_that_only_some_nodes_run_counts_for_nothing_that_all_have() -> None:
     assert KINDS[Kind.LXC].capability(Power.SAVE).support is Support.NODE
     assert proves(Kind.LXC, (Power.SAVE, Power.EXEC)) == ((Kind.LXC, Power.SAVE),)

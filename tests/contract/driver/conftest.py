@@ -14,27 +14,35 @@ from workers.drivers.base import Guest
 
 from .bench import BENCHES, Bench
 
-HELD = {Power.SAVE}
-"""Powers of the LXC driver that are not there yet."""
-HELD_CASES: tuple[str, ...] = (
-    "test_a_driver_implements",
-    "was_proved",
-    "test_freezing_and_thawing_are_heard",
-    "test_a_killed_call_is_made_good_by_the_next[lxc-stop]",
-    "come_and_go",
-    "test_sizes_that_no_guest_can_have_leave_a_stopped",
-)
+DEFECTS: dict[str, tuple[str, bool]] = {
+    "saving[lxc]": ("LXC: nothing is saved yet", False),
+    "test_freezing_and_thawing_are_heard_in_order_and_in_time[lxc]": (
+        "LXC: freezing and thawing are no events",
+        True,
+    ),
+    "test_a_killed_call_is_made_good_by_the_next[lxc-stop]": ("LXC: stop has no fault points", True),
+    "test_a_list_while_guests_come_and_go_is_whole[lxc]": ("LXC: a guest that is just ending is shown with sizes of 0", True),
+    "test_sizes_that_no_guest_can_have_leave_a_stopped_one_as_it_is[lxc]": (
+        "LXC: sizes of 0 are written for a stopped guest, which then can not be looked at",
+        False,
+    ),
+    "test_a_driver_implements_the_powers_of_its_kind_and_no_others[lxc]": ("LXC: nothing is saved yet", True),
+    "test_every_power_of_the_kind_was_proved_by_a_case[lxc]": ("LXC: nothing is saved yet", True),
+}
+"""Cases (by name; ``saving[KIND]``: all that need it) that a driver is known not to pass, what is wrong, and whether they can be
+run at all. Shown in docs/kinds.md. An entry goes with its defect: what passes all the same is listed at the end of a run."""
 
 
-def _held(item: pytest.Item) -> bool:
-    return kind_of(item) is Kind.LXC and (bool(HELD & set(powers_of(item))) or any(name in item.name for name in HELD_CASES))
+def _defect(item: pytest.Item) -> tuple[str, bool] | None:
+    if Power.SAVE in powers_of(item):
+        return DEFECTS.get(f"saving[{kind_of(item)}]")
+    return DEFECTS.get(item.name)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    held = [item for item in items if _held(item)]
-    config.hook.pytest_deselected(items=held)
-    items[:] = [item for item in items if item not in held]
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if defect := _defect(item):
+            item.add_marker(pytest.mark.xfail(reason=defect[0], run=defect[1]))
         kind = kind_of(item)
         if kind is None:
             continue
