@@ -1,29 +1,20 @@
 """A node's images, and the fetch step that brings one here: download by ticket, check, unpack.
 
-The archive comes from the web part over HTTP(S) that the worker opens; the ticket is single use. What arrives is not believed:
-size and SHA-256 are those of the signed order.
+The archive comes from the web part over HTTP(S) that the worker opens (:mod:`workers.download`); the ticket is single use.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import time
-import urllib.error
-import urllib.request
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 from vmcloud.config import Config
 from vmcloud.domain.messages import StepOrder
 
-from .drivers.base import BadRequest, Guest, NoSpace, Report, ToolFailed
+from .drivers.base import BadRequest, Guest, Report
 from .storage import images as storage
-
-CHUNK = 1 << 20
-SILENCE = 30.0
-"""Seconds without a byte after which a download has failed."""
 
 
 class ImageStore(Protocol):
@@ -68,7 +59,7 @@ class SimulatedImages:
         report("download", 0)
         time.sleep(self._delay)
         self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / _sum(order)).touch()
+        (self._folder / ordered_sum(order)).touch()
 
     def sweep(self, order: StepOrder) -> None:
         """Nothing is ever left."""
@@ -98,7 +89,9 @@ class UnpackedImages:
 
     def fetch(self, order: StepOrder, report: Report) -> None:
         """Download, then unpack."""
-        wanted, path = _sum(order), self._download(order)
+        from .download import download  # HTTP and TLS weigh megabytes in the memory that all children of the worker share
+
+        wanted, path = ordered_sum(order), self._download(order)
         if wanted in self.sums():
             return
         try:
@@ -114,7 +107,7 @@ class UnpackedImages:
 
     def _download(self, order: StepOrder) -> Path:
         """Where the archive goes; its lane has one download at a time."""
-        return self._home / f"download-{_sum(order)}"
+        return self._home / f"download-{ordered_sum(order)}"
 
 
 def make_images(config: Config, node: str, *, simulated: bool) -> ImageStore:
@@ -124,53 +117,9 @@ def make_images(config: Config, node: str, *, simulated: bool) -> ImageStore:
     return UnpackedImages(config, node)
 
 
-def download(order: StepOrder, into: IO[bytes], report: Report) -> None:
-    """Stream the archive that a fetch step names. :class:`BadRequest` where it is another than ordered, :class:`ToolFailed`
-    where the web part could not give it (worth another try), :class:`NoSpace`."""
-    url, size = str(order.args["url"]), int(order.args["size"])
-    if not url.startswith(("http://", "https://")):
-        raise BadRequest("fetch", f"{url!r} is no HTTP address")
-    request = urllib.request.Request(url, headers={"Authorization": f"Ticket {order.args['ticket']}"})
-    digest, received, told = hashlib.sha256(), 0, -1
-    try:
-        with urllib.request.build_opener(_NoRedirect).open(request, timeout=SILENCE) as response:
-            while chunk := response.read(CHUNK):
-                received += len(chunk)
-                if received > size:
-                    raise BadRequest("fetch", f"the archive is larger than the {size} bytes announced")
-                digest.update(chunk)
-                _write(into, chunk)
-                if (percent := received * 100 // size) != told:
-                    told = percent
-                    report("download", percent)
-    except urllib.error.HTTPError as error:
-        raise ToolFailed(
-            "fetch", f"the web part answered {error.code}", stderr=error.read(400).decode(errors="replace")
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ToolFailed("fetch", f"the download from {url} broke after {received} bytes: {error}") from error
-    into.flush()
-    os.fsync(into.fileno())
-    if received != size or digest.hexdigest() != _sum(order):
-        raise ToolFailed("fetch", f"{received} bytes came with SHA-256 {digest.hexdigest()}, not what was ordered")
-
-
-def _write(into: IO[bytes], chunk: bytes) -> None:
-    try:
-        into.write(chunk)
-    except OSError as error:
-        raise NoSpace("fetch", f"can not write the archive: {error}") from error
-
-
-def _sum(order: StepOrder) -> str:
+def ordered_sum(order: StepOrder) -> str:
+    """The SHA-256 that the order names, checked."""
     wanted = str(order.args["sha256"]).lower()
     if len(wanted) != 64 or set(wanted) - set("0123456789abcdef"):
         raise BadRequest("fetch", f"{wanted!r} is no SHA-256 sum")
     return wanted
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect could carry the ticket elsewhere: refuse it (the answer then is an HTTPError)."""
-
-    def redirect_request(self, *args: object, **kwargs: object) -> None:
-        """None: do not follow."""

@@ -14,8 +14,8 @@ import pytest
 from tests.worker_kit import order
 from vmcloud.domain.messages import StepOrder
 from vmcloud.domain.vocabulary import Verb
+from workers.download import download
 from workers.drivers.base import silent
-from workers.images import download
 from workers.steps import Tools, Work, carry_out
 
 pytestmark = pytest.mark.unit
