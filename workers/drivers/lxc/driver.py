@@ -20,12 +20,13 @@ from workers.drivers.base import (
     Meter,
     Report,
     Runner,
+    Saver,
     Snapshotter,
     silent,
 )
 from workers.drivers.session import Session
 
-from . import cgroups, exits, folder, making, meter, monitor, power, preflight, process, sessions, snapshots
+from . import cgroups, checkpoint, exits, folder, making, meter, monitor, power, preflight, process, save, sessions, snapshots
 from .config import LxcSettings
 from .folder import POWER, Marker
 from .guests import LOG, Guests, changed, read
@@ -35,7 +36,7 @@ LOG_MAX = 1 << 20
 """Bytes after which a running guest's liblxc log is emptied: a guest that reboots for ever must not fill the disk."""
 
 
-class LxcDriver(Driver, Freezer, Runner, Snapshotter, Meter):
+class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter):
     """Containers in ``settings.home/lxc``. Guests there that vmcloud did not make are listed and never touched."""
 
     kind = Kind.LXC
@@ -180,6 +181,16 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Meter):
 
     def delete_snapshot(self, native: str, name: str) -> None:
         snapshots.delete(self._guests, native, name)
+
+    def can_save(self) -> Check:
+        return save.can_save(self._guests)
+
+    def save(self, native: str, report: Report = silent) -> None:
+        save.save(self._guests, native, report)
+
+    def saved(self, native: str) -> bool:
+        self._guests.marker(native, "save")
+        return checkpoint.saved(self.guests / native)
 
     def usage(self) -> Sequence[Usage]:
         return meter.usage(self._guests)

@@ -12,8 +12,9 @@ from vmcloud.domain.vocabulary import Observed
 from workers.drivers import tools
 from workers.drivers.base import BadRequest, DriverError, TimedOut, ToolFailed
 
-from . import cgroups, exits, process, snapshots
+from . import cgroups, checkpoint, exits, process, snapshots
 from .config import host_veth
+from .folder import Marker
 from .guests import CONSOLE, LOG, Guests, read
 from .process import Handle
 
@@ -42,6 +43,7 @@ def start(guests: Guests, native: str) -> None:
     if not marker.copied and (image is None or not image.is_dir()):
         raise BadRequest("start", f"the image layer {image} is gone from this node", todo="Fetch the image again, then start.")
     snapshots.sweep(path)
+    checkpoint.sweep(path)
     for name in (LOG, CONSOLE):
         with suppress(FileNotFoundError):
             os.truncate(path / name, 0)
@@ -49,6 +51,9 @@ def start(guests: Guests, native: str) -> None:
     guests.unplug(host_veth(marker.guest))
     guests.set_power(native, Observed.RUNNING)
     faults.point("driver.lxc.start.ordered")
+    if checkpoint.saved(path):
+        _go_on(guests, marker)
+        return
     program = tools.require("lxc-start", operation="start", package="lxc")
     argv = [program, "-P", str(guests.path), "-n", native, "-o", str(path / LOG), "-l", "DEBUG"]
     try:
@@ -69,6 +74,20 @@ def start(guests: Guests, native: str) -> None:
     raise ToolFailed("start", f"{native} did not start", exit_code=done.code, stderr=why)
 
 
+def _go_on(guests: Guests, marker: Marker) -> None:
+    """Start from saved memory."""
+    native = marker.guest.native
+    try:
+        checkpoint.resume(guests, native)
+    except DriverError:
+        stop(guests, native, force=process.look(guests.path, native).state is not Observed.STOPPED)
+        raise
+    life = process.look(guests.path, native)
+    if life.state is not Observed.RUNNING:
+        raise ToolFailed("start", f"{native} did not go on from its saved memory", todo="Start it again: it boots anew.")
+    guests.booted(marker, life)
+
+
 def stop(guests: Guests, native: str, *, force: bool = False, grace: float = 30.0) -> None:
     """Ask init to shut down, and after ``grace`` seconds kill it; by process descriptors, and done when liblxc's monitor process
     has cleaned up."""
@@ -80,6 +99,8 @@ def stop(guests: Guests, native: str, *, force: bool = False, grace: float = 30.
     except DriverError as error:
         log.error("the stop of %s is not recorded, so it will look like a crash: %s", native, error)
     if life.state is Observed.STOPPED:
+        if force:
+            checkpoint.forget(guests.path / native)
         return
     if not life.init:
         _await_stopped(guests, native)

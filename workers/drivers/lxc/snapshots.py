@@ -23,7 +23,7 @@ from vmcloud.domain.vocabulary import Observed
 from workers.drivers.base import BadRequest, DriverError, Report, Unsupported, check_name
 from workers.storage.unpack import sync_filesystem
 
-from . import folder, hold
+from . import checkpoint, folder, hold
 from .guests import Guests, copy_tree, translate
 
 faults.declare(
@@ -121,6 +121,7 @@ def revert(guests: Guests, native: str, name: str, report: Report) -> None:
         report("write", -1)
         sync_filesystem(new)
         faults.point("driver.lxc.revert.copied")
+        checkpoint.forget(path)
         _exchange(new, path / layer)
         faults.point("driver.lxc.revert.exchanged")
         folder.sync_directory(path)
