@@ -21,7 +21,7 @@ BENCHMARKS = {
     "overhead": "what the cloud adds around a driver's call, beside a raw broker round trip; simulated and real start",
     "create-start": "create + start from a clone, and start, beside raw LXC tools with the same isolation and storage",
     "ve-list": "`vmcloud ve list` of 100 VEs, wall time with the interpreter's start",
-    "node": "one worker beside raw LXC tools: 50 starts in parallel, a list of 200 guests, memory and processor at rest with 50",
+    "node": "one worker beside raw LXC tools: starts, one by one and 50 at once; a list of 200 guests; at rest with 50",
     "rest": "processor time of all our processes with 5 guests and nothing to do, and their memory",
 }
 

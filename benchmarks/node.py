@@ -15,10 +15,14 @@ from pathlib import Path
 
 from tests.worker_kit import Desk, order
 from vmcloud.domain.messages import Result, StepOrder
+from vmcloud.domain.names import native_name
+from vmcloud.domain.spec import Spec
 from vmcloud.domain.vocabulary import Kind, Outcome, Verb
 from workers.child import Place
+from workers.drivers.base import Guest
 from workers.drivers.registry import make_driver
 from workers.hands import Isolated
+from workers.network.addresses import hardware_address
 from workers.storage.busybox import build_busybox
 from workers.storage.images import ImageStore
 
@@ -37,6 +41,7 @@ def run(report: Report, wishes: Wishes) -> None:
     """See the module."""
     with _node() as made:
         made.create(AT_ONCE)
+        _one(report, made, wishes)
         _starts(report, made, wishes)
         _at_rest(report, made, wishes)
         made.create(LISTED - AT_ONCE)
@@ -48,14 +53,14 @@ class _Node:
     """A worker with guests, and raw guests beside them."""
 
     def __init__(self, desk: Desk, sha256: str) -> None:
-        self.desk, self._sha256, self._job = desk, sha256, 0
+        self.desk, self.sha256, self._job = desk, sha256, 0
         self._ves: list[uuid.UUID] = []
 
     def create(self, count: int) -> None:
         """Make more guests, stopped."""
         fresh = [uuid.uuid4() for _ in range(count)]
         spec = {"kind": "lxc", "image": "busybox", "memory_mib": 64}
-        args = {"spec": spec, "power": "stopped", "image_sha256": self._sha256}
+        args = {"spec": spec, "power": "stopped", "image_sha256": self.sha256}
         self._all(Verb.CREATE, fresh, **args)
         self._ves += fresh
 
@@ -103,6 +108,34 @@ def _node() -> Iterator[_Node]:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(lambda seen: driver.delete(seen.native), driver.list()))
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _one(report: Report, made: _Node, wishes: Wishes) -> None:
+    """One guest after another by the driver's own calls: what it adds to the tools that it uses."""
+    config = made.desk.config
+    tools, driver = Tools(config, made.desk.data.parent / "one"), make_driver(Kind.LXC, config, "n1")
+    image = ImageStore.from_config(config, "n1").path(made.sha256)
+    spec = Spec.parse({"kind": "lxc", "image": "busybox", "memory_mib": 64})
+    for number in range(-2, wishes.repetitions(20)):
+        native, text = tools.template()
+        began = time.monotonic()
+        tools.clone(native, text)
+        tools.start(native)
+        raw = time.monotonic() - began
+        tools.stop(native)
+        tools.remove(native)
+        time.sleep(0.1)
+        ve = uuid.uuid4()
+        guest = Guest(ve, native_name("one", ve), spec, image, "10.213.89.250/24", "10.213.89.1", hardware_address(ve))
+        began = time.monotonic()
+        driver.define(guest)
+        driver.start(guest.native)
+        taken = time.monotonic() - began
+        driver.delete(guest.native)
+        time.sleep(0.1)
+        if number >= 0:
+            report.add("raw: clone + start", raw)
+            report.add("driver: define + start", taken, raw="raw: clone + start")
 
 
 def _starts(report: Report, made: _Node, wishes: Wishes) -> None:
