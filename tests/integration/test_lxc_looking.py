@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from tests.lxc_kit import BASE, Node, eventually, inside, make_node
 from vmcloud.domain.vocabulary import Observed
 from workers.drivers.base import CannotLook, Guest
 from workers.drivers.lxc import process
+from workers.drivers.lxc.cgroups import ROOT as CGROUPS
 from workers.drivers.lxc.power import LXC_PATH
 
 pytestmark = pytest.mark.integration
@@ -108,3 +110,26 @@ def test_nothing_is_written_into_a_foreign_guests_folder(node: Node, guest: Gues
     finally:
         subprocess.run(["lxc-stop", "-k", "-P", str(node.driver.guests), "-n", "theirs"], check=False)
         subprocess.run(["rm", "-rf", str(foreign)], check=True)
+
+
+def test_no_group_but_a_guests_own_is_written_while_guests_come_and_go(node: Node):
+    quota = CGROUPS / "cpu/cpu.cfs_quota_us" if (CGROUPS / "cpu").is_dir() else CGROUPS / "cpu.max"
+    before = quota.read_text() if quota.exists() else ""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            node.driver.list()
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        for _ in range(10):
+            guest = node.guest("brief")
+            node.driver.define(guest)
+            node.driver.start(guest.native)
+            node.driver.delete(guest.native)
+    finally:
+        over.set()
+        watching.join()
+    assert (quota.read_text() if quota.exists() else "") == before

@@ -82,3 +82,29 @@ def test_a_guest_without_cable_has_moved_nothing(tmp_path: Path) -> None:
 def test_a_guest_that_has_ended_is_not_measured(tmp_path: Path, network: Path) -> None:
     with pytest.raises(CannotLook):
         meter.measure(Marker(GUEST), groups(tmp_path, 2, {**V2, "pids.current": "0\n"}), network)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "4:memory:/\n3:cpu:/\n0::/\n",
+        "0::/system.slice/vmcloud-worker.service\n",
+        "4:memory:/user.slice\n3:cpu:/vmcloud-tests.7\n0::/init.scope\n",
+    ],
+)
+def test_a_process_on_its_way_into_a_guest_is_not_taken_for_one(tmp_path: Path, lines: str) -> None:
+    with pytest.raises(CannotLook, match="no guest's control group"):
+        groups(tmp_path, 1, {}, lines)
+
+
+def test_a_group_that_is_not_the_guests_is_neither_read_nor_written(tmp_path: Path) -> None:
+    (tmp_path / "cgroup/cpu").mkdir(parents=True)
+    quota = tmp_path / "cgroup/cpu/cpu.cfs_quota_us"
+    quota.write_text("-1")
+    half = groups(tmp_path, 1, V1, "4:memory:/lxc.payload.web-01234567\n3:cpu:/\n0::/\n")
+    assert half.read("cpu.cfs_quota_us") == ""
+    with pytest.raises(CannotLook):
+        half.write("cpu.cfs_quota_us", "100000")
+    with pytest.raises(CannotLook):
+        half.set([("memory.limit_in_bytes", "1"), ("cpu.cfs_quota_us", "100000")])
+    assert quota.read_text() == "-1"

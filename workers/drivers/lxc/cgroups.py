@@ -18,6 +18,8 @@ from .config import CPU_PERIOD, Host
 
 ROOT = Path("/sys/fs/cgroup")
 
+_PAYLOAD = "/lxc.payload."
+
 LEAVE_SECONDS = 0.5
 """How long a group that should be empty may stay busy."""
 
@@ -39,7 +41,11 @@ def look_at_host(root: Path = ROOT, *, overlay: bool = True) -> Host:
 
 
 class Groups:
-    """The control groups that hold the process ``init``; ``listed`` is the file that names them."""
+    """The control groups of the guest that has the process ``init``; ``listed`` is the file that names them.
+
+    A process that is only on its way into them still has some of its parent's, which are the worker's or the whole node's: those
+    are never read or written here. Raises :class:`CannotLook` where it has none of a guest's.
+    """
 
     def __init__(self, init: int, root: Path = ROOT, listed: Path | None = None) -> None:
         self._root = str(root)
@@ -52,8 +58,11 @@ class Groups:
             _, controllers, path = line.split(":", 2)
             # An init that made groups of its own (systemd) sits below the guest's group.
             path = _payload(path)
-            for controller in controllers.removeprefix("name=").split(","):
-                self._paths[controller] = path
+            if _PAYLOAD in path:
+                for controller in controllers.removeprefix("name=").split(","):
+                    self._paths[controller] = path
+        if not self._paths:
+            raise CannotLook("cgroup", f"process {init} is in no guest's control group")
 
     @property
     def version(self) -> int:
@@ -68,13 +77,15 @@ class Groups:
         controller = name.partition(".")[0]
         if controller not in self._paths:
             controller = ""
-        return f"{self._root}/{controller}{self._paths.get(controller, '')}/{name}"
+        if controller not in self._paths:
+            raise CannotLook("cgroup", f"the guest is in no control group that has {name}")
+        return f"{self._root}/{controller}{self._paths[controller]}/{name}"
 
     def read(self, name: str) -> str:
         """The file's content, or empty if there is none."""
         try:
             return _read(self._place(name)).strip()
-        except OSError:
+        except (OSError, CannotLook):
             return ""
 
     def write(self, name: str, value: str) -> None:
@@ -108,11 +119,11 @@ class Groups:
                 if old != value:
                     self.write(name, value)
                     done.append((name, old))
-        except BadRequest:
+        except (BadRequest, CannotLook):
             for name, old in reversed(done):
                 try:
                     self.write(name, old)
-                except BadRequest:
+                except (BadRequest, CannotLook):
                     pass
             raise
 
@@ -158,7 +169,7 @@ class Groups:
 
 def _payload(path: str) -> str:
     """The guest's own group, in which ``path`` lies."""
-    above, found, below = path.partition("/lxc.payload.")
+    above, found, below = path.partition(_PAYLOAD)
     return f"{above}{found}{below.partition('/')[0]}"
 
 

@@ -80,7 +80,9 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter):
             # The ordered power does not change when a guest that crashed is started again; its init is then a new one.
             since = max(since, life.since)
             with suppress(DriverError):
-                vcpus, memory = life.groups.sizes()
+                # Those of a guest that is just ending are gone.
+                enforced = life.groups.sizes()
+                vcpus, memory = enforced[0] or vcpus, enforced[1] or memory
             _bound_log(path)
         elif state is Observed.STOPPED and self._guests.power(guest.native) == Observed.RUNNING:
             # Nobody ordered this stop: the log tells a shutdown from inside and a crash apart. One that says nothing was emptied

@@ -64,7 +64,7 @@ class Guests:
     def booted(self, marker: Marker, life: Life) -> None:
         """What a guest needs that runs by other processes than before. One that rebooted itself has from liblxc the sizes of its
         last start, and not those that it was given since."""
-        if life.init:
+        if life.init and life.state in (Observed.RUNNING, Observed.SUSPENDED):
             with suppress(DriverError):
                 life.groups.set(limits(marker.guest, self.settings, self.host))
                 life.groups.count_disk(self.path)

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from vmcloud import faults
-from vmcloud.domain.vocabulary import Observed
+from vmcloud.domain.kinds import KINDS
+from vmcloud.domain.vocabulary import Kind, Observed
 from workers.drivers import tools
 from workers.drivers.base import BadRequest, DriverError, Guest, NoImage, Report
 from workers.storage.images import with_owners
@@ -42,6 +43,7 @@ def define(guests: Guests, guest: Guest, report: Report) -> None:
         if marker.guest.ve != guest.ve:
             raise BadRequest("create", f"the name {guest.native} belongs to VE {marker.guest.ve} on this node")
         return
+    _check_sizes(guest, "create")
     if guest.image is None or not guest.image.is_dir():
         raise NoImage("create", f"the image {guest.spec.image} is not unpacked on this node", todo="Fetch the image first.")
     idmap = None if guest.spec.privileged else IdMap(settings.idmap_base, settings.idmap_size)
@@ -110,6 +112,15 @@ def delete(guests: Guests, native: str, report: Report) -> None:
     guests.unplug(veth)
 
 
+def _check_sizes(guest: Guest, operation: str) -> None:
+    for name, value, (low, high) in (
+        ("virtual CPUs", guest.spec.vcpus, KINDS[Kind.LXC].vcpus),
+        ("MiB of memory", guest.spec.memory_mib, KINDS[Kind.LXC].memory_mib),
+    ):
+        if not low <= value <= high:
+            raise BadRequest(operation, f"a container cannot have {value} {name}", todo=f"Choose {low} to {high}.")
+
+
 def _unmount(path: Path) -> None:
     """Detach what somebody mounted below the guest's folder, so that removing the tree never reaches into it."""
     below = [line.split()[4] for line in read(Path("/proc/self/mountinfo")).splitlines()]
@@ -123,6 +134,7 @@ def apply(guests: Guests, guest: Guest) -> bool:
     marker = guests.marker(guest.native, "resize")
     if marker.guest.ve != guest.ve:
         raise BadRequest("resize", f"{guest.native} belongs to VE {marker.guest.ve}")
+    _check_sizes(guest, "resize")
     path = guests.path / guest.native
     old, marker = marker, marker.resized(guest)
     life = guests.settled(guest.native)

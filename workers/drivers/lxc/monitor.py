@@ -14,6 +14,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,6 +100,17 @@ def _start_monitord(lxcpath: Path, timeout: float) -> None:
         os.close(ready)
         if told >= 0:
             os.close(told)
+
+
+def tell(lxcpath: Path, native: str, state: str) -> None:
+    """Say a change that liblxc was no part of, as it says its own: on the FIFO of the monitor,
+    which is there while anybody listens."""
+    with suppress(OSError):
+        fifo = os.open(f"/run/lxc/{lxcpath}/monitor-fifo", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            os.write(fifo, _FORMAT.pack(_STATE_MESSAGE, native.encode(), _STATES.index(state)))
+        finally:
+            os.close(fifo)
 
 
 def listen(client: socket.socket) -> Iterator[Event]:

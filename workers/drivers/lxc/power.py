@@ -12,13 +12,13 @@ from vmcloud.domain.vocabulary import Observed
 from workers.drivers import tools
 from workers.drivers.base import BadRequest, DriverError, TimedOut, ToolFailed
 
-from . import cgroups, checkpoint, exits, process, snapshots
+from . import cgroups, checkpoint, exits, monitor, process, snapshots
 from .config import host_veth
 from .folder import Marker
 from .guests import CONSOLE, LOG, Guests, read
-from .process import Handle
+from .process import Handle, Life
 
-faults.declare("worker", "driver.lxc.start.ordered")
+faults.declare("worker", "driver.lxc.start.ordered", "driver.lxc.stop.ordered", "driver.lxc.stop.asked")
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def start(guests: Guests, native: str) -> None:
     path = guests.path / native
     life = guests.settled(native)
     if life.state is Observed.SUSPENDED:
-        cgroups.Groups(life.init).freeze(False)
+        _change(guests, native, life, False)
     if life.state in (Observed.RUNNING, Observed.SUSPENDED):
         guests.set_power(native, Observed.RUNNING)
         return
@@ -98,6 +98,7 @@ def stop(guests: Guests, native: str, *, force: bool = False, grace: float = 30.
         guests.set_power(native, Observed.STOPPED)
     except DriverError as error:
         log.error("the stop of %s is not recorded, so it will look like a crash: %s", native, error)
+    faults.point("driver.lxc.stop.ordered")
     if life.state is Observed.STOPPED:
         if force:
             checkpoint.forget(guests.path / native)
@@ -110,6 +111,7 @@ def stop(guests: Guests, native: str, *, force: bool = False, grace: float = 30.
             if life.state is Observed.SUSPENDED:
                 cgroups.Groups(life.init).freeze(False)
             init.send(process.halt_signal(life.init))
+            faults.point("driver.lxc.stop.asked")
             if holder.wait(grace):
                 return
             log.info("%s did not stop within %g s and is killed", native, grace)
@@ -143,4 +145,10 @@ def freeze(guests: Guests, native: str, wanted: bool) -> None:
     life = guests.settled(native)
     if not life.init:
         raise BadRequest(operation, f"{native} does not run", todo="Start it first.")
-    cgroups.Groups(life.init).freeze(wanted)
+    _change(guests, native, life, wanted)
+
+
+def _change(guests: Guests, native: str, life: Life, frozen: bool) -> None:
+    if (life.state is Observed.SUSPENDED) is not frozen:
+        cgroups.Groups(life.init).freeze(frozen)
+        monitor.tell(guests.path, native, "FROZEN" if frozen else "THAWED")
