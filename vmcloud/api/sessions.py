@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from asgiref.sync import ThreadSensitiveContext, sync_to_async
+from asgiref.sync import sync_to_async
 from django.db import OperationalError, close_old_connections
 
 from vmcloud.domain.errors import Conflict, Invalid, NotFound, Problem, Unauthenticated, Unavailable, VmcloudError
@@ -28,6 +28,7 @@ from vmcloud.fleet.services import sessions, tickets
 from .auth import person
 from .bodies import App, Event, Receive, Scope, Send
 from .problems import answer
+from .threads import thread
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -237,7 +238,7 @@ async def _ask(call: Callable[[], T]) -> T:
         finally:
             close_old_connections()
 
-    async with ThreadSensitiveContext():
+    async with thread():
         awaited: Awaitable[T] = sync_to_async(asked)()
         return await awaited
 

@@ -2,12 +2,13 @@
 
 import os
 
-from django.core.asgi import get_asgi_application
+import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vmcloud.site.settings")
-_django = get_asgi_application()
+django.setup(set_prefix=False)
 
 from vmcloud.api.bodies import BodyLimit  # noqa: E402 - needs Django set up
 from vmcloud.api.sessions import Sessions  # noqa: E402 - the same
+from vmcloud.api.threads import Handler  # noqa: E402 - the same
 
-application = BodyLimit(Sessions(_django))
+application = BodyLimit(Sessions(Handler()))

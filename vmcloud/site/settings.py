@@ -23,6 +23,7 @@ def _database(url: str) -> dict[str, Any]:
         return {
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": Path(parts.path),
+            "CONN_MAX_AGE": 600,
             "OPTIONS": {
                 "timeout": 20,
                 # A job's row is the truth about it: a commit is on the disk when it returns. Writers queue up at BEGIN.
