@@ -186,12 +186,14 @@ class Isolated:
 
     def carry_out(self, work: Work, watch: Watch, stop: Stop, lane: int, *, undo: bool) -> Ended | None:
         """See :class:`Hands`."""
-        pipe = self._hand(work, undo, lane)
-        ended = self._follow(pipe, watch, stop)
-        if ended is not None and pipe.uses < USES_MAX:
-            self._keep(pipe)
-        else:
-            pipe.end()
+        pipe, ended = self._hand(work, undo, lane), None
+        try:
+            ended = self._follow(pipe, watch, stop)
+        finally:  # also where somebody who is told failed, such as the journal on a full disk: the lane must come free
+            if ended is not None and pipe.uses < USES_MAX and not pipe.cut:
+                self._keep(pipe)
+            else:
+                pipe.end()
         return ended
 
     def _follow(self, pipe: _Child, watch: Watch, stop: Stop) -> Ended | None:
@@ -344,6 +346,10 @@ class _Child:
             # daemon: multiprocessing must not wait for a hung child when the worker ends
             self._process = self._server().Process(target=target, args=(*arguments, theirs, child.Handed(reading)), daemon=True)
             self._process.start()
+        except BaseException:  # such as no process to be had; it is tried again, for hours if need be
+            self._cut()
+            self.connection.close()
+            raise
         finally:
             theirs.close()
             os.close(reading)
@@ -371,6 +377,11 @@ class _Child:
                     self._cut()
 
         return kill
+
+    @property
+    def cut(self) -> bool:
+        """Whether it was ordered to die."""
+        return self._lifeline < 0
 
     def use_up(self) -> None:
         """Its step is over; it may have another."""
