@@ -28,7 +28,7 @@ def watch(found: Any = lambda state: None) -> Watch:
 
 
 def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def lane(path: Path) -> int:
