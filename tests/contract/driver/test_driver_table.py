@@ -7,9 +7,10 @@ import pytest
 from tests.matrix import Matrix
 from vmcloud.domain.kinds import KINDS, Support
 from vmcloud.domain.vocabulary import Kind, Power
-from workers.drivers.base import Driver, Freezer, Meter, Runner, Saver, Snapshotter
+from workers.drivers.base import Driver, Freezer, Guest, Meter, Runner, Saver, Snapshotter, Unsupported
 
 from .bench import BENCHES, Bench
+from .talk import check_runs
 
 pytestmark = pytest.mark.contract
 
@@ -45,6 +46,16 @@ def test_every_power_of_the_kind_was_proved_by_a_case(bench: Bench, request: pyt
     if matrix.whole(kind):
         able = [power for power in Power if KINDS[kind].capability(power).support in (Support.YES, Support.NODE)]
         assert not [power for power in able if not matrix.proved[kind, power]], "no case of these passed"
+
+
+def test_what_a_node_cannot_do_is_refused_in_words_and_harms_no_guest(bench: Bench, running: Guest) -> None:
+    driver = bench.driver
+    if isinstance(driver, Saver) and not driver.can_save().ok:
+        assert driver.can_save().detail
+        with pytest.raises(Unsupported) as caught:
+            driver.save(running.native)
+        assert caught.value.problem().what
+    check_runs(bench, running)
 
 
 def test_every_kind_with_a_driver_has_a_bench() -> None:
