@@ -106,8 +106,9 @@ def finish(session: Session, stdin: bytes | None = b"") -> Said:
                 data = data[os.write(session.stdin, data) :]
         session.close_stdin()
 
+    saying = threading.Thread(target=say, daemon=True)
     if stdin is not None:
-        threading.Thread(target=say, daemon=True).start()
+        saying.start()
     heard: dict[int, bytes] = {session.stdout: b""}
     if session.stderr is not None:
         heard[session.stderr] = b""
@@ -123,7 +124,10 @@ def finish(session: Session, stdin: bytes | None = b"") -> Said:
                     open_ones.remove(descriptor)
         return Said(ended(session), heard[session.stdout], heard.get(session.stderr or -1, b""))
     finally:
-        hang_up(session)
+        session.hang_up()
+        if stdin is not None:
+            saying.join()  # it closes a descriptor, whose number must not be another's by then
+        session.close()
 
 
 def ended(session: Session, seconds: float = SECONDS) -> int:
