@@ -154,7 +154,7 @@ is refused when it is asked for, with the reason given here.
 
 {chr(10).join(f"{number}. {text[:1].upper()}{text[1:]}." for number, text in enumerate(notes, 1))}
 
-*On some nodes*: the node's driver tries it out and says what it found; cases are run only where it can.
+*On some nodes*: the node's driver tries it out and says what it found; the number is of cases that are run only where it can.
 
 ## Limits
 

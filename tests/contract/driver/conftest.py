@@ -15,7 +15,6 @@ from workers.drivers.base import Guest
 from .bench import BENCHES, Bench
 
 DEFECTS: dict[str, tuple[str, bool]] = {
-    "saving[lxc]": ("LXC: nothing is saved yet", False),
     "test_freezing_and_thawing_are_heard_in_order_and_in_time[lxc]": (
         "LXC: freezing and thawing are no events",
         True,
@@ -26,22 +25,14 @@ DEFECTS: dict[str, tuple[str, bool]] = {
         "LXC: sizes of 0 are written for a stopped guest, which then can not be looked at",
         False,
     ),
-    "test_a_driver_implements_the_powers_of_its_kind_and_no_others[lxc]": ("LXC: nothing is saved yet", True),
-    "test_every_power_of_the_kind_was_proved_by_a_case[lxc]": ("LXC: nothing is saved yet", True),
 }
-"""Cases (by name; ``saving[KIND]``: all that need it) that a driver is known not to pass, what is wrong, and whether they can be
-run at all. Shown in docs/kinds.md. An entry goes with its defect: what passes all the same is listed at the end of a run."""
-
-
-def _defect(item: pytest.Item) -> tuple[str, bool] | None:
-    if Power.SAVE in powers_of(item):
-        return DEFECTS.get(f"saving[{kind_of(item)}]")
-    return DEFECTS.get(item.name)
+"""Cases that a driver is known not to pass, what is wrong, and whether they can be run at all. Shown in docs/kinds.md. An entry
+goes with its defect: what passes all the same is listed at the end of a run."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if defect := _defect(item):
+        if defect := DEFECTS.get(item.name):
             item.add_marker(pytest.mark.xfail(reason=defect[0], run=defect[1]))
         kind = kind_of(item)
         if kind is None:
