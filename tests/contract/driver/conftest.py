@@ -14,18 +14,7 @@ from workers.drivers.base import Guest
 
 from .bench import BENCHES, Bench
 
-DEFECTS: dict[str, tuple[str, bool]] = {
-    "test_freezing_and_thawing_are_heard_in_order_and_in_time[lxc]": (
-        "LXC: freezing and thawing are no events",
-        True,
-    ),
-    "test_a_killed_call_is_made_good_by_the_next[lxc-stop]": ("LXC: stop has no fault points", True),
-    "test_a_list_while_guests_come_and_go_is_whole[lxc]": ("LXC: a guest that is just ending is shown with sizes of 0", True),
-    "test_sizes_that_no_guest_can_have_leave_a_stopped_one_as_it_is[lxc]": (
-        "LXC: sizes of 0 are written for a stopped guest, which then can not be looked at",
-        False,
-    ),
-}
+DEFECTS: dict[str, tuple[str, bool]] = {}
 """Cases that a driver is known not to pass, what is wrong, and whether they can be run at all. Shown in docs/kinds.md. An entry
 goes with its defect: what passes all the same is listed at the end of a run."""
 
