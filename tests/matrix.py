@@ -1,7 +1,7 @@
 """Which kind has which power, as the contract suite of the drivers proved it: counts its cases and keeps ``docs/kinds.md`` true.
 
 Where the whole suite of a kind ran, a page that says otherwise fails the run; ``--matrix`` writes it anew instead. Nothing in it
-depends on the machine: a power that only some nodes have is shown with the number of its cases, passed or spared by the probe.
+depends on the machine: a power that only some nodes have is shown without a number.
 """
 
 from __future__ import annotations
@@ -75,14 +75,16 @@ class Matrix:
         """Whether every case of a kind is in this run."""
         return kind not in self._partly
 
+    def has(self, cell: Cell) -> bool:
+        """Whether this run has a case of it, passed or not."""
+        return any(cell in cells for cells in self._cells.values())
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         cells = self._cells.get(report.nodeid, ())
         if report.failed:
             self._failed = self._failed or bool(cells)
         elif report.when == "call" and report.passed:
             self.proved.update(cells)
-        elif report.skipped:
-            self.proved.update(cell for cell in cells if _support(cell).support is Support.NODE)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -126,11 +128,11 @@ def render(proved: Mapping[Cell, int], defects: Mapping[Cell, Collection[str]] =
 
     def cell(kind: Kind, power: Power | None) -> str:
         capability, cases = _support((kind, power)), proved.get((kind, power), 0)
-        found = "yes" if capability.support is Support.YES else f"{capability.support}"
-        if capability.support is Support.NODE:
+        found = f"{capability.support}"
+        if capability.support is Support.YES:
+            found = f"yes ({cases})"
+        elif capability.support is Support.NODE:
             found = "on some nodes"
-        if capability.support in (Support.YES, Support.NODE):
-            found += f" ({cases})"
         why = [capability.why + (f" ([upstream]({capability.source}))" if capability.source else "")] if capability.why else []
         why += [f"known defect: {text}" for text in sorted(defects.get((kind, power), ()))]
         return " ".join([found, *map(note, why)])
@@ -154,7 +156,7 @@ is refused when it is asked for, with the reason given here.
 
 {chr(10).join(f"{number}. {text[:1].upper()}{text[1:]}." for number, text in enumerate(notes, 1))}
 
-*On some nodes*: the node's driver tries it out and says what it found; the number is of cases that are run only where it can.
+*On some nodes*: the node's driver tries it out and says what it found; the cases are run only where it can.
 
 ## Limits
 

@@ -96,7 +96,10 @@ KINDS: dict[Kind, KindInfo] = {
         vcpus=(1, 1024),
         memory_mib=(8, 64 << 20),
         powers={
-            Power.SAVE: Capability(Support.NODE, "CRIU must have dumped and restored a container of the same shape on the node"),
+            Power.SAVE: Capability(
+                Support.NODE,
+                "CRIU must have dumped and restored a container of the same shape on the node (liblxc 5.0 with CRIU 4.1 does not)",
+            ),
             Power.DISK_LIMIT: Capability(
                 Support.LATER, "its root is an overlay on the node's own file system, which has no limit for one guest"
             ),

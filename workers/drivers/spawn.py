@@ -99,8 +99,8 @@ class ProcessSession(Session):
     def close_stdin(self) -> None:
         """See :class:`Session`."""
         if not self._tty and self.stdin >= 0:
-            os.close(self.stdin)
-            self.stdin = -1
+            descriptor, self.stdin = self.stdin, -1
+            os.close(descriptor)
 
     def wait(self) -> int:
         """See :class:`Session`."""
