@@ -98,7 +98,8 @@ KINDS: dict[Kind, KindInfo] = {
         powers={
             Power.SAVE: Capability(
                 Support.NODE,
-                "CRIU must have dumped and restored a container of the same shape on the node (liblxc 5.0 with CRIU 4.1 does not)",
+                "CRIU must have dumped and restored a container of the same shape on the node, which liblxc 5.0 with CRIU 4.1 "
+                "does not",
             ),
             Power.DISK_LIMIT: Capability(
                 Support.LATER, "its root is an overlay on the node's own file system, which has no limit for one guest"
