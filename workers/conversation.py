@@ -19,7 +19,7 @@ from websockets.typing import Subprotocol
 
 from vmcloud.domain.errors import Invalid, Problem
 from vmcloud.domain.messages import StepOrder
-from vmcloud.domain.session import CHUNK, MESSAGE_MAX, SUBPROTOCOL, Channel, Frame, Status, parse_window
+from vmcloud.domain.session import CHUNK, MESSAGE_MAX, PING_SECONDS, SUBPROTOCOL, Channel, Frame, Status, parse_window
 from vmcloud.domain.vocabulary import Verb
 
 from .drivers.base import BadRequest, Driver, DriverError, Runner, ToolFailed, Unsupported
@@ -79,6 +79,8 @@ async def _connected(order: StepOrder) -> AsyncIterator[ClientConnection]:
             subprotocols=[Subprotocol(SUBPROTOCOL)],
             open_timeout=BEGIN_SECONDS,
             max_size=MESSAGE_MAX,
+            ping_interval=PING_SECONDS,
+            ping_timeout=None,
             compression=None,
             proxy=None,
         )
@@ -108,8 +110,10 @@ async def _hold(driver: Driver, order: StepOrder, line: ClientConnection) -> Spo
     outputs = [(session.stdout, Channel.STDOUT)] + ([(session.stderr, Channel.STDERR)] if session.stderr is not None else [])
     pumps = [asyncio.create_task(_pump(descriptor, channel, line, exited)) for descriptor, channel in outputs]
     feeding = asyncio.create_task(_feed(line, session))
+    # Feeding does not see that the line is gone while the program takes no input.
+    leaving = asyncio.create_task(line.wait_closed())
     try:
-        await asyncio.wait([ending, feeding], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([ending, feeding, leaving], return_when=asyncio.FIRST_COMPLETED)
         if not ending.done():
             return Spoken()
         await asyncio.gather(*pumps)
@@ -117,9 +121,9 @@ async def _hold(driver: Driver, order: StepOrder, line: ClientConnection) -> Spo
         await line.send(Status(exit_code=code).encode())
         return Spoken(exit_code=code)
     finally:
-        for task in (feeding, *pumps):
+        for task in (feeding, leaving, *pumps):
             task.cancel()
-        await asyncio.gather(feeding, *pumps, return_exceptions=True)
+        await asyncio.gather(feeding, leaving, *pumps, return_exceptions=True)
         await asyncio.shield(asyncio.to_thread(session.hang_up))
         session.close()
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.cloud import SOURCE, Cloud, cloud
@@ -50,10 +52,10 @@ def bearer(running: Cloud) -> str:
     return f"Bearer {(running.data / 'secrets' / 'admin-token').read_text().strip()}"
 
 
-def line(running: Cloud, number: int) -> ClientConnection:
+def line(running: Cloud, number: int, **more: Any) -> ClientConnection:
     """The person's end of a session, as any program would open it."""
     url = f"ws{running.url.removeprefix('http')}/api/v1/sessions/{number}"
-    return connect(url, additional_headers={"Authorization": bearer(running)}, open_timeout=10)
+    return connect(url, additional_headers={"Authorization": bearer(running)}, open_timeout=10, **more)
 
 
 def heard(end: ClientConnection, channel: Channel = Channel.STDOUT) -> bytes:
@@ -224,6 +226,45 @@ def test_a_terminal_is_raw_meanwhile_and_as_before_afterwards(running: Cloud) ->
     assert subprocess.run(["stty", "-g"], stdin=theirs, capture_output=True, check=True).stdout == before
     os.close(ours)
     os.close(theirs)
+
+
+def test_a_person_who_leaves_a_program_that_takes_no_input_ends_it(running: Cloud) -> None:
+    job = running.ask("POST", "/ves/web/exec", {"argv": ["sleep", "600"]})
+    with line(running, job["id"]) as end:
+        running.until(lambda: running.job(job["id"])["state"] == "R", 20, "the program to run")
+
+        def say() -> None:
+            with contextlib.suppress(ConnectionClosed, OSError):
+                while True:
+                    end.send(Frame(Channel.STDIN, bytes(1 << 15)).encode())
+
+        saying = threading.Thread(target=say, daemon=True)
+        saying.start()
+        time.sleep(3.0)  # by now nothing more is taken anywhere on the way
+        end.socket.shutdown(socket.SHUT_RDWR)
+        saying.join(10)
+    running.until(lambda: running.job(job["id"])["state"] == "C", 60, "the session to be over")
+
+
+@pytest.mark.slow
+def test_a_person_who_pauses_misses_nothing(running: Cloud) -> None:
+    size = 16 << 20
+    job = running.ask("POST", "/ves/web/exec", {"argv": ["cat"]})
+    with line(running, job["id"], ping_timeout=None) as end:
+
+        def say() -> None:
+            for _ in range(size >> 15):
+                end.send(Frame(Channel.STDIN, bytes(1 << 15)).encode())
+            end.send(Frame(Channel.CLOSE, bytes((Channel.STDIN,))).encode())
+
+        saying = threading.Thread(target=say, daemon=True)
+        saying.start()
+        time.sleep(50.0)
+        assert saying.is_alive(), "all that was said fitted somewhere, so nothing was held up"
+        got = 0
+        while got < size:
+            got += len(heard(end))
+        assert Status.decode(heard(end, Channel.STATUS)).exit_code == 0
 
 
 def test_a_broken_pipe_ends_it_quietly(running: Cloud) -> None:

@@ -40,6 +40,12 @@ LOOK_SECONDS = 0.5
 """Between two looks at why the node is not there yet."""
 AHEAD = 16
 """Messages that a person may be ahead of the node."""
+PROBE_SECONDS = 5.0
+"""Between two looks at whether the person is still there, while the node takes none of what they say."""
+CLOSE_SECONDS = 5.0
+"""What an end that takes nothing is given to be told that it is over."""
+ABANDON_SECONDS = 15.0
+"""What a node is given to end a session after its person has left, before it is ordered to."""
 POLICY = 1008
 """RFC 6455, 7.4.1: a message that goes against the rules."""
 
@@ -75,12 +81,12 @@ class Sessions:
         try:
             await end.accept()
             tasks: list[asyncio.Task[Any]] = [
-                asyncio.create_task(each()) for each in (pair.read_person, pair.tell_node, pair.over.wait)
+                asyncio.create_task(each()) for each in (pair.read_person, pair.probe_person, pair.over.wait, pair.tell_node)
             ]
             try:
                 await self._wait(job, pair, tasks[0])
                 if pair.node is not None:
-                    await asyncio.wait([tasks[0], tasks[2]], return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait(tasks[:3], return_when=asyncio.FIRST_COMPLETED)
             finally:
                 for task in tasks:
                     task.cancel()
@@ -92,8 +98,11 @@ class Sessions:
     async def _wait(self, job: int, pair: _Pair, reading: asyncio.Task[None]) -> None:
         """Until the node is there, telling the person what is waited for; or until nothing will come."""
         told = ""
-        while pair.node is None and not reading.done():
-            found = await _ask(lambda: sessions.progress(job))
+        while pair.node is None and not reading.done() and not pair.person.gone:
+            try:
+                found = await _ask(lambda: sessions.progress(job))
+            except Unavailable as error:
+                found = sessions.Progress(reason=error.problem.what)
             if found.over is not None:
                 await pair.person.send(Status(problem=found.over).encode())
                 return
@@ -110,18 +119,23 @@ class Sessions:
         pair = await self._person_of(job)
         if pair.node is not None:
             raise Conflict(f"session {job} has its node already", where="session", code="taken")
-        await end.accept()
-        pair.node = end
-        pair.joined.set()
-        reading = asyncio.create_task(pair.read_node())
-        over = asyncio.ensure_future(pair.over.wait())
+        pair.node = end  # before anything is awaited: nobody else is let in
+        tasks: list[asyncio.Task[Any]] = []
         try:
-            await asyncio.wait([reading, over], return_when=asyncio.FIRST_COMPLETED)
+            await end.accept()
+            pair.joined.set()
+            tasks = [asyncio.create_task(each()) for each in (pair.read_node, pair.over.wait)]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            left = not tasks[0].done()
         finally:
-            reading.cancel()
-            over.cancel()
+            for task in tasks:
+                task.cancel()
             pair.over.set()
             await end.close()
+        if left:
+            # A node that waits for its program to take input reads no farewell.
+            await asyncio.sleep(ABANDON_SECONDS)
+            await _ask(lambda: sessions.abandon(job))
 
     async def _person_of(self, job: int) -> _Pair:
         """The person's half, which may be a moment behind: it is opened when the job's number is known."""
@@ -165,11 +179,16 @@ class _End:
         found: bytes = event.get("bytes") or (event.get("text") or "").encode()
         return found
 
+    @property
+    def gone(self) -> bool:
+        """Whether the other side is known to be gone."""
+        return not self._open
+
     async def close(self) -> None:
-        async with self._lock:
-            if self._open:
-                self._open = False
-                with contextlib.suppress(OSError, RuntimeError):
+        with contextlib.suppress(OSError, RuntimeError):
+            async with asyncio.timeout(CLOSE_SECONDS), self._lock:
+                if self._open:
+                    self._open = False
                     await self._send({"type": "websocket.close", "code": 1000})
 
 
@@ -187,6 +206,13 @@ class _Pair:
         """Hear the person, from the beginning on: so it is noticed when they leave."""
         while (message := await self.person.receive()) is not None:
             await self.said.put(message)
+
+    async def probe_person(self) -> None:
+        """Notice a person who leaves while no more is read of them because the node takes nothing: an empty word shows it."""
+        while not self.person.gone:
+            await asyncio.sleep(PROBE_SECONDS)
+            if self.said.full():
+                await self.person.send(Status().encode())
 
     async def tell_node(self) -> None:
         """What the person says goes to the node once that is there."""

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vmcloud.domain.errors import Invalid, Problem
-from vmcloud.domain.session import CHUNK, MESSAGE_MAX, SUBPROTOCOL, Channel, Frame, Status, window
+from vmcloud.domain.session import CHUNK, MESSAGE_MAX, PING_SECONDS, SUBPROTOCOL, Channel, Frame, Status, window
 
 from .common import Name, client, complain, finish, names, project_option, say
-from .errors import FAILED, INTERRUPTED, OK, CliError, Refused, Unreachable
+from .errors import FAILED, INTERRUPTED, OK, CliError, Refused, Unreachable, printable
 from .rest import Client, segment
 
 if TYPE_CHECKING:
@@ -143,6 +143,8 @@ def _connected(api: Client, job: int) -> Iterator[ClientConnection]:
             subprotocols=[Subprotocol(SUBPROTOCOL)],
             open_timeout=OPEN_SECONDS,
             max_size=MESSAGE_MAX,
+            ping_interval=PING_SECONDS,
+            ping_timeout=None,
             compression=None,
         )
     except InvalidStatus as error:
@@ -212,7 +214,7 @@ class _Talk:
             if status.problem is not None:
                 raise CliError(status.problem)
             if status.waiting:
-                say(f"vmcloud: {status.waiting}" + ("\r" if self._raw else ""))
+                say(f"vmcloud: {printable(status.waiting)}" + ("\r" if self._raw else ""))
             if status.exit_code is not None:
                 return status.exit_code if 0 <= status.exit_code < 256 else NOT_RUN
         return None

@@ -23,6 +23,12 @@ MESSAGE_MAX = 1 << 20
 CHUNK = 1 << 15
 """Bytes of one message that are sent."""
 WINDOW_MAX = 4096
+PING_SECONDS = 20.0
+"""Between two pings: they keep what translates addresses on the way awake, and show TCP an end that is gone. Nobody waits for
+their answers: those queue up behind data, so who reads slowly, or pauses, would be taken for dead. TCP gives up by itself, in a
+quarter of an hour (tcp(7), tcp_retries2)."""
+PONG_SECONDS = 86400.0
+"""As good as never, for whom a number is needed."""
 
 ARGUMENTS_MAX, ARGUMENT_BYTES_MAX = 1024, 1 << 17
 """Words of a command, and bytes of all of them together: what a kernel takes with ease (execve(2): 128 KiB for one)."""
@@ -66,7 +72,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Status:
-    """How it stands: ``waiting`` for what (then more follow); or the end, by ``exit_code`` or ``problem``."""
+    """How it stands: ``waiting`` for what, or nothing new (then more follow); or the end, by ``exit_code`` or ``problem``."""
 
     waiting: str = ""
     exit_code: int | None = None

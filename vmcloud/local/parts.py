@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import vmcloud
 from vmcloud.config import Config
 from vmcloud.domain.errors import Invalid, Unavailable
-from vmcloud.domain.session import MESSAGE_MAX
+from vmcloud.domain.session import MESSAGE_MAX, PING_SECONDS, PONG_SECONDS
 
 from . import broker, directory, layout, secrets
 from .ready import Finishes, Lasts, Ldap, Line, Ready, Redis, Tcp
@@ -63,6 +63,7 @@ def catalogue(config: Config) -> dict[str, Part]:
     # Not what a header says is a client's address: the limit on logging in counts by it.
     web_argv += ["--no-proxy-headers", "--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", "3"]
     web_argv += ["--ws-max-size", str(MESSAGE_MAX), "--ws-per-message-deflate", "false"]
+    web_argv += ["--ws-ping-interval", str(PING_SECONDS), "--ws-ping-timeout", str(PONG_SECONDS)]
     parts = [
         Part(
             "broker",

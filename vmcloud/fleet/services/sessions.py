@@ -15,7 +15,8 @@ from vmcloud.domain.session import check_arguments
 from vmcloud.domain.vocabulary import SESSIONS, JobState, Observed, Outcome, Verb
 from vmcloud.fleet.models import VE, Job
 
-from .accounts import Actor
+from . import jobs
+from .accounts import SERVER, Actor
 
 SECONDS_MAX = 86400.0
 """How long a session may last."""
@@ -61,3 +62,9 @@ def demand(actor: Actor, number: int) -> Job:
         over = progress(number).over
         raise Conflict(f"session {number} is over", where="session", why=over.what if over else "", code="over")
     return job
+
+
+def abandon(number: int) -> None:
+    """Have the node end a session whose person has left, if it has not done so by itself."""
+    if Job.objects.filter(pk=number, verb__in=SESSIONS).exclude(state__in=(JobState.EXITING, JobState.COMPLETE)).exists():
+        jobs.cancel(SERVER, number)
