@@ -687,6 +687,17 @@ def test_a_wrong_command_line_is_exit_2_with_a_hint(cloud: Cloud, run: Run, argu
     assert cloud.asked == []
 
 
+def test_a_verb_without_its_group_is_guessed(run: Run) -> None:
+    assert "Did you mean 've create'?" in run("create", "web")[2]
+    assert all(f"'{group} show'" in run("show", "web")[2] for group in ("ve", "node", "job"))
+
+
+@pytest.mark.parametrize("arguments", [("--vm", "web"), ("web",), ("web", "--"), ("web", "--tty", "sh")])
+def test_exec_says_where_options_go(cloud: Cloud, run: Run, arguments: tuple[str, ...]) -> None:
+    code, _, err = run("ve", "exec", *arguments)
+    assert code == 2 and "vmcloud: " in err and cloud.asked == []
+
+
 def test_a_defect_of_ours_is_no_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise ZeroDivisionError("oops")

@@ -75,7 +75,7 @@ def test_the_command_line_shows_it(cloud: Cloud, web: Web, capsys: pytest.Captur
     row = dict(zip(lines[0], lines[1], strict=False))
     assert (row["KIND"], row["NODES"], row["SAVE"], row["SNAPSHOT"], row["MIGRATE"]) == ("lxc", "1", "node", "yes", "later")
     assert main(["kind", "list", "-o", "wide"]) == 0
-    assert "8M..65536G" in capsys.readouterr().out
+    assert "8M..64T" in capsys.readouterr().out
     assert main(["kind", "list", "-o", "name"]) == 0
     assert capsys.readouterr().out.split() == [each["kind"] for each in kinds["items"]]
     assert main(["kind", "show", "lxc"]) == 0

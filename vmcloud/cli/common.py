@@ -180,8 +180,8 @@ JOBS = Shape(
         Column("NODE", lambda job: job["node"], flexible=True),
         Column("OUTCOME", lambda job: job["outcome"], coloured=True),
         Column("AGE", lambda job: age(job["created"])),
-        Column("OWNER", lambda job: job["owner"], flexible=True),
-        Column("REASON", lambda job: (job["error"] or {}).get("what") or job["reason"], flexible=True),
+        Column("OWNER", lambda job: job["owner"], flexible=True, spare=True),
+        Column("REASON", lambda job: (job["error"] or {}).get("what") or job["reason"], flexible=True, least=20),
         Column("PROJECT", lambda job: job["project"], wide=True),
         Column("ORIGIN", lambda job: job["origin"], wide=True),
         Column("CREATED", lambda job: job["created"], wide=True),
@@ -261,7 +261,7 @@ def check_node(api: Client, name: str | None) -> None:
     except Refused as error:
         if error.status != 404:
             raise
-        raise CliError.say(f"no node is called {name!r}", todo="Look: `vmcloud node list`.") from error
+        raise CliError.say(f"no node is called {name!r}", todo="`vmcloud node list` shows all.") from error
 
 
 def each(operands: Sequence[str], look: Callable[[Client, str], Item], shape: Shape, form: str) -> None:

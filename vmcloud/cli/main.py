@@ -47,8 +47,13 @@ class Lazy(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does it, with a guess at what was meant among all commands."""
         if args and not args[0].startswith("-") and args[0] not in COMMANDS and not ctx.resilient_parsing:
-            raise click.exceptions.NoSuchCommand(args[0], possibilities=COMMANDS, ctx=ctx)
+            raise click.exceptions.NoSuchCommand(args[0], possibilities=[*self._below(ctx, args[0]), *COMMANDS], ctx=ctx)
         return super().resolve_command(ctx, args)
+
+    def _below(self, ctx: click.Context, name: str) -> list[str]:
+        """Groups that have a command of this name: who types ``vmcloud start web`` means ``vmcloud ve start web``."""
+        groups = ((each, self.get_command(ctx, each)) for each in COMMANDS)
+        return [f"{each} {name}" for each, group in groups if isinstance(group, click.Group) and name in group.commands]
 
     def invoke(self, ctx: click.Context) -> Any:
         """As click does it; only that who read our output and has seen enough (`| head`) makes no failure of it."""

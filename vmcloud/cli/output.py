@@ -32,13 +32,15 @@ SQUEEZED = 8
 class Column:
     """One column.
 
-    ``flexible``: may be cut to fit the terminal. ``wide``: only with ``-o wide``; ``narrow``: never then. ``coloured``: by its
-    value.
+    ``flexible``: may be cut to fit the terminal, not below ``least`` characters. ``spare``: left out before anything is cut.
+    ``wide``: only with ``-o wide``; ``narrow``: never then. ``coloured``: by its value.
     """
 
     title: str
     value: Callable[[Item], Any]
     flexible: bool = False
+    least: int = SQUEEZED
+    spare: bool = False
     wide: bool = False
     narrow: bool = False
     coloured: bool = False
@@ -90,9 +92,9 @@ def table(items: Sequence[Item], columns: Sequence[Column], width: int | None, *
     widths = [max(len(column.title), *(len(row[place]) for row in cells)) for place, column in enumerate(columns)]
     kept = list(range(len(columns)))
     if width:
-        _squeeze(widths, columns, width)
-        while len(kept) > 2 and sum(widths[place] for place in kept) + 2 * (len(kept) - 1) > width:
-            kept.pop()
+        said = [any(row[place] != "-" for row in cells) for place in kept]
+        kept = _fitting(widths, columns, said, width)
+        _squeeze(widths, columns, kept, width)
     lines = ["  ".join(columns[place].title.ljust(widths[place]) for place in kept).rstrip()]
     for row in cells:
         shown = []
@@ -104,10 +106,29 @@ def table(items: Sequence[Item], columns: Sequence[Column], width: int | None, *
     return lines
 
 
-def _squeeze(widths: list[int], columns: Sequence[Column], width: int) -> None:
+def _fitting(widths: Sequence[int], columns: Sequence[Column], said: Sequence[bool], width: int) -> list[int]:
+    """The columns that are shown: those without a value go first, then spare ones, then from the right; the first two stay."""
+    kept = list(range(len(columns)))
+
+    def excess(places: Sequence[int], *, squeezed: bool) -> int:
+        taken = (min(widths[at], columns[at].least) if squeezed and columns[at].flexible else widths[at] for at in places)
+        return sum(taken) + 2 * (len(places) - 1) - width
+
+    for place in [place for place in kept[:1:-1] if not said[place]]:
+        if excess(kept, squeezed=False) > 0:
+            kept.remove(place)
+    for place in [place for place in kept[:1:-1] if columns[place].spare]:
+        if excess(kept, squeezed=True) > 0:
+            kept.remove(place)
+    while len(kept) > 2 and excess(kept, squeezed=True) > 0:
+        kept.pop()
+    return kept
+
+
+def _squeeze(widths: list[int], columns: Sequence[Column], kept: Sequence[int], width: int) -> None:
     """Take from the widest flexible column until all fits."""
-    while sum(widths) + 2 * (len(widths) - 1) > width:
-        loose = [place for place, column in enumerate(columns) if column.flexible and widths[place] > SQUEEZED]
+    while sum(widths[place] for place in kept) + 2 * (len(kept) - 1) > width:
+        loose = [place for place in kept if columns[place].flexible and widths[place] > columns[place].least]
         if not loose:
             return
         widths[max(loose, key=widths.__getitem__)] -= 1
@@ -123,7 +144,8 @@ def fields(item: Item, indent: str = "") -> list[str]:
     lines = []
     for name, value in item.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
-            columns = STEPS if name == "steps" else [Column(key.upper(), itemgetter(key)) for key in value[0]]
+            used = (key for key in value[0] if any(cell(each[key]) != "-" for each in value))
+            columns = STEPS if name == "steps" else [Column(key.upper(), itemgetter(key)) for key in used]
             width = PAGE_WIDTH - len(indent) - 2 if name == "steps" else None
             lines += [f"{indent}{name}:", *(f"{indent}  {line}" for line in table(value, columns, width, colour=False))]
         elif isinstance(value, dict) and value:
@@ -158,10 +180,13 @@ def age(moment: str | None, now: datetime | None = None) -> str:
 
 
 def mebibytes(value: int | None) -> str:
-    """MiB for people: ``64M``, ``1.5G``; a dash for none or unlimited."""
+    """MiB for people: ``64M``, ``1.5G``, ``2T``; a dash for none or unlimited."""
     if not value:
         return "-"
-    return f"{value / 1024:g}G" if value >= 1024 and value % 512 == 0 else f"{value}M"
+    for unit, letter in ((1 << 20, "T"), (1 << 10, "G")):
+        if value >= unit and value % (unit // 2) == 0:
+            return f"{value // unit}{'.5' * bool(value % unit)}{letter}"
+    return f"{value}M"
 
 
 def size(count: int) -> str:

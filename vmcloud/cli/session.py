@@ -62,10 +62,15 @@ def exec_(
       vmcloud ve exec web-1 -- sh -c 'cat > /root/key' < key
     """
     # What follows the name is the program's, options too; so a -- in front of it comes here.
-    command = command[1:] if command[0] == "--" else command
+    if command[0] == "--":
+        command = command[1:]
+    elif command[0].startswith("-"):
+        text = f"no program was given before {command[0]!r}: options of exec come before NAME, a program like that after --"
+        raise click.UsageError(text, click.get_current_context())
     if not command:
         raise click.UsageError("no program was given", click.get_current_context())
-    terminal = not no_stdin and sys.stdin.isatty() and sys.stdout.isatty()
+    no_stdin = no_stdin or sys.stdin is None
+    terminal = not no_stdin and _on_terminal()
     on_tty = terminal if wants_tty is None else wants_tty
     body = {"argv": list(command), "environment": _variables(variables), "tty": on_tty}
     try:
@@ -87,7 +92,7 @@ def console(name: str, project: str) -> None:
       vmcloud ve console web-1
       echo uptime | vmcloud ve console web-1
     """
-    raw = sys.stdin.isatty() and sys.stdout.isatty()
+    raw = _on_terminal()
     if raw:
         say(f"Connected to the console of {name}. Leave with Control-], wake it with Enter.")
     code = _session(name, "console", {}, project, raw=raw, stdin=True)
@@ -111,6 +116,11 @@ def logs(name: str, follow: bool, project: str) -> None:
     finish(_session(name, "logs", {"follow": follow} if follow else {}, project, raw=False, stdin=False))
 
 
+def _on_terminal() -> bool:
+    """Whether a person is there; Python has no file for a descriptor that was closed before it began."""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+
+
 def _variables(given: tuple[str, ...]) -> dict[str, str]:
     found = {}
     for each in given:
@@ -126,7 +136,10 @@ def _session(name: str, verb: str, body: dict[str, Any], project: str, *, raw: b
     api = client()
     job = api.act("POST", "/ves" + segment(name) + f"/{verb}", body, query={"project": project}, key=os.urandom(16).hex())
     with _connected(api, job["id"]) as line:
-        return _Talk(line, raw=raw, endless=verb == "console").hold(stdin)
+        talk = _Talk(line, raw=raw, endless=verb == "console")
+        if verb == "exec" and not stdin:
+            talk.end_input()
+        return talk.hold(stdin)
 
 
 @contextlib.contextmanager
@@ -166,6 +179,11 @@ def _refusal(status: int, body: bytes) -> CliError:
         return Unreachable.say("the session was refused", why=f"HTTP status {status}")
 
 
+def _broken(error: Exception | None = None) -> CliError:
+    why = str(error) if isinstance(error, Invalid) else "the connection to vmcloud has ended; the program ends with it"
+    return CliError.say("the session broke off", why=why, todo="See `vmcloud status` on its machine; then ask for a new one.")
+
+
 class _Talk:
     """Terminal and websocket, joined. The program's output and end are heard here; a thread reads what the person types.
     ``endless``: what is at the other end does not end with our input (a console)."""
@@ -191,7 +209,7 @@ class _Talk:
                         return code
             except (ConnectionClosed, Invalid) as error:
                 if not self._left.is_set():
-                    raise CliError.say("the session broke off", why=str(error), todo="Ask for a new one.") from error
+                    raise _broken(error) from error
             except BrokenPipeError:  # who reads our output has enough
                 return FAILED
             except KeyboardInterrupt:
@@ -200,7 +218,11 @@ class _Talk:
                 os.close(self._woken)
         if self._left.is_set():
             return OK
-        raise CliError.say("the session broke off", why="the web part closed it", todo="Ask for a new one.")
+        raise _broken()
+
+    def end_input(self) -> None:
+        """Let the program read the end of its input."""
+        self._line.send(Frame(Channel.CLOSE, bytes((Channel.STDIN,))).encode())
 
     def _hear(self, frame: Frame) -> int | None:
         """Do what a frame says; the exit code if it is the last."""
@@ -231,7 +253,7 @@ class _Talk:
                     return
                 data = os.read(descriptor, CHUNK)
                 if not data:
-                    self._line.send(Frame(Channel.CLOSE, bytes((Channel.STDIN,))).encode())
+                    self.end_input()
                     if self._endless:
                         self._leave_when_silent()
                     return

@@ -34,15 +34,15 @@ VES = Shape(
     (
         Column("NAME", lambda ve: ve["name"]),
         Column("STATUS", lambda ve: ve["status"], coloured=True),
-        Column("KIND", lambda ve: ve["kind"]),
+        Column("KIND", lambda ve: ve["kind"], spare=True),
         Column("NODE", lambda ve: ve["node"], flexible=True),
-        Column("ADDRESSES", lambda ve: ve["addresses"], flexible=True),
+        Column("ADDRESSES", lambda ve: ve["addresses"], flexible=True, least=15),
         Column("VCPUS", lambda ve: ve["vcpus"]),
         Column("MEMORY", lambda ve: mebibytes(ve["memory_mib"])),
-        Column("IMAGE", lambda ve: ve["image"], flexible=True),
+        Column("IMAGE", lambda ve: ve["image"], flexible=True, spare=True),
         Column("SINCE", lambda ve: age(ve["since"])),
-        Column("OWNER", lambda ve: ve["owner"], flexible=True),
-        Column("REASON", lambda ve: ve["reason"], flexible=True),
+        Column("OWNER", lambda ve: ve["owner"], flexible=True, spare=True),
+        Column("REASON", lambda ve: ve["reason"], flexible=True, least=20),
         Column("PROJECT", lambda ve: ve["project"], wide=True),
         Column("DESIRED", lambda ve: ve["desired"], wide=True),
         Column("DISK", lambda ve: mebibytes(ve["disk_mib"]), wide=True),
@@ -252,7 +252,7 @@ def events(name: str, project: str, limit: int, form: str) -> None:
     found = list(islice((job for job in jobs if job["project"] == project or job["ve"] == name), limit))
     if not found:
         raise CliError.say(
-            f"project {project!r} has and had no VE {name!r}", why="no job is known", todo="Look: `vmcloud job list`."
+            f"project {project!r} has and had no VE {name!r}", why="no job is known", todo="`vmcloud job list` shows all."
         )
     show_list(found, JOBS, form)
 

@@ -22,8 +22,8 @@ def check_label(value: object, *, where: str, maximum: int = LABEL_MAX) -> str:
         raise Invalid(
             f"{value!r} is not a DNS label",
             where=where,
-            why="names become host names (RFC 1123)",
-            todo="Use lower-case letters, digits and inner hyphens, such as 'web-1'; free text goes to the description.",
+            why="every name is one, so that it can be a host name (RFC 1123)",
+            todo="Use lower-case letters, digits and inner hyphens, such as 'web-1'.",
         )
     return value
 

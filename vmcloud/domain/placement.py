@@ -55,7 +55,7 @@ def never(spec: Spec, node: Candidate) -> str:
     if spec.node and spec.node != node.name:
         return f"node {spec.node} was asked for"
     if spec.kind not in node.kinds:
-        return f"no {spec.kind}"
+        return f"does not run kind {spec.kind}"
     if spec.memory_mib > node.usable_mib:
         return f"{spec.memory_mib} MiB asked, {node.usable_mib} MiB in all"
     if spec.vcpus > node.cpus:

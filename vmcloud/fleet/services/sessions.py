@@ -28,7 +28,8 @@ def checked(verb: Verb, args: Mapping[str, Any], row: VE) -> dict[str, Any]:
     if not row.observed_state:
         raise Conflict(f"VE {row.name!r} was not seen yet", where="ve", todo="Wait until it is made: `vmcloud ve show`.")
     if verb is not Verb.LOGS and row.observed_state != Observed.RUNNING:
-        raise Conflict(f"VE {row.name!r} is {row.observed_state}", where="ve", todo=f"Start it: `vmcloud ve start {row.name}`.")
+        wake = "Let it run on: `vmcloud ve resume" if row.observed_state == Observed.SUSPENDED else "Start it: `vmcloud ve start"
+        raise Conflict(f"VE {row.name!r} is {row.observed_state}", where="ve", todo=f"{wake} {row.name}`.")
     return found
 
 
