@@ -68,9 +68,12 @@ def test_each_verb_makes_its_job(web: Web) -> None:
 
 def test_answers_match_their_description(web: Web) -> None:
     from vmcloud.api import schemas
+    from vmcloud.domain.vocabulary import EventType
+    from vmcloud.fleet.services import events
 
     row = web.ve("one")
     web.call("POST", "/ves/one/stop")
+    events.note(EventType.STATE, "crashed", at=1.0, row=row)
     pairs = {
         "/ves": schemas.VEPage,
         "/ves/one": schemas.VEOut,
@@ -82,6 +85,7 @@ def test_answers_match_their_description(web: Web) -> None:
         "/jobs": schemas.JobPage,
         "/jobs/1": schemas.JobFullOut,
         "/jobs/1/events": schemas.EventPage,
+        "/events": schemas.HappeningPage,
         "/whoami": schemas.WhoOut,
         "/healthz": schemas.HealthOut,
     }

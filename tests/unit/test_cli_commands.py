@@ -264,11 +264,31 @@ def test_a_filter_that_finds_nothing_says_why(cloud: Cloud, run: Run) -> None:
         assert (code, out) == (1, "") and "no node is called 'nix'" in err
     code, _, err = run("ve", "list", "-p", "nope")
     assert code == 0 and "project 'nope' has no VE" in err
+    cloud.answers["GET /events"] = {"items": [], "next": None}
     code, out, err = run("ve", "events", "x3")
     assert (code, out) == (1, "") and "'x3'" in err
 
 
+def test_events_are_jobs_and_what_no_job_tells(cloud: Cloud, run: Run) -> None:
+    def happened(number: int, at: str, text: str, **fields: Any) -> dict[str, Any]:
+        about = {"project": "main", "ve": "u", "ve_name": "web-1", "node": "node-1", "job": None}
+        return {"id": number, "at": f"2026-01-01T00:00:{at}.000+00:00", "type": "state", "text": text, **about, **fields}
+
+    cloud.answers["GET /jobs"] = {
+        "items": [job(1, created="2026-01-01T00:00:01.000+00:00", state="C", outcome="ok")],
+        "next": None,
+    }
+    told = [happened(2, "03", "other", project="other"), happened(1, "02", "crashed on node node-1, before running")]
+    cloud.answers["GET /events"] = {"items": told, "next": None}
+    code, out, _ = run("ve", "events", "web-1")
+    lines = [line.split(maxsplit=2)[1:] for line in out.splitlines()[1:]]
+    assert code == 0 and [line[0] for line in lines] == ["state", "job"]
+    assert lines[0][1].startswith("crashed on node node-1, before running") and lines[1][1].startswith("start: ok")
+    assert [each["job"] for each in json.loads(run("ve", "events", "web-1", "-o", "json")[1])] == [None, 1]
+
+
 def test_events_are_those_of_the_project(cloud: Cloud, run: Run) -> None:
+    cloud.answers["GET /events"] = {"items": [], "next": None}
     cloud.answers["GET /jobs"] = {"items": [job(3), job(2, project="other"), job(1)], "next": None}
     assert run("ve", "events", "web-1", "-o", "name")[:2] == (0, "3\n1\n")
     assert run("ve", "events", "web-1", "-o", "name", "--limit", "1")[:2] == (0, "3\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,12 +14,14 @@ from django.http import HttpRequest, HttpResponse
 
 from vmcloud.domain.errors import Invalid
 from vmcloud.fleet.models import Job
-from vmcloud.fleet.services import views
+from vmcloud.fleet.services import views, watermark
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1000
 KEY_MAX = 255
 PAGING = ("limit", "cursor")
+VERSION = re.compile(r"[0-9]{14}\.[0-9]{6}Z#[0-9a-f]{6}#[0-9a-f]{3}#[0-9a-f]{6}")
+"""A change sequence number of OpenLDAP (draft-ietf-ldup-model, 4.1)."""
 
 
 def encode(value: Any) -> bytes:
@@ -92,6 +95,16 @@ def filters(request: HttpRequest, *, beside: Iterable[str] = ()) -> dict[str, st
         if name not in beside and values[0]:
             found[name] = values[0]
     return found
+
+
+def after_write(request: HttpRequest) -> None:
+    """``after``: the ``directory_version`` of a job; what is read next shows that write, if the read model is not behind by more
+    than half a second."""
+    version = request.GET.get("after", "")
+    if version and not VERSION.fullmatch(version):
+        todo = "Give the directory_version of a job, as it is."
+        raise Invalid(f"{version[:60]!r} is no version of an entry", where="after", todo=todo)
+    watermark.wait(version)
 
 
 def no_filters(request: HttpRequest, *, beside: Iterable[str] = ()) -> None:

@@ -17,7 +17,7 @@ from vmcloud.domain.errors import Unauthenticated, Unavailable, VmcloudError
 from vmcloud.fleet.services import images
 
 from .auth import person
-from .problems import TooLarge, answer
+from .problems import TooLarge, send_problem
 
 Scope = dict[str, Any]
 Event = Mapping[str, Any]
@@ -70,11 +70,7 @@ class BodyLimit:
                 await grow(int(announced[:20]))
             await self._app(scope, counted, send)
         except _Refused as refused:
-            response = answer(refused.error)
-            fields = [(name.lower().encode(), value.encode()) for name, value in response.items()]
-            fields.append((b"content-length", str(len(response.content)).encode()))
-            await send({"type": "http.response.start", "status": response.status_code, "headers": fields})
-            await send({"type": "http.response.body", "body": response.content})
+            await send_problem(send, refused.error)
 
 
 async def _limit(scope: Scope, headers: dict[bytes, bytes]) -> int:

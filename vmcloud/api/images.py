@@ -16,9 +16,9 @@ from vmcloud.domain.errors import Invalid, NotFound, Unauthenticated
 from vmcloud.fleet.models import Image
 from vmcloud.fleet.services import images, queries, tickets, views
 
-from .answers import PAGING, accepted, filters, idempotency_key, no_filters, origin, page, send
+from .answers import PAGING, accepted, after_write, filters, idempotency_key, no_filters, origin, page, send
 from .auth import actor
-from .schemas import KEY, PAGES, ImageOut, ImagePage, JobOut, ProblemOut, query_parameters
+from .schemas import AFTER, KEY, PAGES, ImageOut, ImagePage, JobOut, ProblemOut, query_parameters
 
 router = Router()
 blobs = Router()
@@ -37,17 +37,19 @@ def _images_json(rows: list[Image]) -> list[dict[str, Any]]:
     return [views.image_json(row) for row in rows]
 
 
-@router.get("", response=ImagePage, summary="List images", openapi_extra={"parameters": PAGES})
+@router.get("", response=ImagePage, summary="List images", openapi_extra={"parameters": [*AFTER, *PAGES]})
 def list_images(request: HttpRequest) -> HttpResponse:
     """All images, by name."""
-    no_filters(request, beside=PAGING)
+    no_filters(request, beside=(*PAGING, "after"))
+    after_write(request)
     return page(queries.images(actor(request)), ("name",), request, _images_json)
 
 
-@router.get("/{name}", response={200: ImageOut, 404: ProblemOut}, summary="Show an image")
+@router.get("/{name}", response={200: ImageOut, 404: ProblemOut}, summary="Show an image", openapi_extra={"parameters": AFTER})
 def show_image(request: HttpRequest, name: str) -> HttpResponse:
     """One image."""
-    no_filters(request)
+    no_filters(request, beside=("after",))
+    after_write(request)
     return send(views.image_json(queries.image(actor(request), name)))
 
 

@@ -8,24 +8,26 @@ from ninja import Router
 from vmcloud.domain.vocabulary import Verb
 from vmcloud.fleet.services import queries, submit, views
 
-from .answers import PAGING, accepted, idempotency_key, no_filters, origin, page, send
+from .answers import PAGING, accepted, after_write, idempotency_key, no_filters, origin, page, send
 from .auth import actor
-from .schemas import KEY, PAGES, JobOut, NodeOut, NodePage, ProblemOut
+from .schemas import AFTER, KEY, PAGES, JobOut, NodeOut, NodePage, ProblemOut
 
 router = Router()
 
 
-@router.get("", response=NodePage, summary="List nodes", openapi_extra={"parameters": PAGES})
+@router.get("", response=NodePage, summary="List nodes", openapi_extra={"parameters": [*AFTER, *PAGES]})
 def list_nodes(request: HttpRequest) -> HttpResponse:
     """All nodes, by name."""
-    no_filters(request, beside=PAGING)
+    no_filters(request, beside=(*PAGING, "after"))
+    after_write(request)
     return page(queries.nodes(actor(request)), ("name",), request, views.nodes_json)
 
 
-@router.get("/{name}", response={200: NodeOut, 404: ProblemOut}, summary="Show a node")
+@router.get("/{name}", response={200: NodeOut, 404: ProblemOut}, summary="Show a node", openapi_extra={"parameters": AFTER})
 def show_node(request: HttpRequest, name: str) -> HttpResponse:
     """One node."""
-    no_filters(request)
+    no_filters(request, beside=("after",))
+    after_write(request)
     return send(views.node_json(queries.node(actor(request), name)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -72,6 +73,15 @@ def answer(error: VmcloudError) -> HttpResponse:
     if status == HTTPStatus.UNAUTHORIZED:
         response["WWW-Authenticate"] = 'Bearer realm="vmcloud"'
     return response
+
+
+async def send_problem(send: Callable[[Any], Awaitable[None]], error: VmcloudError, *, protocol: str = "http") -> None:
+    """The same as a whole ASGI response, where Django is not asked; ``protocol``: what the message types begin with."""
+    response = answer(error)
+    fields = [(name.lower().encode(), value.encode()) for name, value in response.items()]
+    fields.append((b"content-length", str(len(response.content)).encode()))
+    await send({"type": f"{protocol}.response.start", "status": response.status_code, "headers": fields})
+    await send({"type": f"{protocol}.response.body", "body": response.content})
 
 
 def translate(request: HttpRequest, error: BaseException) -> VmcloudError:

@@ -13,7 +13,7 @@ from ninja import Field, Schema
 
 from vmcloud.domain.kinds import Support
 from vmcloud.domain.spec import DESCRIPTION_MAX
-from vmcloud.domain.vocabulary import Desired, Drift, Kind, NodeState, Observed, Outcome, Power, Restart, Status, Verb
+from vmcloud.domain.vocabulary import Desired, Drift, EventType, Kind, NodeState, Observed, Outcome, Power, Restart, Status, Verb
 
 NAME = "DNS label (RFC 1123)"
 
@@ -214,6 +214,7 @@ class JobOut(Schema):
     args: dict[str, Any]
     generation: int
     version: int = Field(description="grows with every change; for the long poll", examples=[4])
+    directory_version: str | None = Field(description="of the entry as the job last wrote it; for `after` of a read")
     cancel_requested: bool
     created: datetime | None
     started: datetime | None
@@ -232,6 +233,20 @@ class EventOut(Schema):
     id: int
     at: datetime | None
     text: str = Field(examples=["submitted by admin through api"])
+
+
+class HappeningOut(Schema):
+    """Something that happened and that no job tells."""
+
+    id: int
+    at: datetime | None
+    type: EventType
+    text: str = Field(examples=["crashed on node node-1, before running"])
+    project: str | None
+    ve: str | None = Field(description="the VE's UUID")
+    ve_name: str | None = Field(examples=["web-1"])
+    node: str | None
+    job: int | None = Field(description="the job that it led to, or that it is about")
 
 
 class _Page(Schema):
@@ -272,6 +287,12 @@ class JobPage(_Page):
     """A page of jobs, newest first."""
 
     items: list[JobOut]
+
+
+class HappeningPage(_Page):
+    """A page of events, newest first."""
+
+    items: list[HappeningOut]
 
 
 class EventPage(_Page):
@@ -397,6 +418,7 @@ def query_parameters(*parameters: tuple[str, str]) -> list[dict[str, Any]]:
 
 
 PROJECT = query_parameters(("project", "where a name is looked up; default `main`; a UUID needs none"))
+AFTER = query_parameters(("after", "`directory_version` of a job: wait up to half a second until the answer shows that write"))
 PAGES = query_parameters(("limit", "rows in one page, 1 to 1000; default 100"), ("cursor", "`next` of the page before"))
 KEY: list[dict[str, Any]] = [
     {

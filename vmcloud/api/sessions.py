@@ -14,12 +14,8 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
-
-from asgiref.sync import sync_to_async
-from django.db import OperationalError, close_old_connections
+from typing import Any
 
 from vmcloud.domain.errors import Conflict, Invalid, NotFound, Problem, Unauthenticated, Unavailable, VmcloudError
 from vmcloud.domain.session import SUBPROTOCOL, Channel, Frame, Status
@@ -27,11 +23,10 @@ from vmcloud.fleet.services import sessions, tickets
 
 from .auth import person
 from .bodies import App, Event, Receive, Scope, Send
-from .problems import answer
-from .threads import thread
+from .problems import send_problem
+from .threads import ask
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 _PATH = re.compile(r"/api/v1/sessions/(\d{1,18})(/node)?")
 PERSON_SECONDS = 10.0
@@ -74,7 +69,7 @@ class Sessions:
             await _refuse(scope, send, error)
 
     async def _person(self, job: int, scheme: str, token: str, end: _End) -> None:
-        await _ask(lambda: sessions.demand(_bearer(scheme, token), job))
+        await ask(lambda: sessions.demand(_bearer(scheme, token), job))
         if job in self._open:
             raise Conflict(f"session {job} has its person already", where="session", code="taken")
         pair = self._open[job] = _Pair(end)
@@ -100,7 +95,7 @@ class Sessions:
         told = ""
         while pair.node is None and not reading.done() and not pair.person.gone:
             try:
-                found = await _ask(lambda: sessions.progress(job))
+                found = await ask(lambda: sessions.progress(job))
             except Unavailable as error:
                 found = sessions.Progress(reason=error.problem.what)
             if found.over is not None:
@@ -115,7 +110,7 @@ class Sessions:
     async def _node(self, job: int, scheme: str, ticket: str, end: _End) -> None:
         if scheme != "ticket":
             raise Unauthenticated("a ticket is needed", where="Authorization", todo="The order for a session carries one.")
-        await _ask(lambda: tickets.redeem_session(ticket, job))
+        await ask(lambda: tickets.redeem_session(ticket, job))
         pair = await self._person_of(job)
         if pair.node is not None:
             raise Conflict(f"session {job} has its node already", where="session", code="taken")
@@ -135,7 +130,7 @@ class Sessions:
         if left:
             # A node that waits for its program to take input reads no farewell.
             await asyncio.sleep(ABANDON_SECONDS)
-            await _ask(lambda: sessions.abandon(job))
+            await ask(lambda: sessions.abandon(job))
 
     async def _person_of(self, job: int) -> _Pair:
         """The person's half, which may be a moment behind: it is opened when the job's number is known."""
@@ -253,29 +248,9 @@ def _bearer(scheme: str, token: str) -> Any:
     return person(token)
 
 
-async def _ask(call: Callable[[], T]) -> T:
-    """Run ``call``, which uses the database, in a thread."""
-
-    def asked() -> T:
-        try:
-            return call()
-        except OperationalError as error:
-            raise Unavailable("the job database does not answer") from error
-        finally:
-            close_old_connections()
-
-    async with thread():
-        awaited: Awaitable[T] = sync_to_async(asked)()
-        return await awaited
-
-
 async def _refuse(scope: Scope, send: Send, error: VmcloudError) -> None:
     """Answer the handshake with a problem document (ASGI's extension for that, which uvicorn has)."""
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": POLICY})
         return
-    response = answer(error)
-    fields = [(name.lower().encode(), value.encode()) for name, value in response.items()]
-    fields.append((b"content-length", str(len(response.content)).encode()))
-    await send({"type": "websocket.http.response.start", "status": response.status_code, "headers": fields})
-    await send({"type": "websocket.http.response.body", "body": response.content})
+    await send_problem(send, error, protocol="websocket.http")

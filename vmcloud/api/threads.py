@@ -6,13 +6,18 @@ half of what a small request takes. asgiref lets the caller own the executor (Th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
-from asgiref.sync import ThreadSensitiveContext
+from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.core.handlers.asgi import ASGIHandler
+from django.db import OperationalError, close_old_connections
+
+from vmcloud.domain.errors import Unavailable
+
+T = TypeVar("T")
 
 KEPT = 16
 """Threads that wait for requests; under more requests at once there are more, and they end with them."""
@@ -32,6 +37,22 @@ async def thread() -> AsyncIterator[None]:
             _idle.append(executor)
         else:
             executor.shutdown(wait=False)
+
+
+async def ask(call: Callable[[], T]) -> T:
+    """Run ``call``, which uses the database, in a thread. :class:`Unavailable` where that does not answer."""
+
+    def asked() -> T:
+        try:
+            return call()
+        except OperationalError as error:
+            raise Unavailable("the job database does not answer") from error
+        finally:
+            close_old_connections()
+
+    async with thread():
+        awaited: Awaitable[T] = sync_to_async(asked)()
+        return await awaited
 
 
 class Handler(ASGIHandler):

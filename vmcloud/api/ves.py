@@ -10,9 +10,10 @@ from vmcloud.domain.spec import DEFAULT_PROJECT
 from vmcloud.domain.vocabulary import Verb
 from vmcloud.fleet.services import queries, submit, views
 
-from .answers import PAGING, accepted, filters, idempotency_key, no_filters, origin, page, read_object, send
+from .answers import PAGING, accepted, after_write, filters, idempotency_key, no_filters, origin, page, read_object, send
 from .auth import actor
 from .schemas import (
+    AFTER,
     KEY,
     PAGES,
     PROJECT,
@@ -49,13 +50,15 @@ def project_of(request: HttpRequest, *, beside: tuple[str, ...] = ()) -> str:
             *query_parameters(
                 ("project", "default `main`; `*` for all"), *((name, "") for name in ("node", "kind", "owner", "desired", "name"))
             ),
+            *AFTER,
             *PAGES,
         ]
     },
 )
 def list_ves(request: HttpRequest) -> HttpResponse:
     """VEs that you may see, by project and name."""
-    found = filters(request, beside=PAGING)
+    found = filters(request, beside=(*PAGING, "after"))
+    after_write(request)
     project = found.pop("project", DEFAULT_PROJECT)
     rows = queries.ves(actor(request), "" if project == "*" else project, found)
     return page(rows, ("project", "name"), request, views.ves_json)
@@ -74,10 +77,14 @@ def create_ve(request: HttpRequest) -> HttpResponse:
     return accepted(submit.create_ve(actor(request), asked, origin=origin(request), key=idempotency_key(request)))
 
 
-@router.get("/{ref}", response={200: VEOut, 404: ProblemOut}, summary="Show a VE", openapi_extra={"parameters": PROJECT})
+@router.get(
+    "/{ref}", response={200: VEOut, 404: ProblemOut}, summary="Show a VE", openapi_extra={"parameters": [*PROJECT, *AFTER]}
+)
 def show_ve(request: HttpRequest, ref: str) -> HttpResponse:
     """One VE, by name or UUID."""
-    return send(views.ve_json(queries.ve(actor(request), ref, project_of(request))))
+    project = project_of(request, beside=("after",))
+    after_write(request)
+    return send(views.ve_json(queries.ve(actor(request), ref, project)))
 
 
 @router.patch(

@@ -25,7 +25,7 @@ def _say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def _plainly(function: Callable[P, R]) -> Callable[P, R]:
+def plainly(function: Callable[P, R]) -> Callable[P, R]:
     """What is refused on purpose ends in words and with exit code 1."""
 
     @functools.wraps(function)
@@ -48,7 +48,7 @@ def _data(data: Path | None) -> Path:
     return (data or data_directory()).absolute()
 
 
-def _existing(data: Path | None) -> Any:
+def existing(data: Path | None) -> Any:
     """The settings of the cloud in ``data``; a plain refusal where there is none."""
     from vmcloud.config import Config
     from vmcloud.domain.errors import NotFound
@@ -86,7 +86,7 @@ data_option = click.option(
 @click.option("--listen", metavar="ADDR[:PORT]", help="First start: where the web part listens (default 127.0.0.1:8470).")
 @click.option("--simulate", type=int, metavar="N", help="First start: N simulated nodes instead of this machine.")
 @click.option("--quiet", is_flag=True, help="Print nothing that is not a problem.")
-@_plainly
+@plainly
 def up(
     data: Path | None,
     detach: bool,
@@ -132,7 +132,7 @@ def up(
 @data_option
 @click.option("--purge", is_flag=True, help="Remove everything that was made here, guests included.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@_plainly
+@plainly
 def down(data: Path | None, purge: bool, yes: bool) -> None:
     """Stop the cloud on this machine. Guests go on running; the next `up` finds them.
 
@@ -152,7 +152,7 @@ def down(data: Path | None, purge: bool, yes: bool) -> None:
         if not (folder / CONFIG_NAME).exists():
             _say(f"there is no cloud in {folder}: nothing to remove")
             return
-        config = _existing(data)
+        config = existing(data)
         if not yes:
             _confirm(removal.announcement(config))
         local.stop(folder, _say)
@@ -163,7 +163,7 @@ def down(data: Path | None, purge: bool, yes: bool) -> None:
     if (folder / CONFIG_NAME).exists():
         from vmcloud.local import purge as removal
 
-        removal.stop_idle_companions(_existing(data), _say)
+        removal.stop_idle_companions(existing(data), _say)
 
 
 def _confirm(announcement: str) -> None:
@@ -184,7 +184,7 @@ def _confirm(announcement: str) -> None:
 @click.command()
 @data_option
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Form of the answer.")
-@_plainly
+@plainly
 def status(data: Path | None, output: str) -> None:
     """Show how the parts are. Exit code 0 only if all of them do what they should.
 
@@ -195,7 +195,7 @@ def status(data: Path | None, output: str) -> None:
     """
     from vmcloud.local import report
 
-    found = report.collect(_existing(data))
+    found = report.collect(existing(data))
     click.echo(json.dumps(found.to_json(), indent=2) if output == "json" else report.table(found))
     if not found.healthy:
         raise SystemExit(1)
@@ -204,7 +204,7 @@ def status(data: Path | None, output: str) -> None:
 @click.command()
 @data_option
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Form of the answer.")
-@_plainly
+@plainly
 def doctor(data: Path | None, output: str) -> None:
     """Check what this machine needs, and say how to put right what is wrong. Exit code 1 if something is. Run it as root.
 
@@ -223,7 +223,7 @@ def doctor(data: Path | None, output: str) -> None:
 
 @click.command()
 @data_option
-@_plainly
+@plainly
 def env(data: Path | None) -> None:
     """Print what plain tools need to know: VMCLOUD_DATA, VMCLOUD_URL, VMCLOUD_TOKEN, LDAPURI, LDAPBASE, as lines for sh.
 
@@ -236,7 +236,7 @@ def env(data: Path | None) -> None:
     """
     from vmcloud.local import environment
 
-    click.echo(environment.exports(_existing(data), root=os.geteuid() == 0))
+    click.echo(environment.exports(existing(data), root=os.geteuid() == 0))
 
 
 @click.command()
@@ -246,7 +246,7 @@ def env(data: Path | None) -> None:
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input (one line).")
 @click.option("--create", is_flag=True, help="Make a new user of that name.")
 @click.option("--admin", is_flag=True, help="With --create: an administrator, who sees and may do everything.")
-@_plainly
+@plainly
 def passwd(user: str, data: Path | None, generate: bool, password_stdin: bool, create: bool, admin: bool) -> None:
     """Set the web password of USER (default: admin), as root of this machine: the way back in when it was lost.
 
@@ -267,7 +267,7 @@ def passwd(user: str, data: Path | None, generate: bool, password_stdin: bool, c
         raise click.UsageError("--generate and --password-stdin exclude each other", click.get_current_context())
     if admin and not create:
         raise click.UsageError("--admin needs --create", click.get_current_context())
-    config = _existing(data)
+    config = existing(data)
     passwords.check(config, user, create=create)
     if generate:
         click.echo(passwords.generate(config, user, create=create, admin=admin))

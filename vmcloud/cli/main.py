@@ -18,6 +18,7 @@ COMMANDS = {
     "kind": ("kind", "group"),
     "image": ("image", "group"),
     "job": ("job", "group"),
+    "directory": ("directory", "group"),
     "login": ("account", "login"),
     "whoami": ("account", "whoami"),
     "completion": ("completion", "completion"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 import click
@@ -11,7 +12,6 @@ from vmcloud.domain.vocabulary import Kind, Restart, Status
 
 from . import session, snapshot, top
 from .common import (
-    JOBS,
     Mebibytes,
     Name,
     Seconds,
@@ -27,7 +27,7 @@ from .common import (
 )
 from .errors import CliError
 from .follow import Job
-from .output import Column, Shape, age, mebibytes, show_list
+from .output import Column, Item, Shape, age, mebibytes, show_list
 from .rest import Client, segment
 
 VES = Shape(
@@ -50,6 +50,18 @@ VES = Shape(
         Column("MAC", lambda ve: ve["mac"], wide=True),
         Column("ID", lambda ve: ve["id"], wide=True),
     )
+)
+HISTORY = Shape(
+    (
+        Column("AGE", lambda each: age(each["at"])),
+        Column("TYPE", itemgetter("type")),
+        Column("WHAT", itemgetter("text"), flexible=True, least=30),
+        Column("JOB", itemgetter("job")),
+        Column("NODE", itemgetter("node"), flexible=True, spare=True),
+        Column("BY", itemgetter("by"), flexible=True, spare=True),
+        Column("AT", itemgetter("at"), wide=True),
+    ),
+    name="job",
 )
 ve_names = click.argument("names", nargs=-1, required=True, type=Name(), metavar="NAME...", shell_complete=names("/ves"))
 
@@ -241,20 +253,35 @@ def delete(names: tuple[str, ...], project: str, form: str, wait: bool, timeout:
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many, the newest.")
 @output_option()
 def events(name: str, project: str, limit: int, form: str) -> None:
-    """List the jobs of a VE, newest first; also of one that is gone.
+    """List what happened to a VE, newest first: its jobs, and what no job tells. Also of one that is gone. Names are jobs' ids.
 
     \b
     Examples:
       vmcloud ve events web-1
       vmcloud ve events web-1 -o json
     """
-    jobs = client().every("/jobs", {"ve": name})
-    found = list(islice((job for job in jobs if job["project"] == project or job["ve"] == name), limit))
+    api = client()
+    jobs = islice((job for job in api.every("/jobs", {"ve": name}) if job["project"] == project or job["ve"] == name), limit)
+    told = islice(
+        (each for each in api.every("/events", {"ve": name}) if each["project"] == project or each["ve"] == name), limit
+    )
+    found = sorted([*map(_of_job, jobs), *map(_of_event, told)], key=itemgetter("at"), reverse=True)[:limit]
     if not found:
         raise CliError.say(
             f"project {project!r} has and had no VE {name!r}", why="no job is known", todo="`vmcloud job list` shows all."
         )
-    show_list(found, JOBS, form)
+    show_list([each for each in found if each["type"] == "job"] if form == "name" else found, HISTORY, form)
+
+
+def _of_job(job: Job) -> Item:
+    """A job as a line of a VE's history."""
+    text = (job["error"] or {}).get("what") or job["reason"] or job["outcome"] or job["state_name"]
+    said = f"{job['verb']}: {text}"
+    return {"at": job["created"], "type": "job", "text": said, "job": job["id"], "node": job["node"], "by": job["owner"]}
+
+
+def _of_event(event: Item) -> Item:
+    return {**{name: event[name] for name in ("at", "type", "text", "job", "node")}, "by": None}
 
 
 for _command in (session.exec_, session.console, session.logs, *snapshot.COMMANDS, top.top):

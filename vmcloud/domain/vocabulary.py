@@ -129,6 +129,20 @@ SESSIONS = frozenset({Verb.CONSOLE, Verb.EXEC, Verb.LOGS})
 a console that stays open for a day keeps nobody from stopping its VE."""
 
 
+class EventType(StrEnum):
+    """What an event is about: something that happened and that no job tells."""
+
+    STATE = "state"
+    PLACED = "placed"
+    RULE = "rule"
+    FOREIGN = "foreign"
+    REFUSED = "refused"
+    NODE = "node"
+    ORPHAN = "orphan"
+    ADOPTED = "adopted"
+    REMOVED = "removed"
+
+
 class Power(StrEnum):
     """What a kind of VE may be able to do beyond being made, started, stopped and deleted."""
 

@@ -6,9 +6,10 @@ the leading server's watch only: ``save()`` and ``delete()`` on it raise.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F, Q
 
 from vmcloud.domain.vocabulary import JobState
@@ -33,7 +34,8 @@ class Job(models.Model):
     """A requested action. ``version`` grows with every change, so that a reader can wait for the next one.
 
     ``before`` keeps what a failed verb goes back to: {"desired": ..., "spec": ...}; ``settled``: the directory has been told
-    how it ended. ``key`` is the Idempotency-Key of the request and ``fingerprint`` the SHA-256 of what was asked under it.
+    how it ended. ``directory_version``: of the entry as the job last wrote it (:class:`Watermark`). ``key`` is the
+    Idempotency-Key of the request and ``fingerprint`` the SHA-256 of what was asked under it.
     """
 
     project = models.CharField(max_length=63, default="main")
@@ -56,6 +58,7 @@ class Job(models.Model):
     key = models.CharField(max_length=255, default="", blank=True)
     fingerprint = models.CharField(max_length=64, default="", blank=True)
     version = models.BigIntegerField(default=1)
+    directory_version = models.CharField(max_length=64, default="", blank=True)
     created_at = models.FloatField()
     started_at = models.FloatField(null=True)
     exiting_at = models.FloatField(null=True)
@@ -77,10 +80,17 @@ class Job(models.Model):
         changes = {name: value for name, value in changes.items() if getattr(self, name) != value}
         if not changes:
             return
-        Job.objects.filter(pk=self.pk).update(version=F("version") + 1, **changes)
+        with transaction.atomic(savepoint=False):
+            Job.objects.filter(pk=self.pk).update(version=F("version") + 1, **changes)
+            self.tell()
         for name, value in changes.items():
             setattr(self, name, value)
         self.version += 1
+
+    def tell(self) -> None:
+        """Put it on the feed, as new or changed."""
+        about = {"project": self.project, "owner": self.owner, "ve": self.ve, "node": self.node}
+        Change.objects.create(at=time.time(), kind="job", key=str(self.pk), **about)
 
 
 class Step(models.Model):
@@ -134,6 +144,59 @@ class JobEvent(models.Model):
         return self.text
 
 
+class Event(models.Model):
+    """Something that happened and that no job tells, in words. Written by the leading server only
+    (:mod:`vmcloud.fleet.services.events`); kept longer than what it is about, so it names that by itself."""
+
+    at = models.FloatField(db_index=True)
+    type = models.CharField(max_length=16)
+    project = models.CharField(max_length=63, default="", blank=True)
+    owner = models.CharField(max_length=150, default="", blank=True)
+    ve = models.UUIDField(null=True)
+    ve_name = models.CharField(max_length=63, default="", blank=True)
+    node = models.CharField(max_length=63, default="", blank=True)
+    job = models.BigIntegerField(null=True)
+    text = models.CharField(max_length=1000)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["ve", "id"], name="event_by_ve"),
+            models.Index(fields=["node", "id"], name="event_by_node"),
+        ]
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Change(models.Model):
+    """The feed of live pages: that something is not as it was. ``kind``: ve, node, image, stray, job, event. Kept for minutes.
+
+    ``project`` and ``owner`` decide who may know; ``ve`` and ``node`` are what it has to do with."""
+
+    at = models.FloatField()
+    kind = models.CharField(max_length=10)
+    key = models.CharField(max_length=200)
+    project = models.CharField(max_length=63, default="")
+    owner = models.CharField(max_length=150, default="")
+    ve = models.UUIDField(null=True)
+    node = models.CharField(max_length=63, default="")
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.key}"
+
+
+class Watermark(models.Model):
+    """How far the read model is: ``version`` is the highest entryCSN among the entries that it shows (they sort as text), and
+    ``synced_at`` when it last showed all that there was."""
+
+    name = models.CharField(max_length=32, primary_key=True)
+    version = models.CharField(max_length=64, default="")
+    synced_at = models.FloatField(default=0.0)
+
+    def __str__(self) -> str:
+        return self.version
+
+
 class Lease(models.Model):
     """Who leads. ``epoch`` grows with each new leader; every write of a leader asserts holder and epoch."""
 
@@ -149,7 +212,7 @@ class Lease(models.Model):
 class Liveness(models.Model):
     """When and how a node was last heard (from its digests). Not in the directory: it changes all the time.
 
-    ``usage`` is what its guests used by then (:mod:`vmcloud.fleet.services.usage`)."""
+    ``usage`` is what its guests used by then (:mod:`vmcloud.fleet.services.usage`). ``told``: the state that events last told."""
 
     node = models.CharField(max_length=63, primary_key=True)
     heard_at = models.FloatField(default=0.0)
@@ -160,6 +223,7 @@ class Liveness(models.Model):
     images = models.JSONField(default=list)
     usage = models.JSONField(default=dict)
     refusal = models.CharField(max_length=500, default="", blank=True)
+    told = models.CharField(max_length=10, default="", blank=True)
 
     def __str__(self) -> str:
         return self.node

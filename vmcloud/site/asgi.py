@@ -10,5 +10,6 @@ django.setup(set_prefix=False)
 from vmcloud.api.bodies import BodyLimit  # noqa: E402 - needs Django set up
 from vmcloud.api.sessions import Sessions  # noqa: E402 - the same
 from vmcloud.api.threads import Handler  # noqa: E402 - the same
+from vmcloud.api.watch import Watch  # noqa: E402 - the same
 
-application = BodyLimit(Sessions(Handler()))
+application = BodyLimit(Sessions(Watch(Handler())))

@@ -18,7 +18,7 @@ def sweep(context: Context) -> None:
         record = context.directory.ve(job.ve)
         with context.leader.transaction():
             if record is not None and record.job == job.pk:
-                queue_claimed(job)
+                queue_claimed(job, record.version)
                 context.note(job, "the request broke off after its name was claimed; the server took over")
             else:
                 Job.objects.filter(pk=job.pk, state=JobState.CLAIMING).delete()

@@ -21,9 +21,9 @@ from vmcloud.domain.errors import VmcloudError
 from vmcloud.domain.records import NodeRecord
 from vmcloud.fleet import ports
 from vmcloud.fleet.models import Liveness, Node, Step
-from vmcloud.fleet.services import tickets
+from vmcloud.fleet.services import events, feed, tickets
 
-from . import claims, finish, mend, orders, replies, schedule
+from . import claims, finish, liveness, mend, orders, replies, schedule
 from .context import Context
 from .inbox import Broker, Inbox, Report
 from .leader import Deposed, Leader
@@ -110,6 +110,7 @@ class Server:
             if due:
                 last_resend = now
                 orders.resend(context)
+                liveness.tell(context)
             if now - last_mend >= self.config.intervals.reconcile:
                 last_mend = now
                 mend.run(context)
@@ -168,8 +169,10 @@ class Server:
         except Unavailable as error:
             context.projection.down = str(error)
         tickets.forget(context.clock() - 3600)
+        feed.prune(context.clock())
         if time.monotonic() - self._forgot > FORGET:
             self._forgot = time.monotonic()
+            events.prune(context.clock())
             try:
                 context.directory.forget_tombstones(context.clock() - TOMBSTONES_KEPT)
             except Unavailable as error:

@@ -71,6 +71,7 @@ def _job(context: Context, rule: str, verb: Verb, why: str, **fields: Any) -> Jo
     now = context.clock()
     job = Job.objects.create(owner=SERVER.username, verb=verb.value, origin=f"reconcile:{rule}", created_at=now, **fields)
     context.note(job, f"by rule {rule}: {why}")
+    job.tell()
     return job
 
 

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from django.db import models
 
 from vmcloud.directory import port
 from vmcloud.domain.records import ImageRecord, NodeRecord, Record, StrayRecord, Tombstone, VERecord
+from vmcloud.domain.vocabulary import EventType
 from vmcloud.fleet.models import VE, Image, Node, ReadModel, Stray
 from vmcloud.fleet.models import Tombstone as TombstoneRow
+from vmcloud.fleet.services import events, feed, queries, watermark
 
 MODELS: dict[str, type[ReadModel]] = {"ve": VE, "node": Node, "image": Image, "stray": Stray, "tombstone": TombstoneRow}
+MARKS = ("observed_epoch", "observed_sequence")
 
 
 class Projection:
     """Applies watch events. ``synced``: the read model shows all that the directory held when the watch last said so."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.synced = False
         self.down = ""
+        self._clock = clock
         self._told: set[tuple[str, str]] | None = set()
+        self._version = ""
 
     def apply(self, event: port.Event) -> None:
         """One event; to be called inside a transaction."""
@@ -28,10 +35,11 @@ class Projection:
             case port.Changed(record):
                 self._change(record)
             case port.Removed(kind, key):
-                MODELS[kind].objects.filter(pk=key).delete()
+                self._remove(MODELS[kind].objects.filter(pk=key))
             case port.Synced():
                 self._forget_untold()
                 self.synced, self.down = True, ""
+                watermark.synced(self._version, self._clock())
             case port.Down(reason):
                 self.synced, self.down = False, reason
             case port.Malformed():
@@ -42,8 +50,20 @@ class Projection:
             self._told.add(port.key_of(record))
         row = row_of(record)
         if isinstance(row, VE):
-            VE.objects.filter(project=row.project, name=row.name).exclude(pk=row.pk).delete()
+            self._remove(VE.objects.filter(project=row.project, name=row.name).exclude(pk=row.pk))
+        before = type(row).objects.filter(pk=row.pk).first()
         _upsert(row)
+        if before is None or _differs(before, row):
+            self._tell(before, row)
+        if record.version > self._version:
+            self._version = record.version
+            if self._told is None:
+                watermark.reached(record.version)
+
+    def _remove(self, rows: models.QuerySet[Any]) -> None:
+        for row in rows:
+            self._tell(row, None)
+        rows.delete()
 
     def _forget_untold(self) -> None:
         """At the first sync, rows of entries that vanished while nobody watched."""
@@ -53,8 +73,55 @@ class Projection:
             told = {key for each, key in self._told if each == kind}
             gone = [pk for pk in model.objects.values_list("pk", flat=True) if str(pk) not in told]
             for start in range(0, len(gone), 500):
-                model.objects.filter(pk__in=gone[start : start + 500]).delete()
+                self._remove(model.objects.filter(pk__in=gone[start : start + 500]))
         self._told = None
+
+    def _tell(self, before: ReadModel | None, after: ReadModel | None) -> None:
+        """Put the difference on the feed and, where people would want to read it later, into the history."""
+        row = after or before
+        match row:
+            case VE():
+                feed.changed("ve", str(row.pk), project=row.project, owner=row.owner, ve=row.uuid, node=row.node)
+                assert isinstance(before, VE | None) and isinstance(after, VE | None)
+                told = history(before, after)
+                if told and not _told_by_job(row):
+                    for type, text in told:
+                        events.note(type, text, at=self._clock(), row=row)
+            case Stray():
+                feed.changed("stray", row.key, ve=row.ve, node=row.node)
+            case Node():
+                feed.changed("node", row.name, node=row.name)
+            case Image():
+                feed.changed("image", row.name)
+
+
+def history(before: VE | None, after: VE | None) -> list[tuple[EventType, str]]:
+    """What is worth remembering of a VE's change."""
+    if after is None:
+        return [(EventType.REMOVED, "the entry was removed from the directory")]
+    told = []
+    if after.node and (before is None or before.node != after.node):
+        before_that = f", before on {before.node}" if before is not None and before.node else ""
+        told.append((EventType.PLACED, f"placed on node {after.node}{before_that}"))
+    seen = (after.observed_state, after.observed_node)
+    if after.observed_state and (before is None or (before.observed_state, before.observed_node) != seen):
+        text = f"{after.observed_state} on node {after.observed_node}"
+        text += f", before {before.observed_state}" if before is not None and before.observed_state else ""
+        told.append((EventType.STATE, text + (f": {after.error}" if after.error else "")))
+    elif before is not None and after.error and after.error != before.error:
+        told.append((EventType.STATE, after.error))
+    return told
+
+
+def _told_by_job(row: VE) -> bool:
+    """Whether a job says, or has said, why this came about."""
+    return queries.changing().filter(ve=row.pk).exists() or TombstoneRow.objects.filter(pk=row.pk).exists()
+
+
+def _differs(before: ReadModel, after: ReadModel) -> bool:
+    """Whether anything that people are shown differs: not the mark of the last sighting."""
+    names = (field.attname for field in type(after)._meta.concrete_fields)
+    return any(getattr(before, name) != getattr(after, name) for name in names if name not in MARKS)
 
 
 def _upsert(row: ReadModel) -> None:

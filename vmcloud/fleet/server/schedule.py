@@ -148,7 +148,7 @@ def _begin_on_ve(context: Context, job: Job, verb: Verb) -> None:
     plans = _plans(context, job, verb, record)
     record = _wanted(context, job, verb, record)
     point("server.dispatch.desired")
-    step = _commit(context, job, record.node, record.generation, plans)
+    step = _commit(context, job, record.node, record.generation, plans, record.version)
     point("server.dispatch.committed")
     orders.send(context, step)
 
@@ -245,8 +245,8 @@ def _fetch(image: Image, node: str) -> Plan:
     return Plan(Verb.FETCH, lane, {"image": image.name, "sha256": image.sha256, "size": image.size}, TIMEOUTS[Verb.FETCH])
 
 
-def _commit(context: Context, job: Job, node: str, generation: int, plans: Sequence[Plan]) -> Step:
-    """The steps' rows; the first holds its lane from now on."""
+def _commit(context: Context, job: Job, node: str, generation: int, plans: Sequence[Plan], version: str = "") -> Step:
+    """The steps' rows; the first holds its lane from now on. ``version``: of the VE's entry as it is now."""
     now = context.clock()
     with context.leader.transaction():
         steps = [
@@ -266,7 +266,8 @@ def _commit(context: Context, job: Job, node: str, generation: int, plans: Seque
             for number, plan in enumerate(plans, 1)
         ]
         Step.objects.bulk_create(steps)
-        job.change(state=JobState.RUNNING, started_at=now, node=node, generation=generation, reason="")
+        about = {"node": node, "generation": generation, "directory_version": version or job.directory_version}
+        job.change(state=JobState.RUNNING, started_at=now, reason="", **about)
         context.note(job, f"sent to node {node}: {', then '.join(plan.verb for plan in plans)}")
     return steps[0]
 
@@ -275,9 +276,9 @@ def _switch_node(context: Context, job: Job, verb: Verb) -> None:
     node = context.directory.node(job.node)
     if node is None:
         raise Gone(f"node {job.node!r} is recorded no more", where="node")
-    context.directory.change_node(node, cordoned=verb is Verb.CORDON)
+    written = context.directory.change_node(node, cordoned=verb is Verb.CORDON)
     with context.leader.transaction():
-        job.change(started_at=context.clock())
+        job.change(started_at=context.clock(), directory_version=written.version)
         context.exit(job, Outcome.OK)
 
 
@@ -290,12 +291,13 @@ def _record_image(context: Context, job: Job) -> None:
         size=asked["size"],
         description=asked.get("description", ""),
     )
+    stored: ImageRecord | None
     try:
-        context.directory.add_image(record)
+        stored = context.directory.add_image(record)
     except Exists:
         stored = context.directory.image(record.name)
         if stored is None or stored.sha256 != record.sha256:
             raise
     with context.leader.transaction():
-        job.change(started_at=context.clock())
+        job.change(started_at=context.clock(), directory_version=stored.version)
         context.exit(job, Outcome.OK)

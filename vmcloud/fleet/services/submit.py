@@ -100,7 +100,7 @@ def _claim(actor: Actor, request: CreateRequest, asked: dict[str, Any], *, origi
         job=job.pk,
     )
     try:
-        ports.directory().claim(record)
+        version = ports.directory().claim(record).version
     except Exists:
         Job.objects.filter(pk=job.pk, state=JobState.CLAIMING).delete()
         raise _taken(request) from None
@@ -108,20 +108,24 @@ def _claim(actor: Actor, request: CreateRequest, asked: dict[str, Any], *, origi
         Job.objects.filter(pk=job.pk, state=JobState.CLAIMING).delete()
         raise NotFound(f"no project is called {request.project!r}", where="project") from None
     point("web.submit.claimed")
-    if not queue_claimed(job):
+    if not queue_claimed(job, version):
         raise Unavailable("the request took so long that it was given up", todo="Ask again: nothing was made.")
     point("web.submit.queued")
     ports.sender().wake("jobs")
     return job
 
 
-def queue_claimed(job: Job) -> bool:
-    """The name is claimed: queue the job. False if somebody else was first (the leader's sweep, or a cancel)."""
+def queue_claimed(job: Job, version: str) -> bool:
+    """The name is claimed, with an entry of this version: queue the job. False if somebody else was first (the leader's sweep, or
+    a cancel)."""
+    changes = {"state": JobState.QUEUED, "version": 2, "directory_version": version}
     with transaction.atomic():
-        if not Job.objects.filter(pk=job.pk, state=JobState.CLAIMING).update(state=JobState.QUEUED, version=2):
+        if not Job.objects.filter(pk=job.pk, state=JobState.CLAIMING).update(**changes):
             return False
         JobEvent.objects.create(job=job, at=time.time(), text=f"submitted by {job.owner} through {job.origin}")
-    job.state, job.version = JobState.QUEUED, 2
+        job.tell()
+    for name, value in changes.items():
+        setattr(job, name, value)
     return True
 
 
@@ -217,6 +221,7 @@ def _queue(actor: Actor, verb: Verb, **fields: Any) -> Job:
         job = _insert(actor, verb, **fields)
         if not job.events.exists():
             JobEvent.objects.create(job=job, at=time.time(), text=f"submitted by {actor.username} through {job.origin}")
+            job.tell()
     point("web.submit.queued")
     ports.sender().wake("jobs")
     return job

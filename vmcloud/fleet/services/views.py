@@ -117,6 +117,7 @@ def job_json(job: Job, full: bool = False) -> dict[str, Any]:
         "args": job.args,
         "generation": job.generation,
         "version": job.version,
+        "directory_version": job.directory_version or None,
         "cancel_requested": job.cancel_requested_at is not None,
         "created": moment(job.created_at),
         "started": moment(job.started_at),

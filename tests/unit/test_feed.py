@@ -1,0 +1,187 @@
+"""The feed, events, and the stream that tells them: who is told what."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.web import Web, web
+
+pytestmark = pytest.mark.unit
+__all__ = ["web"]
+
+
+def listener(username: str, *, admin: bool = False, kinds: tuple[str, ...] = (), key: str = "") -> Any:
+    from vmcloud.api.watch import Listener
+    from vmcloud.fleet.services.accounts import Actor
+
+    return Listener(Actor(username, is_admin=admin), frozenset(kinds), key)
+
+
+def news(number: int = 1, kind: str = "ve", **fields: str) -> Any:
+    from vmcloud.fleet.services.feed import News
+
+    return News(**{"number": number, "kind": kind, "key": "k", "project": "main", "owner": "", "ve": "", "node": "", **fields})
+
+
+def test_people_are_told_of_their_own_and_of_what_is_nobodys(web: Web) -> None:
+    ann, root = listener("ann"), listener("root", admin=True)
+    told = [news(1, owner="ann"), news(2, owner="bob"), news(3, kind="node"), news(4, kind="stray")]
+    for each in told:
+        ann.offer(each)
+        root.offer(each)
+    assert [each.number for each in ann.waiting] == [1, 3]
+    assert [each.number for each in root.waiting] == [1, 2, 3, 4]
+
+
+def test_a_listener_hears_what_it_asked_for(web: Web) -> None:
+    some = listener("root", admin=True, kinds=("job", "ve"), key="u-1")
+    for each in (news(1, key="u-1"), news(2, kind="job", ve="u-1"), news(3, kind="event", ve="u-1"), news(4, key="u-2")):
+        some.offer(each)
+    assert [each.number for each in some.waiting] == [1, 2]
+
+
+def test_a_listener_that_is_too_far_behind_is_told_to_look_at_everything(web: Web) -> None:
+    from vmcloud.api.watch import BEHIND
+
+    slow = listener("root", admin=True)
+    for number in range(BEHIND + 3):
+        slow.offer(news(number))
+    assert slow.lost and len(slow.waiting) < BEHIND
+
+
+def test_every_change_of_a_job_is_on_the_feed(web: Web) -> None:
+    from vmcloud.fleet.models import Job
+    from vmcloud.fleet.services import feed
+
+    row = web.ve("one")
+    begin = feed.cursor()
+    job = Job.objects.get(pk=web.call("POST", "/ves/one/stop").json()["id"])
+    after_submit = feed.since(begin)
+    assert [(each.kind, each.key, each.ve, each.owner) for each in after_submit] == [("job", str(job.pk), str(row.uuid), "admin")]
+    job.change(reason="waits")
+    job.change(reason="waits")
+    assert len([each for each in feed.since(begin) if each.number > begin]) == 2, "a change that changes nothing is none"
+
+
+def test_old_rows_are_forgotten_and_whoever_missed_them_is_told(web: Web) -> None:
+    from vmcloud.fleet.models import Change
+    from vmcloud.fleet.services import feed
+
+    for number in range(5):
+        feed.changed("node", f"n{number}")
+    last = feed.cursor()
+    Change.objects.update(at=1.0)
+    feed.prune(feed.KEPT + 2.0)
+    assert feed.cursor() == last, "numbers are not used twice"
+    assert feed.reaches_back(last) and feed.reaches_back(last - 1) and not feed.reaches_back(last - 3)
+
+
+def test_events_are_shown_to_whom_they_concern(web: Web) -> None:
+    from vmcloud.domain.vocabulary import EventType
+    from vmcloud.fleet.services import events
+
+    row = web.ve("one", owner="ann")
+    events.note(EventType.STATE, "crashed <script>", at=5.0, row=row)
+    events.note(EventType.NODE, "node n1 is down", at=6.0, node="n1")
+    events.note(EventType.ORPHAN, "a stray", at=7.0, node="n1")
+    ann, eve = web.user("ann"), web.user("eve")
+
+    def texts(token: str, query: str = "") -> list[str]:
+        return [each["text"] for each in web.call("GET", f"/events{query}", token=token).json()["items"]]
+
+    assert texts(web.token) == ["a stray", "node n1 is down", "crashed <script>"]
+    assert texts(ann) == ["node n1 is down", "crashed <script>"]
+    assert texts(eve) == ["node n1 is down"]
+    assert texts(web.token, "?ve=one") == texts(web.token, f"?ve={row.uuid}") == ["crashed <script>"]
+    assert texts(web.token, "?type=node&node=n1") == ["node n1 is down"]
+    assert web.call("GET", "/events?colour=red").status_code == 400
+
+
+def test_the_read_model_tells_history_only_where_no_job_does(web: Web) -> None:
+    from vmcloud.directory import port
+    from vmcloud.domain.messages import Mark
+    from vmcloud.domain.records import Observation, VERecord
+    from vmcloud.domain.spec import Spec
+    from vmcloud.domain.vocabulary import Desired, Observed
+    from vmcloud.fleet.models import Event, Job
+    from vmcloud.fleet.server.projection import Projection
+
+    projection, ve = Projection(), uuid4()
+
+    def show(state: Observed, sequence: int, error: str = "") -> list[str]:
+        seen = Observation(state, "node-1", Mark(1, sequence), 1, error=error)
+        spec = Spec.parse({"kind": "lxc", "image": "busybox"})
+        record = VERecord(ve, "one", "main", "ann", spec, Desired.RUNNING, 1, 1, "node-1", seen, version=f"{sequence}")
+        projection.apply(port.Changed(record))
+        return list(Event.objects.filter(ve=ve).order_by("id").values_list("text", flat=True))
+
+    job = Job.objects.create(verb="create", owner="ann", ve=ve, created_at=1.0)
+    assert show(Observed.RUNNING, 1) == []
+    Job.objects.filter(pk=job.pk).update(state="C")
+    assert show(Observed.RUNNING, 2) == [], "the same again"
+    assert show(Observed.CRASHED, 3, "killed by signal 9") == ["crashed on node node-1, before running: killed by signal 9"]
+    projection.apply(port.Removed("ve", str(ve)))
+    assert Event.objects.filter(ve=ve, type="removed").count() == 1
+
+
+def test_a_stream_is_for_who_is_logged_in(web: Web) -> None:
+    from django.contrib.auth.models import User
+
+    from vmcloud.api.watch import _who
+    from vmcloud.domain.errors import Unauthenticated
+
+    def scope(*headers: tuple[bytes, bytes]) -> dict[str, Any]:
+        return {"type": "http", "method": "GET", "path": "/api/v1/watch", "query_string": b"", "headers": list(headers)}
+
+    assert _who(scope((b"authorization", f"Bearer {web.token}".encode()))).is_admin
+    web.client.force_login(User.objects.get(username="admin"))
+    cookie = "; ".join(f"{name}={morsel.value}" for name, morsel in web.client.cookies.items())
+    assert _who(scope((b"cookie", cookie.encode()))).username == "admin"
+    for wrong in (b"sessionid=forged", b"\xff\xfe", b""):
+        with pytest.raises(Unauthenticated):
+            _who(scope((b"cookie", wrong)))
+    User.objects.filter(username="admin").update(is_active=False)
+    with pytest.raises(Unauthenticated):
+        _who(scope((b"cookie", cookie.encode())))
+
+
+def test_a_client_that_leaves_is_forgotten_and_nothing_looks_any_more(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vmcloud.api import watch
+
+    async def directly(call: Any) -> Any:
+        return call()
+
+    monkeypatch.setattr(watch, "ask", directly)
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(watch, "_who", lambda scope: listener("root", admin=True).actor)
+    monkeypatch.setattr(watch, "_begin", lambda after: (7, []))
+    found = [news(8, key="a"), news(9, key="b")]
+    monkeypatch.setattr(watch.feed, "since", lambda number: [each for each in found if each.number > number - 5])
+    said: list[str] = []
+
+    async def talk() -> Any:
+        enough, app = asyncio.Event(), watch.Watch(lambda *_: None)  # type: ignore[arg-type, return-value]
+
+        async def send(event: Any) -> None:
+            said.append(event.get("body", b"").decode())
+            if len(said) > 3:
+                enough.set()
+
+        async def receive() -> Any:
+            await enough.wait()
+            return {"type": "http.disconnect"}
+
+        scope = {"type": "http", "method": "GET", "path": watch.PATH, "query_string": b"", "headers": []}
+        await asyncio.wait_for(app(scope, receive, send), 10)
+        assert app._looking is not None and not app._listeners
+        await asyncio.wait_for(app._looking, 10)
+
+    asyncio.run(talk())
+    told = [dict(line.split(": ", 1) for line in text.splitlines() if line) for text in said[1:4]]
+    assert [(each["event"], each["id"]) for each in told] == [("ready", "7"), ("change", "8"), ("change", "9")]
+    assert [json.loads(each["data"]).get("key") for each in told] == [None, "a", "b"]

@@ -1,0 +1,72 @@
+"""The feed: small rows that say what is not as it was, for pages that follow without reload. Pruned after minutes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db.models import Q
+
+from vmcloud.fleet.models import Change
+
+from .accounts import Actor
+
+KEPT = 600.0
+"""Seconds that a row stays. Who was away longer is told to look at everything again."""
+SLACK, SLACK_SECONDS = 200, 5.0
+"""Rows before a cursor that are read once more while they are new: of two transactions the one with the lower number may commit
+later."""
+
+
+@dataclass(frozen=True)
+class News:
+    """One change. ``number`` grows; ``ve`` (UUID) and ``node`` are what it has to do with."""
+
+    number: int
+    kind: str
+    key: str
+    project: str
+    owner: str
+    ve: str
+    node: str
+
+    def to_json(self) -> dict[str, str]:
+        """What a page is told."""
+        return {"kind": self.kind, "key": self.key, "project": self.project, "ve": self.ve, "node": self.node}
+
+    def visible_to(self, actor: Actor) -> bool:
+        """What belongs to nobody (nodes, images) everybody may know; strays are for administrators."""
+        return actor.is_admin or (not self.owner and self.kind != "stray") or actor.may(self.owner)
+
+    def about(self, kinds: frozenset[str], key: str) -> bool:
+        """Whether somebody who asked for these kinds (empty: all) and this key (empty: all) wants it."""
+        return (not kinds or self.kind in kinds) and (not key or key in (self.key, self.ve, self.node))
+
+
+def changed(kind: str, key: str, *, project: str = "", owner: str = "", ve: UUID | None = None, node: str = "") -> None:
+    """Say that something is new, gone, or not as it was; inside the transaction that makes it so."""
+    Change.objects.create(at=time.time(), kind=kind, key=key[:200], project=project, owner=owner, ve=ve, node=node)
+
+
+def cursor() -> int:
+    """The number of the newest row; what comes after it is news to who looks now."""
+    return Change.objects.order_by("-id").values_list("id", flat=True).first() or 0
+
+
+def since(number: int, limit: int = 1000) -> list[News]:
+    """Rows after ``number``, oldest first, and some new ones from before it that may have been told already."""
+    new = Q(id__gt=number) | Q(at__gt=time.time() - SLACK_SECONDS)
+    rows = Change.objects.filter(new, id__gt=number - SLACK).order_by("id")[: limit + SLACK]
+    return [News(row.pk, row.kind, row.key, row.project, row.owner, str(row.ve or ""), row.node) for row in rows]
+
+
+def reaches_back(number: int) -> bool:
+    """Whether nothing after ``number`` has been pruned."""
+    first = Change.objects.order_by("id").values_list("id", flat=True).first()
+    return number >= cursor() if first is None else number >= first - 1
+
+
+def prune(now: float) -> None:
+    """Forget what is old; the newest row stays, for its number."""
+    Change.objects.filter(at__lt=now - KEPT, id__lt=cursor()).delete()
