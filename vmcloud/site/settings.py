@@ -46,17 +46,20 @@ SECRET_KEY = CLOUD.secrets(PART)["secret_key"]
 DEBUG = False
 ALLOWED_HOSTS = ["*"] if CLOUD.web_host == "0.0.0.0" else ["127.0.0.1", "localhost", "[::1]", CLOUD.web_host]
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    # Ours first: its templates and static files go before the theme's, the theme's before Django's.
+    "vmcloud.fleet",
+    "unfold.apps.BasicAppConfig",
+    "vmcloud.fleet.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "ninja",
-    "vmcloud.fleet",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "vmcloud.site.headers.ContentSecurityPolicy",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -88,6 +91,9 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
+X_FRAME_OPTIONS = "DENY"
+# The theme's own settings; colours and all else that is seen are in fleet/static/fleet/vmcloud.css.
+UNFOLD = {"SHOW_HISTORY": False, "SIDEBAR": {"navigation": "vmcloud.fleet.admin_site.navigation"}}
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True

@@ -146,10 +146,10 @@ def changing() -> QuerySet[Job]:
     return Job.objects.filter(state__in=OPEN_JOBS).exclude(verb__in=SESSIONS)
 
 
-def open_verbs(ves: Iterable[UUID]) -> dict[UUID, str]:
-    """The verb of each VE's first open job that changes something."""
+def open_verbs(ves: Iterable[UUID] | None = None) -> dict[UUID, str]:
+    """The verb of each VE's first open job that changes something; of all VEs if none are named."""
     found: dict[UUID, str] = {}
-    rows = changing().filter(ve__in=list(ves)).order_by("id").values_list("ve", "verb")
-    for ve_id, verb in rows:
+    jobs = changing().filter(ve__isnull=False) if ves is None else changing().filter(ve__in=list(ves))
+    for ve_id, verb in jobs.order_by("id").values_list("ve", "verb"):
         found.setdefault(ve_id, verb)
     return found

@@ -1,0 +1,7 @@
+"""Django's admin: a door to the services like every other. Nothing here writes a row; forms and actions become jobs.
+
+A module for each thing that is shown; ``base`` what lists have in common, ``verbs`` what may be
+asked of a VE and the confirmation of it.
+"""
+
+from . import images, jobs, nodes, strays, users, ves  # noqa: F401 - each registers its pages

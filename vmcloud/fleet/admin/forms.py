@@ -1,0 +1,136 @@
+"""Forms about VEs. They check little themselves: the services do, and their words are shown beside the field they are about."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+
+from vmcloud.domain.errors import VmcloudError
+from vmcloud.domain.kinds import KINDS, Support
+from vmcloud.domain.vocabulary import Desired, Kind, Power, Restart, Verb
+from vmcloud.fleet.models import VE, Image, Job, Node
+from vmcloud.fleet.services import accounts, matrix, submit
+
+from . import base
+
+
+class Asking(forms.Form):
+    """A form that becomes a job. Sent twice, it is one: it carries its own Idempotency-Key."""
+
+    key = forms.CharField(widget=forms.HiddenInput, max_length=200)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["initial"] = {"key": base.new_key(), **kwargs.get("initial", {})}
+        super().__init__(*args, **kwargs)
+
+    def _try(self, submit_it: Callable[[], Job]) -> Job | None:
+        """The job; None with the refusal on its field."""
+        try:
+            return submit_it()
+        except VmcloudError as error:
+            problem = error.problem
+            place = problem.where.removeprefix("spec.")
+            if place in self.fields:
+                # Beside the field its name need not be said again.
+                problem = dataclasses.replace(problem, where="")
+            self.add_error(place if place in self.fields else None, ValidationError(_sentence(problem.sentence())))
+            return None
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+class CreateForm(Asking):
+    """A new VE."""
+
+    name = forms.CharField(max_length=50, help_text="A DNS label, such as web-1; unique in its project.")
+    project = forms.CharField(max_length=63, initial="main")
+    kind = forms.ChoiceField()
+    image = forms.ChoiceField()
+    vcpus = forms.IntegerField(initial=1, min_value=1, label="Virtual CPUs")
+    memory_mib = forms.IntegerField(initial=128, min_value=1, label="Memory (MiB)")
+    power = forms.ChoiceField(choices=[(each.value, each.value) for each in (Desired.RUNNING, Desired.STOPPED)], label="Wanted")
+    restart = forms.ChoiceField(
+        choices=[(each.value, each.value) for each in Restart],
+        initial=Restart.ON_FAILURE.value,
+        label="Restart policy",
+        help_text="Seen stopped though wanted running: on-failure starts it after a crash or kill and leaves its own shutdown.",
+    )
+    node = forms.ChoiceField(required=False, help_text="Empty: the scheduler chooses.")
+    description = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 3}))
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        offers = {each["kind"]: each["nodes_up"] for each in matrix.kinds_json()}
+        kinds = sorted(matrix.usable(), key=lambda kind: not offers.get(kind.value))
+        titles = [
+            (kind.value, f"{kind.value}: {KINDS[kind].title}" + ("" if offers.get(kind.value) else " (no node up)"))
+            for kind in kinds
+        ]
+        self.fields["kind"].choices = titles
+        self.fields["image"].choices = [(row.name, row.name) for row in Image.objects.order_by("name")]
+        self.fields["node"].choices = [("", "any"), *((row.name, row.name) for row in Node.objects.order_by("name"))]
+
+    def ask(self, actor: accounts.Actor) -> Job | None:
+        """Submit."""
+        data = {name: value for name, value in self.cleaned_data.items() if name != "key"}
+        return self._try(lambda: submit.create_ve(actor, data, origin="admin", key=self.cleaned_data["key"]))
+
+
+class ResizeForm(Asking):
+    """Another wanted size for a VE."""
+
+    vcpus = forms.IntegerField(min_value=1, label="Virtual CPUs")
+    memory_mib = forms.IntegerField(min_value=1, label="Memory (MiB)")
+
+    def __init__(self, row: VE, *args: Any, **kwargs: Any) -> None:
+        self.row = row
+        super().__init__(*args, initial={"vcpus": row.vcpus, "memory_mib": row.memory_mib}, **kwargs)
+        self.fields["vcpus"].help_text = f"Now {row.vcpus}."
+        self.fields["memory_mib"].help_text = f"Now {row.memory_mib} MiB."
+
+    def ask(self, actor: accounts.Actor) -> Job | None:
+        """Submit what is new."""
+        row, wanted = self.row, self.cleaned_data
+        args = {name: wanted[name] for name in ("vcpus", "memory_mib") if wanted[name] != getattr(row, name)}
+        if not args:
+            self.add_error(None, ValidationError("Nothing is different from what is wanted now."))
+            return None
+        return self._try(
+            lambda: submit.act(
+                actor, str(row.uuid), Verb.RESIZE, args, project=row.project, origin="admin", key=f"{wanted['key']}:{row.uuid}"
+            )
+        )
+
+
+class SnapshotForm(Asking):
+    """A new snapshot of a VE."""
+
+    snapshot = forms.CharField(max_length=63, label="Name", help_text="A DNS label, such as before-upgrade.")
+
+    def __init__(self, row: VE, *args: Any, **kwargs: Any) -> None:
+        self.row = row
+        super().__init__(*args, **kwargs)
+
+    def ask(self, actor: accounts.Actor) -> Job | None:
+        """Submit."""
+        args, key = {"snapshot": self.cleaned_data["snapshot"]}, f"{self.cleaned_data['key']}:{self.row.uuid}"
+        row = self.row
+        return self._try(
+            lambda: submit.act(actor, str(row.uuid), Verb.SNAPSHOT, args, project=row.project, origin="admin", key=key)
+        )
+
+
+def restart_needed(row: VE) -> tuple[bool, str]:
+    """Whether another size of this VE needs a restart to be had, and why, in words."""
+    able = KINDS[Kind(row.kind)].capability(Power.LIVE_RESIZE)
+    if row.observed_state != "running":
+        return False, f"It is {row.observed_state or 'not seen yet'}: the new size is had when it starts."
+    if able.support is Support.YES:
+        return False, f"No restart is needed: a running VE of kind {row.kind} is resized as it runs."
+    return True, f"It needs a restart: a running VE of kind {row.kind} can not be resized as it runs. {able.why}"

@@ -1,0 +1,195 @@
+"""Jobs: the queue and the history, and a page each with its steps."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+
+from vmcloud.domain.errors import Problem, VmcloudError
+from vmcloud.domain.vocabulary import JobState, Outcome, Verb
+from vmcloud.fleet.models import Job
+from vmcloud.fleet.services import jobs, queries, views
+from vmcloud.fleet.templatetags.cloud import job_status, lasted, when
+
+from . import base
+
+
+class OpenFilter(admin.SimpleListFilter):
+    """By the state's word."""
+
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """The states there are jobs in, and all that are open."""
+        return [("open", "open"), *((state.value, word) for state, word in views.STATE_WORDS.items() if state in SHOWN)]
+
+    def queryset(self, request: HttpRequest, found: QuerySet[Job]) -> QuerySet[Job]:
+        """Those."""
+        if self.value() == "open":
+            return found.exclude(state=JobState.COMPLETE)
+        return found.filter(state=self.value()) if self.value() else found
+
+
+SHOWN = (JobState.QUEUED, JobState.RUNNING, JobState.EXITING, JobState.COMPLETE)
+
+
+class OutcomeFilter(OpenFilter):
+    """By outcome."""
+
+    title = "outcome"
+    parameter_name = "outcome"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Every outcome."""
+        return [(each.value, each.value) for each in Outcome]
+
+    def queryset(self, request: HttpRequest, found: QuerySet[Job]) -> QuerySet[Job]:
+        """Those."""
+        return found.filter(outcome=self.value()) if self.value() else found
+
+
+class VerbFilter(OutcomeFilter):
+    """By verb."""
+
+    title = "verb"
+    parameter_name = "verb"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Every verb."""
+        return [(each.value, each.value) for each in Verb if each is not Verb.FETCH]
+
+    def queryset(self, request: HttpRequest, found: QuerySet[Job]) -> QuerySet[Job]:
+        """Those."""
+        return found.filter(verb=self.value()) if self.value() else found
+
+
+@admin.action(description="Cancel")
+def cancel_action(page: JobAdmin, request: HttpRequest, chosen: QuerySet[Job]) -> HttpResponse:
+    """Ask for the end of jobs."""
+    for job in chosen:
+        page.end(request, job)
+    return HttpResponseRedirect(request.get_full_path())
+
+
+@admin.register(Job)
+class JobAdmin(base.CloudAdmin):
+    """Jobs."""
+
+    one, many = "job", "jobs"
+    list_display = ("number", "state", "verb", "of", "node", "why", "owner", "origin", "created", "took")
+    list_filter = (OpenFilter, OutcomeFilter, VerbFilter, "node", "owner")
+    search_fields = ("ve_name", "owner", "id", "reason")
+    search_help_text = "Number, VE, owner, reason"
+    ordering = ("-id",)
+    actions = (cancel_action,)
+    watch = "kinds=job"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
+        return queries.jobs(base.actor(request))
+
+    def get_urls(self) -> list[URLPattern]:
+        return [path("<path:key>/cancel/", self.admin_site.admin_view(self.cancel), name="fleet_job_cancel"), *super().get_urls()]
+
+    def empty_words(self, request: HttpRequest, filtered: bool) -> tuple[Any, ...]:
+        if filtered:
+            return super().empty_words(request, filtered)
+        return (
+            "No jobs yet",
+            "Whatever is asked of the cloud is a job: create a VE, and see it here.",
+            ("Create a VE", reverse("admin:fleet_ve_add")),
+        )
+
+    @admin.display(description="Job", ordering="id")
+    def number(self, job: Job) -> str:
+        """Its number."""
+        return base.link("job", job.pk)
+
+    @admin.display(description="State", ordering="state")
+    def state(self, job: Job) -> str:
+        """Outcome or state."""
+        return job_status(job)
+
+    @admin.display(description="Of", ordering="ve_name")
+    def of(self, job: Job) -> str:
+        """What it is about."""
+        if job.ve:
+            return base.link("ve", job.ve, job.ve_name) if job.there else job.ve_name
+        return job.args.get("image", "") or job.node
+
+    @admin.display(description="Reason")
+    def why(self, job: Job) -> str:
+        """Why it has not ended, or how it did."""
+        return format_html('<span class="vmc-why" title="{}">{}</span>', job.reason, job.reason)
+
+    @admin.display(description="Asked", ordering="created_at")
+    def created(self, job: Job) -> str:
+        """When it was asked for."""
+        return when(job.created_at)
+
+    @admin.display(description="Took")
+    def took(self, job: Job) -> str:
+        """From being asked for to its end."""
+        return lasted(job.ended_at - job.created_at) if job.ended_at else ""
+
+    def prepare(self, request: HttpRequest, rows: list[Job]) -> None:
+        there = set(
+            queries.ves(base.actor(request)).filter(pk__in=[job.ve for job in rows if job.ve]).values_list("pk", flat=True)
+        )
+        for job in rows:
+            job.there = job.ve in there
+
+    def show(self, request: HttpRequest, job: Job) -> HttpResponse:
+        who = base.actor(request)
+        now = time.time()
+        steps = list(job.steps.all())
+        for step in steps:
+            step.took = (step.ended_at or now) - step.sent_at if step.sent_at else None
+        row = queries.ves(who).filter(pk=job.ve).first() if job.ve else None
+        context = {
+            "title": f"Job {job.pk}: {job.verb} {job.ve_name or job.args.get('image', '') or job.node}",
+            "object": job,
+            "job": job,
+            "ve": row,
+            "steps": steps,
+            "problem": Problem.from_json(job.error) if job.error else None,
+            "events": list(job.events.all()),
+            "took": (job.ended_at or now) - job.created_at,
+            "arguments": sorted(job.args.items()) if job.verb != Verb.CREATE else sorted(job.args.get("spec", {}).items()),
+            "can_cancel": job.state != JobState.COMPLETE and job.cancel_requested_at is None,
+            "watch": f"kinds=job&key={job.pk}",
+        }
+        return self.page(request, "fleet/job.html", context)
+
+    def end(self, request: HttpRequest, job: Job) -> None:
+        """Cancel one job and say so."""
+        try:
+            was = job.state
+            jobs.cancel(base.actor(request), job.pk)
+            words = "it was complete before" if was == JobState.COMPLETE else "cancel asked for"
+            messages.success(request, f"Job {job.pk}: {words}.")
+        except VmcloudError as error:
+            base.refused(request, error, f"Job {job.pk}")
+
+    def cancel(self, request: HttpRequest, key: str) -> HttpResponse:
+        """Ask for the end of one job; nothing by a mere look."""
+        job = self.found(request, key)
+        if request.method == "POST":
+            self.end(request, job)
+            return HttpResponseRedirect(base.page_of("job", job.pk))
+        context = {
+            "title": f"Cancel job {job.pk}?",
+            "verb": "Cancel it",
+            "warning": "What has not begun never runs. What has begun is stopped and undone.",
+            "danger": True,
+            "back": base.page_of("job", job.pk),
+            "back_words": "No, let it go on",
+            "trail": [self.trail(), (f"Job {job.pk}", base.page_of("job", job.pk))],
+        }
+        return self.page(request, "fleet/confirm.html", context)

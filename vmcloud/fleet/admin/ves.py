@@ -1,0 +1,301 @@
+"""VEs: the list, a page each, the forms that create and resize, and every verb."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html, format_html_join
+
+from vmcloud.domain.kinds import KINDS
+from vmcloud.domain.vocabulary import Desired, Kind, Observed, Restart, Status, Verb
+from vmcloud.fleet.models import VE, Job, JobEvent
+from vmcloud.fleet.services import matrix, offers, queries, snapshots, usage, views
+from vmcloud.fleet.templatetags.cloud import mib, status, when
+
+from . import base, verbs
+from .forms import CreateForm, ResizeForm, SnapshotForm, restart_needed
+
+
+class StatusFilter(admin.SimpleListFilter):
+    """By derived status: what is chosen by the tabs above the list."""
+
+    title = "status"
+    parameter_name = "status"
+    hidden = True
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Every status."""
+        return [(each.value, each.value) for each in Status]
+
+    def queryset(self, request: HttpRequest, found: QuerySet[VE]) -> QuerySet[VE]:
+        """Those that are shown so now."""
+        if not self.value():
+            return found
+        ids = [ve for ve, shown in views.statuses(found).items() if shown.status == self.value()]
+        return found.filter(pk__in=ids)
+
+
+class WantedFilter(admin.SimpleListFilter):
+    """By what is wanted."""
+
+    title = "wanted"
+    parameter_name = "desired"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Every power."""
+        return [(each.value, each.value) for each in Desired]
+
+    def queryset(self, request: HttpRequest, found: QuerySet[VE]) -> QuerySet[VE]:
+        """Those."""
+        return found.filter(desired=self.value()) if self.value() else found
+
+
+class SeenFilter(WantedFilter):
+    """By what was seen."""
+
+    title = "seen"
+    parameter_name = "observed"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Every state, and none."""
+        return [*((each.value, each.value) for each in Observed), ("never", "never")]
+
+    def queryset(self, request: HttpRequest, found: QuerySet[VE]) -> QuerySet[VE]:
+        """Those."""
+        if not self.value():
+            return found
+        return found.filter(observed_state="" if self.value() == "never" else self.value())
+
+
+@admin.register(VE)
+class VEAdmin(base.CloudAdmin):
+    """VEs."""
+
+    one, many = "VE", "VEs"
+    list_display = ("name", "status", "node", "reached", "size", "kind", "owner", "since")
+    list_filter = (StatusFilter, WantedFilter, SeenFilter, "node", "kind", "project", "owner")
+    search_fields = ("name", "uuid", "owner", "addresses", "image")
+    search_help_text = "Name, address, owner, image"
+    ordering = ("project", "name")
+    actions = verbs.ACTIONS
+    watch = "kinds=ve,job,node"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[VE]:
+        return queries.ves(base.actor(request))
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    def get_urls(self) -> list[URLPattern]:
+        def one(view: Any) -> Any:
+            return self.admin_site.admin_view(view)
+
+        own = [
+            path("<path:key>/resize/", one(self.resize), name="fleet_ve_resize"),
+            path("<path:key>/snapshot/", one(self.snapshot), name="fleet_ve_snapshot"),
+            path("<path:key>/revert/<str:name>/", one(self._of_snapshot(Verb.REVERT)), name="fleet_ve_revert"),
+            path(
+                "<path:key>/delete-snapshot/<str:name>/",
+                one(self._of_snapshot(Verb.DELETE_SNAPSHOT)),
+                name="fleet_ve_delete-snapshot",
+            ),
+        ]
+        for verb in verbs.VERBS:
+            view = functools.partial(self.verb, verb=verb)
+            own.append(
+                path(f"<path:key>/{verb.value}/", one(functools.update_wrapper(view, self.verb)), name=f"fleet_ve_{verb.value}")
+            )
+        return [*own, *super().get_urls()]
+
+    # ------------------------------------------------------------------------------------------------------------ the list
+
+    def prepare(self, request: HttpRequest, rows: list[VE]) -> None:
+        for row, shown in zip(rows, views.ves_json(rows), strict=True):
+            row.shown = shown
+
+    def list_context(self, request: HttpRequest, listing: base.Listing) -> dict[str, Any]:
+        counts: dict[str, int] = {}
+        for shown in views.statuses(self.get_queryset(request)).values():
+            counts[shown.status.value] = counts.get(shown.status.value, 0) + 1
+        chosen = request.GET.get("status", "")
+
+        def tab(word: str, count: int) -> dict[str, Any]:
+            address = listing.get_query_string({"status": word} if word else {}, ["status", "p"])
+            return {"word": word, "count": count, "chosen": word == chosen, "address": address}
+
+        tabs = [tab("", sum(counts.values())), *(tab(each.value, counts[each.value]) for each in Status if each.value in counts)]
+        return {"tabs": tabs, "create": ("Create a VE", reverse("admin:fleet_ve_add"))}
+
+    def empty_words(self, request: HttpRequest, filtered: bool) -> tuple[Any, ...]:
+        if filtered:
+            return super().empty_words(request, filtered)
+        return (
+            "No VEs yet",
+            "A VE is a container or virtual machine. The first one takes a minute.",
+            ("Create a VE", reverse("admin:fleet_ve_add")),
+        )
+
+    @admin.display(description="Name", ordering="name")
+    def name(self, row: VE) -> str:
+        """Its name, and its project where that is not the usual one."""
+        project = "" if row.project == "main" else format_html(' <span class="vmc-dim">{}</span>', row.project)
+        return format_html("{}{}", base.link("ve", row.pk, row.name), project)
+
+    @admin.display(description="Status")
+    def status(self, row: VE) -> str:
+        """The derived status and why."""
+        shown = row.shown
+        return format_html(
+            '{} <span class="vmc-why" title="{}">{}</span>', status(shown["status"]), shown["reason"], shown["reason"]
+        )
+
+    @admin.display(description="Node", ordering="node")
+    def node(self, row: VE) -> str:
+        """Where it is placed."""
+        return base.link("node", row.node) if row.node else ""
+
+    @admin.display(description="Addresses")
+    def reached(self, row: VE) -> str:
+        """Its addresses."""
+        return format_html_join(" ", "<code>{}</code>", ((each,) for each in row.addresses))
+
+    @admin.display(description="Size", ordering="memory_mib")
+    def size(self, row: VE) -> str:
+        """Virtual CPUs and memory wanted."""
+        return f"{row.vcpus} × {mib(row.memory_mib)}"
+
+    @admin.display(description="Since", ordering="since")
+    def since(self, row: VE) -> str:
+        """When it came to be in the state it is seen in."""
+        return when(row.since)
+
+    # ------------------------------------------------------------------------------------------------------------- one VE
+
+    def show(self, request: HttpRequest, row: VE) -> HttpResponse:
+        who = base.actor(request)
+        shown = views.ve_json(row)
+        used = usage.of([row]).get(str(row.uuid))
+        jobs = list(queries.jobs(who, {"ve": str(row.uuid)})[:20])
+        context = {
+            "title": row.name,
+            "object": row,
+            "ve": shown,
+            "row": row,
+            "kind": KINDS[Kind(row.kind)].title,
+            "verbs": [
+                (verbs.words(verb), reverse(f"admin:fleet_ve_{verb.value}", args=[row.pk]), verb.value)
+                for verb in offers.fitting(row)
+            ],
+            "asks": [verb.value for verb in (*verbs.CONFIRMED, Verb.RESIZE, Verb.SNAPSHOT)],
+            "first": [Verb.START.value, Verb.RESUME.value],
+            "snapshots": snapshots.shown(row),
+            "can_snapshot": Verb.SNAPSHOT in offers.fitting(row),
+            "used": used,
+            "cpu_all": 100 * row.vcpus,
+            "memory_used_mib": round(used["memory_bytes"] / (1 << 20), 1)
+            if used and used.get("memory_bytes") is not None
+            else None,
+            "jobs": jobs,
+            "timeline": timeline(jobs),
+            "restart_words": RESTART_WORDS[Restart(shown["restart"])] if shown["restart"] else "",
+            "commands": _commands(row),
+            "watch": f"kinds=ve,job,node&key={row.uuid}",
+        }
+        return self.page(request, "fleet/ve.html", context)
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """The create form."""
+        if not self.has_add_permission(request):
+            return HttpResponse(status=403)
+        form = CreateForm(request.POST or None)
+        if request.method == "POST" and form.is_valid() and (job := form.ask(base.actor(request))):
+            base.asked(request, job)
+            return HttpResponseRedirect(base.page_of("job", job.pk))
+        kinds, powers = matrix.table()
+        context = {"title": "Create a VE", "form": form, "kinds": kinds, "powers": powers, "images": form.fields["image"].choices}
+        return self.page(request, "fleet/create.html", context)
+
+    def resize(self, request: HttpRequest, key: str) -> HttpResponse:
+        """The form for another size."""
+        row = self.found(request, key)
+        form = ResizeForm(row, request.POST or None)
+        if request.method == "POST" and form.is_valid() and (job := form.ask(base.actor(request))):
+            base.asked(request, job)
+            return HttpResponseRedirect(base.page_of("ve", row.pk))
+        needed, why = restart_needed(row)
+        context = {
+            "title": f"Resize {row.name}",
+            "form": form,
+            "row": row,
+            "needs_restart": needed,
+            "restart_why": why,
+            "submit": "Resize",
+        }
+        return self.page(request, "fleet/resize.html", {**context, "trail": self._trail(row)})
+
+    def snapshot(self, request: HttpRequest, key: str) -> HttpResponse:
+        """The form for a snapshot."""
+        row = self.found(request, key)
+        form = SnapshotForm(row, request.POST or None)
+        if request.method == "POST" and form.is_valid() and (job := form.ask(base.actor(request))):
+            base.asked(request, job)
+            return HttpResponseRedirect(base.page_of("ve", row.pk))
+        context = {
+            "title": f"Take a snapshot of {row.name}",
+            "form": form,
+            "row": row,
+            "submit": "Take it",
+            "trail": self._trail(row),
+        }
+        return self.page(request, "fleet/snapshot.html", context)
+
+    def _of_snapshot(self, verb: Verb) -> Any:
+        def view(request: HttpRequest, key: str, name: str) -> HttpResponse:
+            return self.verb(request, key, verb, {"snapshot": name})
+
+        return view
+
+    def verb(self, request: HttpRequest, key: str, verb: Verb, args: dict[str, Any] | None = None) -> HttpResponse:
+        """Ask for a verb; first, the question whether it is meant, where that is to be asked."""
+        row = self.found(request, key)
+        if request.method == "POST" and ("confirmed" in request.POST or verb not in verbs.CONFIRMED):
+            verbs.ask(request, [row], verb, {**(args or {}), **verbs.arguments(request, verb)})
+            return HttpResponseRedirect(base.page_of("ve", row.pk))
+        if args and not any(each["name"] == args["snapshot"] for each in row.snapshots):
+            raise Http404(f"{row.name} has no snapshot {args['snapshot']!r}")
+        more: dict[str, Any] = {"trail": self._trail(row)}
+        if args:
+            more["title"] = f"{'Take' if verb is Verb.REVERT else 'Delete'} {_of(verb, row.name, args['snapshot'])}?"
+        return verbs.confirmation(self, request, verb, [row], base.page_of("ve", row.pk), **more)
+
+    def _trail(self, row: VE) -> list[tuple[str, str]]:
+        return [self.trail(), (row.name, base.page_of("ve", row.pk))]
+
+
+def _of(verb: Verb, name: str, snapshot: str) -> str:
+    return f"{name} back to {snapshot}" if verb is Verb.REVERT else f"snapshot {snapshot} of {name}"
+
+
+def _commands(row: VE) -> list[str]:
+    """What to type to get into it."""
+    target = row.name if row.project == "main" else f"-p {row.project} {row.name}"
+    return [f"vmcloud ve console {target}", f"vmcloud ve exec {target} -- sh", f"vmcloud ve logs {target}"]
+
+
+RESTART_WORDS = {
+    Restart.ALWAYS: "it is started again whenever it is seen stopped",
+    Restart.ON_FAILURE: "it is started again after a crash or a kill; its own shutdown is left",
+    Restart.NEVER: "it is left stopped",
+}
+
+
+def timeline(jobs: list[Job]) -> list[dict[str, Any]]:
+    """What happened, newest first: the lines of these jobs' histories."""
+    by_id = {job.pk: job for job in jobs}
+    lines = JobEvent.objects.filter(job__in=list(by_id)).order_by("-at", "-id")[:60]
+    return [{"at": line.at, "text": line.text, "job": by_id[line.job_id]} for line in lines]

@@ -1,0 +1,82 @@
+"""The admin site: its menu, its start page, its login.
+
+Beside the package :mod:`vmcloud.fleet.admin`, whose modules register with it while they are loaded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.admin.forms import AdminAuthenticationForm
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from unfold.sites import UnfoldAdminSite
+
+from vmcloud.domain.errors import VmcloudError
+from vmcloud.fleet.services import accounts
+
+
+class LoginForm(AdminAuthenticationForm):
+    """A password is tried no oftener here than through REST: the same counters."""
+
+    def clean(self) -> dict[str, Any]:
+        """Count the try first, so that a guess too many is not even looked at."""
+        from vmcloud.api.auth import check_login_rate, refuse_reserved
+
+        username = self.cleaned_data.get("username") or ""
+        try:
+            refuse_reserved(username)
+            assert self.request is not None
+            check_login_rate(self.request, username)
+        except VmcloudError as error:
+            raise ValidationError(error.problem.sentence()) from error
+        return super().clean()
+
+
+class CloudSite(UnfoldAdminSite):
+    """See the module."""
+
+    site_header = site_title = "vmcloud"
+    index_title = "This cloud"
+    login_form = LoginForm
+    enable_nav_sidebar = True
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        """Staff, save under the name in which the cloud itself acts."""
+        return super().has_permission(request) and request.user.get_username().casefold() != accounts.SERVER.username
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """What the cloud is doing now."""
+        from .admin import start
+
+        context = {**self.each_context(request), **start.context(accounts.actor_of(request.user)), **(extra_context or {})}  # type: ignore[arg-type]
+        request.current_app = self.name
+        return TemplateResponse(request, "fleet/start.html", context)
+
+
+def navigation(request: HttpRequest) -> list[dict[str, Any]]:
+    """The menu, as the theme wants it."""
+
+    def item(title: str, icon: str, address: str, permission: bool = True) -> dict[str, Any]:
+        here = request.path == address or (address != reverse("admin:index") and request.path.startswith(address))
+        return {"title": title, "icon": icon, "link": address, "active": here, "permission": lambda _: permission}
+
+    def pages(model: str) -> str:
+        return reverse(f"admin:{model}_changelist")
+
+    user: Any = request.user
+    cloud = [
+        item("Now", "monitoring", reverse("admin:index")),
+        item("VEs", "deployed_code", pages("fleet_ve")),
+        item("Jobs", "checklist", pages("fleet_job")),
+        item("Nodes", "dns", pages("fleet_node")),
+        item("Images", "album", pages("fleet_image")),
+        item("Orphans", "help", pages("fleet_stray")),
+    ]
+    more = [
+        item("Users", "group", pages("auth_user"), user.has_perm("auth.view_user")),
+        item("API", "api", "/api/v1/docs"),
+    ]
+    return [{"title": "Cloud", "items": cloud}, {"title": "More", "items": more}]

@@ -1,0 +1,16 @@
+// What the theme's markup expects of Alpine, registered by name: the build without eval looks nothing up in the window.
+"use strict";
+document.addEventListener("alpine:init", () => {
+  for (const name of ["theme", "searchForm"]) Alpine.data(name, window[name]);
+  Alpine.data("frame", () => ({
+    activeTab: "general",
+    sidebarMobileOpen: false,
+    sidebarDesktopOpen: localStorage.getItem("sidebarDesktopOpen") !== "0",
+    toggleSidebar() {
+      this.sidebarDesktopOpen = !this.sidebarDesktopOpen;
+      localStorage.setItem("sidebarDesktopOpen", this.sidebarDesktopOpen ? "1" : "0");
+    },
+    // The theme's form asks for the address it was opened at.
+    window: { location: { pathname: location.pathname, search: location.search } },
+  }));
+});
