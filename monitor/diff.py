@@ -69,7 +69,7 @@ def diff(sighting: Sighting, known: Known) -> list[Write]:
 
     1. facts of the node, if they differ;
     2. for each guest: its VE's entry if that is placed here, else a stray; what is there already and not older stays;
-    3. strays that are proper now, named gone, or not in a full list: cleared.
+    3. strays that are proper now, named gone, said to have left, or not in a full list: cleared.
     """
     if known.node is None:
         return []
@@ -92,7 +92,7 @@ def diff(sighting: Sighting, known: Known) -> list[Write]:
     listed = {guest.native for guest in sighting.guests}
     for native, noted in known.strays.items():
         over = native in listed - strays or (noted.seen.ve in sighting.gone and native not in strays)
-        missing = sighting.full and native not in listed
+        missing = native not in listed and (sighting.full or native in sighting.left)
         if (over or missing) and noted.mark <= sighting.mark:
             writes.append(ClearStray(sighting.node, native, sighting.mark))
     return writes

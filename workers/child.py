@@ -116,7 +116,8 @@ def list_guests(place: Place, natives: tuple[str, ...], pipe: Connection, lifeli
 
 
 def events(place: Place, pipe: Connection, lifeline: Handed) -> None:
-    """Say on ``pipe`` each :class:`~vmcloud.domain.messages.Seen` as it happens; ends where the source is lost."""
+    """Say on ``pipe`` each :class:`~vmcloud.domain.messages.Seen` and :class:`~workers.drivers.base.Gone` as it happens; ends
+    where the source is lost."""
     _arm(lifeline)
     driver = place.driver()
     assert driver is not None

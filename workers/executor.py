@@ -313,6 +313,7 @@ class _Run:
             x._journal.finish(result)
         faults.point("worker.finish.journalled")
         if shown and order.ve is not None:
+            x._observer.saw(order.native, seen.state if seen is not None else None)
             known = x._journal.ve(order.ve)
             strayed = known is not None and known.native != order.native  # its own guest is not gone with it
             guests, gone = ((seen,), ()) if seen is not None else ((), () if strayed else (order.ve,))

@@ -21,7 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 from vmcloud.domain.messages import Seen, StepOrder
 
 from . import child
-from .drivers.base import CannotLook, Driver, Fingerprint
+from .drivers.base import CannotLook, Driver, Fingerprint, Gone
 from .images import ImageStore
 from .metering import Listed, Metered, metered
 from .spoken import Spoken
@@ -100,8 +100,8 @@ class Hands(Protocol):
     def inspect(self, native: str) -> Seen | None:
         """One guest. Raises :class:`CannotLook`."""
 
-    def events(self) -> Iterator[Seen]:
-        """State changes, for ever. Raises :class:`CannotLook`."""
+    def events(self) -> Iterator[Seen | Gone]:
+        """State changes and guests that come or go, for ever. Raises :class:`CannotLook`."""
 
     def fingerprint(self) -> Fingerprint:
         """What is installed. Raises :class:`CannotLook`."""
@@ -154,7 +154,7 @@ class Inline:
         """See :class:`Hands`."""
         return self.driver.inspect(native)
 
-    def events(self) -> Iterator[Seen]:
+    def events(self) -> Iterator[Seen | Gone]:
         """See :class:`Hands`."""
         return self.driver.events()
 
@@ -287,7 +287,7 @@ class Isolated:
         """See :class:`Hands`."""
         return next(iter(_seen(self._call(child.list_guests, (native,)))), None)
 
-    def events(self) -> Iterator[Seen]:
+    def events(self) -> Iterator[Seen | Gone]:
         """See :class:`Hands`."""
         with _Child(child.events, self._place) as pipe:
             while True:

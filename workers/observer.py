@@ -1,4 +1,5 @@
-"""Looking at the guests of one node, and saying what was seen: a full list at intervals and on request, changes at once.
+"""Looking at the guests of one node, and saying what was seen: a full list at intervals and on request, changes at once (those
+that follow each other fast, together: :mod:`workers.gathering`).
 
 A kind that could not be looked at makes the list partial: it says what was seen and nothing about what was not. A mark is taken
 before the look that it is for, so what a step or an event shows meanwhile is later.
@@ -12,13 +13,15 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from uuid import UUID
 
 from vmcloud.domain.messages import Digest, NodeFacts, Seen, Sighting, Usage
-from vmcloud.domain.vocabulary import Kind
+from vmcloud.domain.vocabulary import Kind, Observed
 
-from .drivers.base import CannotLook, DriverError
+from .drivers.base import CannotLook, DriverError, Gone
+from .gathering import Gathering
 from .guests import GuestBook
 from .hands import Hands
 from .journal import Journal, Presence
@@ -32,10 +35,13 @@ PRUNE_SECONDS = 86400.0
 GAP = 1.0
 """Seconds between two full lists, however often they are asked for."""
 LAG = 1.0
-"""Seconds that an event may be under way: one this soon after a step's look, about a change before it, is old."""
+"""Seconds that an event may be under way: one this soon after a step's look, about a change before it, is old. Where that cannot
+be told from its time, the guest is looked at once more after so long."""
 LOOKS_KEPT = 1000
-SOURCE_LOST = 5.0
-"""Seconds after which a lost source of events is tried again."""
+SOURCE_LOST = (0.05, 5.0)
+"""Seconds after which a lost source of events is tried again: first, and at most; doubled each time."""
+STEADY = 10.0
+"""Seconds that a source must last for its next loss to count as a first one."""
 
 
 class Observer:
@@ -64,6 +70,10 @@ class Observer:
         self._pruned = time.monotonic()
         self._at_work: set[str] = set()
         self._looked: dict[str, float] = {}
+        self._saw: dict[str, Observed | None] = {}
+        self._missed: frozenset[UUID] = frozenset()
+        self._gathering = Gathering()
+        self._waiting = False
         self._lock = threading.Lock()
 
     def start(self) -> None:
@@ -88,6 +98,11 @@ class Observer:
             self._at_work.discard(native)
             self._looked[native] = time.time()
 
+    def saw(self, native: str, state: Observed | None) -> None:
+        """What the step saw when it looked; None where the guest is not there."""
+        with self._lock:
+            self._saw[native] = state
+
     def end(self, native: str) -> None:
         """The step is over, whether it looked or not."""
         with self._lock:
@@ -95,6 +110,7 @@ class Observer:
             if len(self._looked) > LOOKS_KEPT:
                 limit = time.time() - LAG
                 self._looked = {name: when for name, when in self._looked.items() if when > limit}
+                self._saw = {name: state for name, state in self._saw.items() if name in self._looked}
 
     def next_in(self) -> float:
         """Seconds until the next full list; jittered by a tenth, so that a thousand nodes do not speak at once."""
@@ -147,6 +163,9 @@ class Observer:
                 usage=tuple(usage),
             )
         )
+        before, self._missed = self._missed, frozenset(missing)
+        if self._missed - before:
+            self.soon()  # what the next list does not show either is lost
         if time.monotonic() - self._pruned > PRUNE_SECONDS:
             self._pruned = time.monotonic()
             self._journal.prune(now)
@@ -169,26 +188,92 @@ class Observer:
         return self._facts
 
     def _watch(self, kind: Kind, hands: Hands) -> None:
+        pause = SOURCE_LOST[0]
         while True:
+            began = time.monotonic()
             try:
-                for seen in hands.events():
-                    self._tell(seen)
+                for said in hands.events():
+                    if isinstance(said, Gone):
+                        self._gone(said.native)
+                    else:
+                        self._take(replace(said, since=said.since or time.time()))
             except DriverError as error:
                 log.warning("the events of the %s guests are lost for now: %s", kind, error)
             except Exception:
                 log.exception("watching the %s guests failed", kind)
-            time.sleep(SOURCE_LOST)
-            self.soon()
+            pause = SOURCE_LOST[0] if time.monotonic() - began > STEADY else pause
+            time.sleep(pause)
+            pause = min(pause * 2, SOURCE_LOST[1])
 
-    def _tell(self, seen: Seen) -> None:
+    def _take(self, seen: Seen) -> None:
+        """Say what an event shows, at once or a moment later."""
+        with self._lock:
+            now = time.monotonic()
+            if not self._gathering.first(seen, now):
+                self._wait(self._gathering.next_in(now))
+                return
+        self._tell((seen,))
+
+    def _wait(self, seconds: float | None) -> None:
+        """Have :meth:`_tell_due` called. The lock is held."""
+        if seconds is None or self._waiting:
+            return
+        self._waiting = True
+        later = threading.Timer(seconds, self._tell_due)
+        later.daemon = True
+        later.start()
+
+    def _tell_due(self) -> None:
+        with self._lock:
+            self._waiting = False
+            now = time.monotonic()
+            due = self._gathering.due(now)
+            self._wait(self._gathering.next_in(now))
+        self._tell(due)
+
+    def _tell(self, seen: Sequence[Seen]) -> None:
         now = time.time()
         with self._lock:
-            looked = self._looked.get(seen.native, 0.0)
-            if seen.native in self._at_work or (now - looked < LAG and seen.since <= looked):
-                return
+            news = [each for each in seen if not self._is_old(each, now)]
+        if not news:
+            return
         mark = self._reporter.mark()
-        merged = self._book.merge(replace(seen, since=seen.since or now))
-        self._reporter.say(Sighting(self._node, mark, now, full=False, guests=(merged,)))
+        self._reporter.say(Sighting(self._node, mark, now, full=False, guests=tuple(map(self._book.merge, news))))
+
+    def _is_old(self, seen: Seen, now: float) -> bool:
+        """Whether a step says it, or has said later words. The lock is held."""
+        looked = self._looked.get(seen.native, 0.0)
+        if seen.native in self._at_work:
+            return True
+        if now - looked >= LAG or seen.since > looked:
+            return False
+        if seen.state not in (Observed.STARTING, Observed.STOPPING, self._saw.get(seen.native)):
+            # Such as a freeze by hand right after the step: a guest's time is that of its start.
+            later = threading.Timer(LAG, self._look_again, (seen,))
+            later.daemon = True
+            later.start()
+        return True
+
+    def _look_again(self, seen: Seen) -> None:
+        try:
+            found = self._hands[seen.kind].inspect(seen.native)
+        except Exception as error:
+            log.warning("could not look at %s again: %s", seen.native, error)
+            return
+        if found is not None:
+            self._take(replace(found, since=found.since or time.time()))
+
+    def _gone(self, native: str) -> None:
+        """A guest was removed: by a step, which says so; behind our back, which lists will show; or it was not ours."""
+        with self._lock:
+            self._gathering.drop(native)
+            if native in self._at_work:
+                return
+        known = [row.presence for row in self._journal.ves() if row.native == native]
+        if Presence.PRESENT in known:
+            self.soon()
+        elif not known:
+            self._reporter.say(Sighting(self._node, self._reporter.mark(), time.time(), full=False, left=(native,)))
 
 
 class Ticker:
@@ -207,9 +292,13 @@ class Ticker:
         self._thread.start()
 
     def add(self, observer: Observer) -> None:
-        """``observer`` has just listed."""
-        self._last[observer] = time.monotonic()
-        self._set(observer, time.monotonic() + observer.next_in())
+        """``observer`` has just listed. A list that was asked for meanwhile comes first."""
+        when = time.monotonic() + observer.next_in()
+        with self._condition:
+            self._last.setdefault(observer, time.monotonic())
+            if self._due.get(observer, float("inf")) <= when:
+                return
+        self._set(observer, when)
 
     def soon(self, observer: Observer) -> None:
         """As soon as its last list is not too recent."""
@@ -234,6 +323,8 @@ class Ticker:
                 when, _, observer = heapq.heappop(self._heap)
                 if self._due.get(observer) != when:
                     continue  # it was set to another time since
+                del self._due[observer]
+                self._last[observer] = time.monotonic()
             try:
                 observer.list_all()
             except Exception:

@@ -44,7 +44,7 @@ MESSAGES: list[Message] = [
     Progress("n1", 7, 1, 2, 5.0, "unpack", 40),
     Result("n1", 7, 1, 2, 5.0, Outcome.FAILED, Mark(1, 9), SEEN, Problem("x", "y"), True, True, 0.5),
     Result("n1", 7, 1, 2, 5.0, Outcome.OK, Mark(1, 9)),
-    Sighting("n1", Mark(2, 1), 5.0, True, (SEEN,), (VE,), FACTS),
+    Sighting("n1", Mark(2, 1), 5.0, True, (SEEN,), (VE,), FACTS, ("odd",)),
     Digest("n1", Mark(2, 1), 5.0, 1, FACTS, (VE,), ("ab",), ((7, 1, 2),)),
     Digest("n1", Mark(2, 1), 5.0, 0, FACTS, full=False),
     Wake("jobs"),
@@ -61,6 +61,12 @@ def test_a_digest_of_an_older_node_is_full() -> None:
     del data["full"]
     message = parse(data)
     assert isinstance(message, Digest) and message.full
+
+
+def test_of_a_sighting_of_an_older_node_nothing_has_left() -> None:
+    data = Sighting("n1", Mark(2, 1), 5.0, True).to_json()
+    del data["left"]
+    assert parse(data) == Sighting("n1", Mark(2, 1), 5.0, True)
 
 
 def test_every_kind_of_message_is_tried_above() -> None:

@@ -13,7 +13,7 @@ from vmcloud.domain.names import native_name
 from vmcloud.domain.spec import Spec
 from vmcloud.domain.vocabulary import Kind
 from workers.drivers.base import Guest
-from workers.drivers.lxc import LxcSettings, monitor
+from workers.drivers.lxc import LxcSettings, exits, monitor
 from workers.drivers.lxc.config import Host, host_veth, hostname, render_config
 from workers.drivers.lxc.exits import End, errors, how
 from workers.drivers.lxc.folder import Marker
@@ -146,7 +146,7 @@ def line(text: str) -> str:
         ("", End.NONE),
         (STARTED, End.CUT),
         (STARTED + line("Child <16> ended on signal Interrupt(2)"), End.CLEAN),
-        (STARTED + line("Child <16> ended on signal Hangup(1)"), End.CLEAN),
+        (STARTED + line("Child <16> ended on signal Hangup(1)"), End.REBOOT),
         (STARTED + line("Child <16> ended on signal Killed(9)"), End.CRASHED),
         (STARTED + line("Child <16> ended on error (3)"), End.CRASHED),
         (STARTED + line("Container init process 16 exited"), End.CLEAN),
@@ -155,6 +155,23 @@ def line(text: str) -> str:
 )
 def test_the_end_of_the_last_run_is_read_from_the_log(log: str, end: End):
     assert how(log)[0] is end
+
+
+@pytest.mark.parametrize(
+    ("status", "end", "why"),
+    [
+        (9, End.CRASHED, "init was killed by signal 9"),
+        (2, End.CLEAN, ""),
+        (1, End.REBOOT, exits.NOT_BACK),
+        (0, End.CLEAN, ""),
+        (3 << 8, End.CRASHED, "init failed with exit code 3"),
+    ],
+)
+def test_the_end_of_a_run_that_was_logged_elsewhere_is_read_as_liblxcs_own_words(status: int, end: End, why: str):
+    log = STARTED + line("Container init process 16 exited")
+    assert exits.started(log) == 16
+    log += exits.words(77, status)
+    assert (how(log), exits.started(log)) == ((end, why), 77)
 
 
 def test_only_messages_of_errors_are_shown():
@@ -167,7 +184,8 @@ def test_only_messages_of_errors_are_shown():
 
 def test_an_event_is_a_structure_of_264_bytes():
     assert monitor.decode(struct.pack("=i256si", 0, b"web-1", 2)) == monitor.Event("web-1", "RUNNING")
-    assert monitor.decode(struct.pack("=i256si", 2, b"web-1", 9)) is None
+    assert monitor.decode(struct.pack("=i256si", 2, b"web-1", 9)) == monitor.Exit("web-1", 9)
+    assert monitor.decode(struct.pack("=i256si", 1, b"web-1", 9)) is None
     assert monitor.decode(struct.pack("=i256si", 0, b"web-1", 99)) is None
 
 

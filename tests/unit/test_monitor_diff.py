@@ -146,6 +146,13 @@ def test_a_stray_named_gone_is_cleared() -> None:
     assert diff(sighting(gone=(VE,)), known(strays=(stray(guest()),))) == [ClearStray("n1", NATIVE, Mark(1, 6))]
 
 
+def test_a_stray_that_is_said_to_have_left_is_cleared_unless_it_was_seen_later() -> None:
+    there = known(strays=(stray(guest(ve=None, native="odd")),))
+    assert diff(sighting(left=("odd",)), there) == [ClearStray("n1", "odd", Mark(1, 6))]
+    assert diff(sighting(left=("other",)), there) == []
+    assert diff(sighting(left=("odd",), mark=Mark(1, 3)), there) == []
+
+
 def test_of_two_guests_with_one_uuid_the_rightly_named_one_speaks() -> None:
     copy = guest(native="copy", state=Observed.STOPPED)
     for pair in ((guest(), copy), (copy, guest())):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,7 +14,7 @@ from tests.worker_kit import NATIVE, VE, order
 from vmcloud.domain.messages import Digest, Mark, Message, NodeFacts, Result, Seen, Sighting
 from vmcloud.domain.vocabulary import Kind, Observed, Outcome, Verb
 from workers import observer as observer_module
-from workers.drivers.simulated import SimulatedDriver, appear, plan_fault
+from workers.drivers.simulated import SimulatedDriver, appear, outside, plan_fault
 from workers.guests import GuestBook
 from workers.hands import Inline
 from workers.images import SimulatedImages
@@ -32,10 +33,11 @@ class Node:
         self.book = GuestBook(self.journal, lambda sha256: None, "10.86.0.0/24")
         self.said: list[Message] = []
         self.sequence = 0
+        self.ticker = Ticker()
         hands: Any = {Kind.SIMULATED: Inline(self.driver, SimulatedImages(folder / "images"))}
         voice: Any = self
         self.observer = Observer(
-            "n1", self.journal, hands, self.book, voice, Ticker(), facts=self.facts, images=lambda: ("ab",), interval=60.0
+            "n1", self.journal, hands, self.book, voice, self.ticker, facts=self.facts, images=lambda: ("ab",), interval=60.0
         )
 
     def facts(self, kinds: tuple[Kind, ...]) -> NodeFacts:
@@ -47,6 +49,16 @@ class Node:
 
     def say(self, message: Message) -> None:
         self.said.append(message)
+
+    def until(self, matches: Callable[[Sighting], bool], seconds: float = 5.0) -> Sighting:
+        """The first partial sighting that matches, said already or soon."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for each in list(self.said):
+                if isinstance(each, Sighting) and not each.full and matches(each):
+                    return each
+            time.sleep(0.002)
+        raise AssertionError(self.said)
 
     def digest(self) -> Digest:
         self.said.clear()
@@ -114,3 +126,60 @@ def test_a_guest_that_the_journal_knows_keeps_what_it_says(node: Node) -> None:
         node.journal.put_ve(row)
         node.book.discover(Seen(NATIVE, Kind.SIMULATED, Observed.RUNNING, VE, addresses=("10.86.0.2",)))
         assert node.journal.ve(VE) == row
+
+
+def test_a_guest_that_was_not_ours_is_said_to_have_left(node: Node) -> None:
+    outside(node.guests, "stranger", Observed.STOPPED)
+    node.observer.start()
+    outside(node.guests, "stranger", Observed.RUNNING)
+    node.until(lambda each: [seen.state for seen in each.guests] == [Observed.RUNNING])
+    outside(node.guests, "stranger", None)
+    node.until(lambda each: each.left == ("stranger",))
+
+
+def test_a_guest_of_ours_that_was_removed_is_looked_for_twice_at_once(node: Node) -> None:
+    appear(node.guests, Seen(NATIVE, Kind.SIMULATED, Observed.STOPPED, VE))
+    node.ticker.start()
+    node.observer.start()
+    outside(node.guests, NATIVE, None)
+    missing = lambda: [each.missing for each in node.said if isinstance(each, Digest)]  # noqa: E731
+    end = time.monotonic() + 5
+    while missing().count((VE,)) < 2 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert missing()[-2:] == [(VE,), (VE,)]
+    assert not any(each.left for each in node.said if isinstance(each, Sighting))
+
+
+def test_a_burst_is_said_in_two_words(node: Node) -> None:
+    outside(node.guests, "busy", Observed.STOPPED)
+    node.observer.start()
+    store = node.driver._store
+    node.until(lambda each: bool(each.guests))
+    time.sleep(0.05)
+    node.said.clear()
+    with store.change():
+        for state in (Observed.STOPPING, Observed.STOPPED, Observed.STARTING, Observed.RUNNING):
+            record = store.get("busy")
+            assert record is not None
+            store.arrive(record, state)
+    node.until(lambda each: [seen.state for seen in each.guests] == [Observed.RUNNING])
+    said = [each.guests[0].state for each in node.said if isinstance(each, Sighting) and not each.full]
+    assert said == [Observed.STOPPING, Observed.RUNNING]
+
+
+def test_a_change_right_after_a_step_that_bears_an_old_time_is_looked_at_once_more(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a freeze: the guest's time is that of its start, so the word alone could be from before the step's look."""
+    monkeypatch.setattr(observer_module, "LAG", 0.2)
+    began = time.time() - 5
+    frozen = Seen(NATIVE, Kind.SIMULATED, Observed.SUSPENDED, VE, since=began)
+    node.observer.begin(NATIVE)
+    node.observer.looking(NATIVE)
+    node.observer.saw(NATIVE, Observed.RUNNING)
+    node.observer.end(NATIVE)
+    appear(node.guests, frozen)
+    node.observer._take(frozen)
+    node.observer._take(Seen(NATIVE, Kind.SIMULATED, Observed.RUNNING, VE, since=began))
+    assert not node.said
+    assert node.until(lambda each: bool(each.guests)).guests[0].state is Observed.SUSPENDED

@@ -310,7 +310,8 @@ class Sighting(Message):
     """Node to monitor (list ``monitor.<node>``): guests seen at ``mark``.
 
     ``full`` means: these are all guests there are on this node; what is recorded for the node and not listed was not there.
-    A node that could not look sends no full sighting at all. ``gone`` names VEs known to be absent (after a delete).
+    A node that could not look sends no full sighting at all. ``gone`` names VEs known to be absent (after a delete), ``left`` the
+    native names of guests that were not ours and are there no more.
     """
 
     type: ClassVar[str] = "sighting"
@@ -322,6 +323,7 @@ class Sighting(Message):
     guests: tuple[Seen, ...] = ()
     gone: tuple[UUID, ...] = ()
     facts: NodeFacts | None = None
+    left: tuple[str, ...] = ()
 
     @classmethod
     def decode(cls, data: dict[str, Any]) -> Self:
@@ -333,6 +335,7 @@ class Sighting(Message):
             guests=listing(data["guests"], Seen.from_json),
             gone=listing(data["gone"], _uuid),
             facts=NodeFacts.from_json(data["facts"]) if data.get("facts") else None,
+            left=listing(data.get("left", ()), word),
         )
 
 

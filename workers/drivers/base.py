@@ -125,6 +125,13 @@ class Guest:
 
 
 @dataclass(frozen=True)
+class Gone:
+    """A guest, of ours or not, is there no more."""
+
+    native: str
+
+
+@dataclass(frozen=True)
 class Check:
     """One requirement of a driver on this machine: whether it holds, and the exact fix if not."""
 
@@ -201,8 +208,10 @@ class Driver(ABC):
         """What the guest has written to its console since its last start, or the end of it. Raises :class:`NoSuchGuest`."""
 
     @abstractmethod
-    def events(self) -> Iterator[Seen]:
-        """State changes as they happen, for ever; blocks. Raises :class:`CannotLook` when the source is lost."""
+    def events(self) -> Iterator[Seen | Gone]:
+        """State changes as they happen, for ever, and guests that come or go without a call of ours; blocks. What may have been
+        missed, such as before the first call, is made good by saying every guest. Raises :class:`CannotLook` when the source is
+        lost."""
 
 
 class Freezer(ABC):

@@ -37,7 +37,7 @@ class Watch:
     def _listen(self) -> None:
         self._listening.set()
         for seen in self._driver.events():
-            if seen.native == self._native:
+            if isinstance(seen, Seen) and seen.native == self._native:
                 self.heard.append((time.monotonic(), seen))
 
     @property

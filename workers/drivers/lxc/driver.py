@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from workers.drivers.base import (
     DriverError,
     Fingerprint,
     Freezer,
+    Gone,
     Guest,
     Meter,
     Report,
@@ -28,12 +30,17 @@ from workers.drivers.session import Session
 
 from . import cgroups, checkpoint, exits, folder, making, meter, monitor, power, preflight, process, save, sessions, snapshots
 from .config import LxcSettings
+from .ears import Came, Ears, Ended, Left, Lost
 from .folder import POWER, Marker
 from .guests import LOG, Guests, changed, read
 from .process import Life
 
 LOG_MAX = 1 << 20
 """Bytes after which a running guest's liblxc log is emptied: a guest that reboots for ever must not fill the disk."""
+
+
+STEADY = 1.0
+"""Seconds that a connection to lxc-monitord must last for its loss to be made good at once."""
 
 
 class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter):
@@ -66,11 +73,7 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter):
     def _look(self, path: Path, marker: Marker | None) -> Seen:
         if marker is not None:
             return self._seen(path, marker, self._guests.look(marker))
-        try:
-            return _foreign(path.name, process.look(self.guests, path.name).state)
-        except CannotLook:
-            # Such as for a name that is no text: what others do here must not hide our guests.
-            return _foreign(path.name, Observed.UNKNOWN)
+        return _foreign(path.name, _foreign_life(self.guests, path.name).state)
 
     def _seen(self, path: Path, marker: Marker, life: Life) -> Seen:
         guest = marker.guest
@@ -88,7 +91,9 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter):
             # Nobody ordered this stop: the log tells a shutdown from inside and a crash apart. One that says nothing was emptied
             # while the guest ran, or the guest was to be started and the power went: no shutdown from inside.
             end, error = exits.how(read(path / LOG))
-            if end is not exits.End.CLEAN:
+            if end in (exits.End.REBOOT, exits.End.CUT) and process.held(self.guests, guest.native):
+                state, error = Observed.STARTING, ""  # its next run begins, or has begun by now
+            elif end is not exits.End.CLEAN:
                 state, error = Observed.CRASHED, error or exits.NO_TRACE
             since = max(since, changed(path / LOG))
         return Seen(
@@ -105,34 +110,71 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter):
             snapshots=snapshots.listed(path),
         )
 
-    def events(self) -> Iterator[Seen]:
-        """A lost connection is made again, and then every guest is said once, since changes may have been missed."""
+    def events(self) -> Iterator[Seen | Gone]:
+        """A lost connection is made again at once, and then every guest is said, since changes may have been missed. One that is
+        lost again and again is the caller's to wait for."""
         folder.prepare(self.guests, self.settings.idmap_base)
-        while True:
-            with monitor.connect(self.guests) as client:
-                yield from self.list()
-                for event in monitor.listen(client):
-                    seen = self._after(event)
-                    if seen is not None:
-                        yield seen
+        with Ears(self.guests) as ears:
+            while True:
+                ears.connect()
+                connected = time.monotonic()
+                told: dict[str, Observed] = {}
+                yield from self._everything(ears, told)
+                for heard in ears.hear():
+                    match heard:
+                        case Lost("lxc-monitord"):
+                            break
+                        case Lost():
+                            yield from self._everything(ears, told)
+                        case Left(native):
+                            told.pop(native, None)
+                            yield Gone(_name(native))
+                        case _:
+                            seen = self._after(ears, heard, told)
+                            if seen is not None:
+                                told[heard.native] = seen.state
+                                yield seen
+                if time.monotonic() - connected < STEADY:
+                    raise CannotLook("events", f"lxc-monitord ended within {STEADY:g} s")
 
-    def _after(self, event: monitor.Event) -> Seen | None:
-        """The guest as the event says it is. A guest of ours that is gone by now is no news here."""
-        if "/" in event.native or event.native.startswith("."):
+    def _everything(self, ears: Ears, told: dict[str, Observed]) -> Iterator[Seen]:
+        """Every guest, with its monitor process held from before it was looked at."""
+        for path, marker in folder.entries(self.guests):
+            life = self._guests.look(marker) if marker else _foreign_life(self.guests, path.name)
+            ears.hold(path.name, life.monitor)
+            seen = self._seen(path, marker, life) if marker else _foreign(path.name, life.state)
+            told[path.name] = seen.state
+            yield seen
+
+    def _after(self, ears: Ears, heard: monitor.Event | monitor.Exit | Ended | Came, told: dict[str, Observed]) -> Seen | None:
+        """The guest after what was heard of it. A guest of ours that is gone by now is no news here."""
+        native = heard.native
+        if "/" in native or native.startswith("."):
             return None
-        state = process.STATES[event.state]
-        path = self.guests / event.native
+        path = self.guests / native
         try:
             marker = folder.read_marker(path)
         except DriverError:
             return None
-        if marker is None:
-            return _foreign(event.native, state) if (path / "config").exists() else None
-        life = Life(state)
-        if state in (Observed.RUNNING, Observed.SUSPENDED):
-            life = self._guests.look(marker)
-            life = life if life.state is state else Life(state)
-        return self._seen(path, marker, life)
+        if marker is None and not (path / "config").exists():
+            return None
+        match heard:
+            case monitor.Exit(status=status):
+                if marker is not None:
+                    _complete_log(self.guests, native, status)
+                return None
+            case Ended() if told.get(native) in (Observed.STOPPED, Observed.CRASHED):
+                return None  # as liblxc has said before it ended
+            case Ended() | Came():
+                life = self._guests.look(marker) if marker else _foreign_life(self.guests, native)
+                ears.hold(native, life.monitor)
+            case monitor.Event(state=word):
+                life = Life(process.STATES[word])
+                if life.state in (Observed.RUNNING, Observed.SUSPENDED):
+                    found = self._guests.look(marker) if marker else _foreign_life(self.guests, native)
+                    ears.hold(native, found.monitor)
+                    life = found if found.state is life.state else life
+        return self._seen(path, marker, life) if marker else _foreign(native, life.state)
 
     # -------------------------------------------------------------------------------------- made, resized and removed
 
@@ -199,11 +241,31 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter):
 
 
 def _foreign(native: str, state: Observed) -> Seen:
-    """A guest that somebody else made, under a name that can be written down."""
+    """A guest that somebody else made."""
+    return Seen(native=_name(native), kind=Kind.LXC, state=state)
+
+
+def _name(native: str) -> str:
+    """A native name as it can be written down."""
     name = native.encode("utf-8", "backslashreplace").decode()
-    if not name.isprintable():
-        name = name.encode("unicode_escape").decode()
-    return Seen(native=name[:255], kind=Kind.LXC, state=state)
+    return (name if name.isprintable() else name.encode("unicode_escape").decode())[:255]
+
+
+def _foreign_life(guests: Path, native: str) -> Life:
+    """That of a guest that somebody else made. Unknown where liblxc cannot tell, such as for a name that is no text: what others
+    do here must not hide our guests."""
+    try:
+        return process.look(guests, native)
+    except CannotLook:
+        return Life(Observed.UNKNOWN)
+
+
+def _complete_log(guests: Path, native: str, status: int) -> None:
+    """Write how a run ended into our log of the guest, where liblxc was told to log it elsewhere: a run begun by hand."""
+    init = process.last_init(guests, native)
+    if init and exits.started(read(guests / native / LOG)) != init:
+        with suppress(OSError), (guests / native / LOG).open("a") as log:
+            log.write(exits.words(init, status))
 
 
 def _bound_log(path: Path) -> None:

@@ -13,7 +13,6 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,8 @@ from workers.drivers.tools import SYSTEM_PATH
 _FORMAT = struct.Struct("=i256si")
 _STATES = ("STOPPED", "STARTING", "RUNNING", "STOPPING", "ABORTING", "FREEZING", "FROZEN", "THAWED")
 _MONITORD = ("/usr/libexec/lxc/lxc-monitord", "/usr/lib/lxc/lxc-monitord", "/usr/lib/x86_64-linux-gnu/lxc/lxc-monitord")
-_STATE_MESSAGE = 0
+_STATE_MESSAGE, _EXIT_MESSAGE = 0, 2
+MESSAGE_BYTES = _FORMAT.size
 READY_SECONDS = 5.0
 
 
@@ -34,6 +34,14 @@ class Event:
 
     native: str
     state: str
+
+
+@dataclass(frozen=True)
+class Exit:
+    """One guest's init has ended, with a status as wait(2) has it. Comes before its states STOPPING and STOPPED."""
+
+    native: str
+    status: int
 
 
 def socket_address(lxcpath: str) -> bytes:
@@ -49,12 +57,13 @@ def find_monitord() -> str | None:
     return next((path for path in _MONITORD if Path(path).exists()), None)
 
 
-def decode(message: bytes) -> Event | None:
-    """The event in one message; None for messages that are not about states."""
-    kind, name, value = _FORMAT.unpack(message)
-    if kind != _STATE_MESSAGE or not 0 <= value < len(_STATES):
-        return None
-    return Event(name.split(b"\0", 1)[0].decode(errors="replace"), _STATES[value])
+def decode(message: bytes) -> Event | Exit | None:
+    """What one message says; None for those about neither states nor ends."""
+    kind, raw, value = _FORMAT.unpack(message)
+    name = raw.split(b"\0", 1)[0].decode(errors="replace")
+    if kind == _EXIT_MESSAGE:
+        return Exit(name, value)
+    return Event(name, _STATES[value]) if kind == _STATE_MESSAGE and 0 <= value < len(_STATES) else None
 
 
 def connect(lxcpath: Path, timeout: float = READY_SECONDS) -> socket.socket:
@@ -111,17 +120,3 @@ def tell(lxcpath: Path, native: str, state: str) -> None:
             os.write(fifo, _FORMAT.pack(_STATE_MESSAGE, native.encode(), _STATES.index(state)))
         finally:
             os.close(fifo)
-
-
-def listen(client: socket.socket) -> Iterator[Event]:
-    """Events until the connection ends."""
-    while True:
-        try:
-            message = client.recv(_FORMAT.size, socket.MSG_WAITALL)
-        except OSError:
-            return
-        if len(message) < _FORMAT.size:
-            return
-        event = decode(message)
-        if event is not None:
-            yield event

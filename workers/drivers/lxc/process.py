@@ -106,15 +106,42 @@ def remember(guests: Path, native: str, life: Life) -> None:
 def recall(guests: Path, native: str) -> Life | None:
     """The guest's power where it still runs by the same processes as when liblxc was last asked; None where liblxc must be
     asked, which wakes the guest's monitor process twice. A node with hundreds of guests is looked at often."""
+    init, parent, began = _remembered(guests, native)
+    life = Life(Observed.RUNNING, init, parent, began)
     try:
-        init, parent, began = map(int, (guests / native / LIFE).read_text().split())
-        life = Life(Observed.RUNNING, init, parent, began)
         # The group's name makes sure that it is not another process of the same number, such as one of after a boot.
-        if _parent(init) != (parent, began) or not life.groups.of(native):
+        if not init or _parent(init) != (parent, began) or not life.groups.of(native):
             return None
-    except (OSError, ValueError, CannotLook):
+    except CannotLook:
         return None
     return _perhaps_frozen(life)
+
+
+def last_init(guests: Path, native: str) -> int:
+    """The process id of the guest's last init that was seen; 0 where none was."""
+    return _remembered(guests, native)[0]
+
+
+def held(guests: Path, native: str) -> bool:
+    """Whether the monitor process by which the guest was last seen to run lives on, as it does while a guest reboots."""
+    try:
+        line = Path(f"/proc/{_remembered(guests, native)[1]}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return line.rstrip(b"\0") == _title(guests, native)
+
+
+def _remembered(guests: Path, native: str) -> tuple[int, int, int]:
+    try:
+        init, parent, began = map(int, (guests / native / LIFE).read_text().split())
+    except (OSError, ValueError):
+        return 0, 0, 0
+    return init, parent, began
+
+
+def _title(guests: Path, native: str) -> bytes:
+    """What liblxc calls its monitor process."""
+    return f"[lxc monitor] {guests} {native}".encode()
 
 
 def _perhaps_frozen(life: Life) -> Life:
@@ -137,7 +164,7 @@ def _parent(pid: int) -> tuple[int, int]:
 def end_monitors(guests: Path, native: str) -> int:
     """Kill what starts or holds the guest without coming to an end, lxc-start and liblxc's monitor process; says how many there
     were. The kernel ends the guest with its monitor process."""
-    monitor = f"[lxc monitor] {guests} {native}".encode()
+    monitor = _title(guests, native)
     starting = {str(guests).encode(), native.encode()}
     found = 0
     for entry in Path("/proc").iterdir():

@@ -22,6 +22,7 @@ from ..base import (
     Driver,
     Fingerprint,
     Freezer,
+    Gone,
     Guest,
     Meter,
     NoSuchGuest,
@@ -87,7 +88,7 @@ class SimulatedDriver(Driver, Freezer, Saver, Snapshotter, Meter, Runner):
         running = (record for record in self._store.records() if record.seen.state is Observed.RUNNING)
         return [_usage(record, now) for record in running if record.seen.ve is not None]
 
-    def events(self) -> Iterator[Seen]:
+    def events(self) -> Iterator[Seen | Gone]:
         """Every change of state, in order, also of our own calls; those from outside after :data:`POLL` at the latest."""
         position = self._told
         while not self._closed:

@@ -17,7 +17,7 @@ def outside(path: Path, native: str, state: Observed | None, *, ve: UUID | None 
     with closing(Store(path)) as store, store.change():
         known = store.get(native)
         if state is None:
-            store.remove(native)
+            store.remove(native, event=True)
             return
         if known is None:
             known = Record(Seen(native=native, kind=Kind.SIMULATED, state=state, ve=ve, vcpus=1, memory_mib=64))
@@ -27,7 +27,7 @@ def outside(path: Path, native: str, state: Observed | None, *, ve: UUID | None 
 def appear(path: Path, seen: Seen) -> None:
     """A guest is there that no call of ours made."""
     with closing(Store(path)) as store, store.change():
-        store.put(Record(seen))
+        store.put(Record(seen), event=True)
 
 
 def plan_fault(path: Path, operation: str, what: str, times: int = 1) -> None:

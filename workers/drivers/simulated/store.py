@@ -17,7 +17,7 @@ from uuid import UUID
 from vmcloud.domain.messages import Seen, Snapshot
 from vmcloud.domain.vocabulary import Kind, Observed
 
-from ..base import CannotLook, ToolFailed
+from ..base import CannotLook, Gone, ToolFailed
 
 VERSION = 2
 CHANGES_KEPT = 10_000
@@ -89,8 +89,8 @@ class Store:
             self._refresh()
             return [record for record in self._records.values() if record.whole]
 
-    def changes(self, after: int) -> tuple[list[Seen], int]:
-        """The changes of state with a number higher than ``after``, in their order, and the number of the last. LookupError where
+    def changes(self, after: int) -> tuple[list[Seen | Gone], int]:
+        """The changes with a number higher than ``after``, in their order, and the number of the last. LookupError where
         some of them are kept no more."""
         with self.changed:
             self._refresh()
@@ -99,7 +99,7 @@ class Store:
             rows = self._db.execute("SELECT id, seen FROM changes WHERE id > ? ORDER BY id", (after,)).fetchall()
             if not rows or rows[0][0] != after + 1:
                 raise LookupError
-            return [Seen.from_json(json.loads(text)) for _, text in rows], rows[-1][0]
+            return [_change(json.loads(text)) for _, text in rows], rows[-1][0]
 
     def effects(self) -> dict[tuple[str, str], int]:
         """(native name, operation) → how often it was changed so."""
@@ -151,10 +151,13 @@ class Store:
         if operation:
             self.count(seen.native, operation)
         if event:
-            done = self._db.execute("INSERT INTO changes (seen) VALUES (?)", (json.dumps(seen.to_json()),))
-            self.last = done.lastrowid or 0
-            if self.last % 1000 == 0:
-                self._db.execute("DELETE FROM changes WHERE id <= ?", (self.last - CHANGES_KEPT,))
+            self._say(seen.to_json())
+
+    def _say(self, change: dict[str, Any]) -> None:
+        done = self._db.execute("INSERT INTO changes (seen) VALUES (?)", (json.dumps(change),))
+        self.last = done.lastrowid or 0
+        if self.last % 1000 == 0:
+            self._db.execute("DELETE FROM changes WHERE id <= ?", (self.last - CHANGES_KEPT,))
 
     def arrive(self, known: Record, state: Observed, operation: str = "") -> None:
         """Bring a guest into a state and say so. Its memory begins with a start and ends with a stop or crash; one that is saved
@@ -167,13 +170,15 @@ class Store:
             self._db.execute("DELETE FROM files WHERE native = ? AND path GLOB ?", (known.seen.native, f"{MEMORY}*"))
         self.put(replace(after, booted=now) if boots else after, operation, event=True)
 
-    def remove(self, native: str, operation: str = "") -> None:
-        """Remove a guest with all that is its. Within :meth:`change`."""
+    def remove(self, native: str, operation: str = "", *, event: bool = False) -> None:
+        """Remove a guest with all that is its; say so, if it is an ``event``. Within :meth:`change`."""
         for table in ("guests", "files", "snapshots", "kept"):
             self._db.execute(f"DELETE FROM {table} WHERE native = ?", (native,))
         self._records.pop(native, None)
         if operation:
             self.count(native, operation)
+        if event:
+            self._say({"gone": native})
 
     def count(self, native: str, operation: str) -> None:
         """One more real effect."""
@@ -299,6 +304,10 @@ class Store:
         rows = self._db.execute("SELECT * FROM guests")
         self._records = {row[0]: _record(row, snapshots.get(row[0], ())) for row in rows}
         self._version = version
+
+
+def _change(said: dict[str, Any]) -> Seen | Gone:
+    return Gone(str(said["gone"])) if "gone" in said else Seen.from_json(said)
 
 
 def _record(row: tuple[Any, ...], snapshots: tuple[Snapshot, ...]) -> Record:
