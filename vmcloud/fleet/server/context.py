@@ -26,7 +26,8 @@ class Context:
     """One leading server's hands and eyes.
 
     ``again``: something was done that may allow more; look again at once. ``reserved``: placements (node, MiB) that the read
-    model does not show yet. ``cursor``: the last queued job that was looked at.
+    model does not show yet. ``cursor``: the last queued job that was looked at. ``changed``: VEs that reconcile is to look at
+    without waiting for its turn.
     """
 
     config: Config
@@ -39,6 +40,7 @@ class Context:
     broker_again_at: float = 0.0
     reserved: dict[UUID, tuple[str, int]] = field(default_factory=dict)
     cursor: int = 0
+    changed: set[UUID] = field(default_factory=set)
     again: bool = field(default=False)
 
     def lose_broker(self, reason: str) -> None:

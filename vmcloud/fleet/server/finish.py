@@ -112,6 +112,8 @@ def _complete_if_shown(context: Context, job: Job) -> None:
         if job.verb == Verb.DELETE and job.outcome == Outcome.OK:
             Misses.objects.filter(ve=job.ve).delete()
     point("server.finish.completed")
+    if job.ve is not None:
+        context.changed.add(job.ve)  # what happened to it meanwhile was left alone
     context.again = True
 
 

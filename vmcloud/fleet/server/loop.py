@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+from uuid import UUID
 
 from django.db import OperationalError, close_old_connections
 
@@ -37,6 +38,8 @@ TAKEN_AT_ONCE = 200
 """Items of the inbox in one transaction: others write between two of them."""
 WATCH_PATIENCE = 15.0
 """Seconds that the watch may be behind while the directory answers."""
+MENDED_SINGLY = 200
+"""Changed VEs up to which reconcile looks at these alone."""
 TOMBSTONES_KEPT = 30 * 86400.0
 """Seconds that a deleted VE is remembered in the directory."""
 FORGET = 3600.0
@@ -71,7 +74,7 @@ class Server:
 
     def _lead(self) -> None:
         log.info("leads in epoch %d", self.leader.epoch)
-        directory, projection = ports.directory(), Projection()
+        directory, changed = ports.directory(), set[UUID]()
         sender = OrderSender(
             ports.sender(),
             envelope.private_key(self.secrets["private_key"]),
@@ -79,7 +82,8 @@ class Server:
         )
         lists = [SERVER_LIST, *(server_list(name) for name in Node.objects.values_list("name", flat=True))]
         inbox = Inbox(Receiver(self.config, "server", lists), directory)
-        context = Context(self.config, directory, sender, self.leader, projection)
+        projection = Projection(differs=changed.add)
+        context = Context(self.config, directory, sender, self.leader, projection, changed=changed)
         inbox.start()
         try:
             self._cycles(context, inbox)
@@ -114,6 +118,9 @@ class Server:
             if now - last_mend >= self.config.intervals.reconcile:
                 last_mend = now
                 mend.run(context)
+            elif context.changed:
+                mend.run(context, only=frozenset(context.changed) if len(context.changed) <= MENDED_SINGLY else None)
+            context.changed.clear()
             if now - last_sweep >= min(SWEEP, self.config.intervals.claim):
                 last_sweep = now
                 self._sweep(context)

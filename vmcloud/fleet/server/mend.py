@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 from uuid import UUID
 
@@ -28,16 +28,17 @@ RECOVERED = 600.0
 """Seconds of peace after which earlier tries to mend a VE do not count any more."""
 
 
-def plan(now: float, *, fix: bool = False) -> Plan:
-    """What reconcile would do now."""
-    return reconcile.compute(_ves(), _strays(), _nodes(now), now=now, fix=fix)
+def plan(now: float, *, fix: bool = False, only: Collection[UUID] | None = None) -> Plan:
+    """What reconcile would do now, about all or about ``only`` these VEs."""
+    strays = _strays() if only is None else ()
+    return reconcile.compute(_ves(only), strays, _nodes(now), now=now, fix=fix)
 
 
-def run(context: Context) -> None:
+def run(context: Context, *, only: Collection[UUID] | None = None) -> None:
     """Carry out the plan. Nothing while the picture is not whole: watch behind, or broker away."""
     if not context.projection.synced or context.broker_down:
         return
-    for action in plan(context.clock()):
+    for action in plan(context.clock(), only=only):
         match action:
             case RunVerb():
                 _run_verb(context, action)
@@ -133,14 +134,15 @@ def _nodes(now: float) -> Iterable[NodeView]:
         yield NodeView(row.name, states[row.name], maintenance=row.maintenance, vanished=vanished)
 
 
-def _ves() -> Iterable[VEView]:
-    open_ves = set(queries.changing().exclude(ve=None).values_list("ve", flat=True))
-    misses = dict(Misses.objects.values_list("ve", "count"))
-    budgets = {row.ve: row for row in Budget.objects.all()}
+def _ves(only: Collection[UUID] | None = None) -> Iterable[VEView]:
+    about = {} if only is None else {"ve__in": only}
+    open_ves = set(queries.changing().filter(**about).exclude(ve=None).values_list("ve", flat=True))
+    misses = dict(Misses.objects.filter(**about).values_list("ve", "count"))
+    budgets = {row.ve: row for row in Budget.objects.filter(**about)}
     elsewhere: dict[UUID, list[str]] = {}
-    for ve, node in Stray.objects.exclude(ve=None).values_list("ve", "node"):
+    for ve, node in Stray.objects.filter(**about).exclude(ve=None).values_list("ve", "node"):
         elsewhere.setdefault(ve, []).append(node)
-    for row in VE.objects.exclude(node=""):
+    for row in VE.objects.filter(**({} if only is None else {"pk__in": only})).exclude(node=""):
         try:
             spec = Spec.parse(row.spec)
         except VmcloudError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from django.db import models
 
@@ -20,10 +21,12 @@ MARKS = ("observed_epoch", "observed_sequence")
 
 
 class Projection:
-    """Applies watch events. ``synced``: the read model shows all that the directory held when the watch last said so."""
+    """Applies watch events. ``synced``: the read model shows all that the directory held when the watch last said so. ``differs``
+    is told of each VE that is not (any more) as it is wanted."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time, differs: Callable[[UUID], object] = lambda ve: None) -> None:
         self.synced = False
+        self._heed = differs
         self.down = ""
         self._clock = clock
         self._told: set[tuple[str, str]] | None = set()
@@ -55,6 +58,8 @@ class Projection:
         _upsert(row)
         if before is None or _differs(before, row):
             self._tell(before, row)
+            if isinstance(row, VE) and row.observed_state not in ("", row.desired):
+                self._heed(row.pk)
         if record.version > self._version:
             self._version = record.version
             if self._told is None:

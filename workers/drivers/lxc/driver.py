@@ -40,7 +40,7 @@ LOG_MAX = 1 << 20
 
 
 STEADY = 1.0
-"""Seconds that a connection to lxc-monitord must last for its loss to be made good at once."""
+"""Seconds that a connection to lxc-monitord must last for its loss not to count against the next."""
 
 
 class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter):
@@ -114,6 +114,7 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter):
         """A lost connection is made again at once, and then every guest is said, since changes may have been missed. One that is
         lost again and again is the caller's to wait for."""
         folder.prepare(self.guests, self.settings.idmap_base)
+        short = 0
         with Ears(self.guests) as ears:
             while True:
                 ears.connect()
@@ -134,8 +135,9 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter):
                             if seen is not None:
                                 told[heard.native] = seen.state
                                 yield seen
-                if time.monotonic() - connected < STEADY:
-                    raise CannotLook("events", f"lxc-monitord ended within {STEADY:g} s")
+                short = short + 1 if time.monotonic() - connected < STEADY else 0
+                if short > 1:
+                    raise CannotLook("events", f"lxc-monitord ended twice within {STEADY:g} s")
 
     def _everything(self, ears: Ears, told: dict[str, Observed]) -> Iterator[Seen]:
         """Every guest, with its monitor process held from before it was looked at."""

@@ -1,0 +1,250 @@
+"""What happens behind the cloud's back: seen within a second by events alone, and answered as the restart policy says.
+
+Lists and reconcile have their next turn in an hour: whatever is seen or done here, an event led to it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cloud import Cloud, cloud
+from vmcloud.config import Config
+from workers.drivers.lxc.power import LXC_PATH
+from workers.storage.busybox import build_busybox
+
+pytestmark = [pytest.mark.scenario, pytest.mark.timeout(180)]
+
+HOUR = {"relist": 3600.0, "node_down": 9000.0, "reconcile": 3600.0}
+WITHIN = 1.0
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    node = 'bridge = "vcou0"\nsubnet = "10.213.89.0/24"'
+    archive = tmp_path_factory.mktemp("image") / "busybox.tar"
+    build_busybox(archive)
+    with cloud(simulate=0, node=node, intervals=HOUR) as made:
+        made.run("image", "import", "busybox", str(archive), "--wait")
+        yield made
+
+
+def home(running: Cloud) -> Path:
+    return Config.load(running.data).node_home("n") / "lxc"
+
+
+def lxc(running: Cloud, tool: str, native: str, *more: str, check: bool = True) -> str:
+    """A tool of LXC itself, as root would use it on the node."""
+    path = LXC_PATH if tool == "lxc-start" else os.environ["PATH"]
+    argv = [shutil.which(tool) or tool, "-P", str(home(running)), "-n", native, *more]
+    environment = {**os.environ, "PATH": path}
+    done = subprocess.run(
+        argv, capture_output=True, text=True, timeout=60, check=check, stdin=subprocess.DEVNULL, env=environment
+    )
+    return done.stdout
+
+
+class Guest:
+    """One VE, as the directory and the API show it, and its container."""
+
+    def __init__(self, running: Cloud, name: str, restart: str) -> None:
+        self.running, self.name = running, name
+        running.run("ve", "create", name, "--image", "busybox", "--memory", "64", "--restart", restart, "--wait")
+        self.native = f"{name}-{running.ves()[name]['id'][:8]}"
+        self.directory = running.directory()
+        running.until(lambda: self.lxc("lxc-attach", "--", "true", check=False) == "", 10, "it to answer")
+
+    def lxc(self, tool: str, *more: str, check: bool = True) -> str:
+        return lxc(self.running, tool, self.native, *more, check=check)
+
+    def init(self) -> int:
+        return int(self.lxc("lxc-info", "-p", "-H"))
+
+    def entry(self) -> tuple[str, str]:
+        """What is wanted and what was seen, in the directory."""
+        record = self.directory.ve_named("main", self.name)
+        assert record is not None
+        return record.desired.value, record.observed.state.value if record.observed else ""
+
+    def shown(self) -> dict[str, Any]:
+        return self.running.ves()[self.name]
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Those that reconcile made."""
+        found = self.running.ask("GET", f"/jobs?ve={self.name}")["items"]
+        return [each for each in found if each["origin"].startswith("reconcile")]
+
+    def events(self) -> list[str]:
+        return [each["text"] for each in self.running.ask("GET", f"/events?ve={self.name}&type=state")["items"]]
+
+    def within(self, look: Callable[[], object], what: str, seconds: float = WITHIN) -> None:
+        """From now on it may take a second."""
+        began = time.monotonic()
+        self.running.until(look, 10, what)
+        assert time.monotonic() - began < seconds, f"it took {time.monotonic() - began:.2f} s until {what}"
+
+    def seen(self, state: str) -> None:
+        """Directory and API say so within a second."""
+        self.within(lambda: self.entry()[1] == state, f"the directory says {state}: {self.entry()}")
+        self.within(lambda: self.shown()["observed"] == state, f"the API says {state}")
+
+    def delete(self) -> None:
+        self.running.run("ve", "delete", self.name, "--wait")
+
+
+@pytest.fixture
+def make(running: Cloud) -> Iterator[Callable[[str, str], Guest]]:
+    made: list[Guest] = []
+
+    def build(name: str, restart: str) -> Guest:
+        made.append(Guest(running, name, restart))
+        return made[-1]
+
+    yield build
+    for guest in made:
+        guest.delete()
+
+
+def test_stop_start_freeze_and_reboot_by_hand_are_seen_within_a_second(make: Callable[[str, str], Guest]) -> None:
+    guest = make("hand", "never")
+    before = guest.init()
+    guest.lxc("lxc-attach", "--", "reboot", "-f", check=False)
+    guest.within(lambda: int(guest.lxc("lxc-info", "-p", "-H", check=False) or 0) not in (0, before), "it reboots", 10)
+    guest.seen("running")
+    assert guest.entry() == ("running", "running") and not guest.jobs(), "a reboot is no end"
+    guest.lxc("lxc-freeze")
+    guest.seen("suspended")
+    guest.lxc("lxc-unfreeze")
+    guest.seen("running")
+    guest.lxc("lxc-stop", "-k")
+    guest.seen("crashed")
+    guest.within(lambda: guest.entry()[0] == "stopped", "what is wanted follows, as the policy `never` says")
+    guest.lxc("lxc-start")
+    guest.seen("running")
+    assert guest.shown()["status"] == "running" and "wanted stopped" in guest.shown()["reason"]
+
+
+@pytest.mark.parametrize("who", ["init", "monitor"])
+def test_a_killed_guest_is_started_again_at_once_by_a_job_that_says_why(make: Callable[[str, str], Guest], who: str) -> None:
+    guest = make(f"killed-{who}", "on-failure")
+    before = guest.init()
+    stat = Path(f"/proc/{before}/stat").read_text()
+    os.kill(before if who == "init" else int(stat.rpartition(")")[2].split()[1]), signal.SIGKILL)
+    guest.within(lambda: any(text.startswith("crashed") for text in guest.events()), "it is seen crashed")
+    guest.within(lambda: [job["state"] for job in guest.jobs()] == ["C"], "reconcile's job is done", 3.0)
+    (job,) = guest.jobs()
+    assert (job["origin"], job["verb"], job["outcome"]) == ("reconcile:R1", "start", "ok")
+    guest.seen("running")
+    assert guest.init() != before
+    assert guest.entry() == ("running", "running")
+
+
+def test_one_that_is_killed_again_waits_longer(make: Callable[[str, str], Guest]) -> None:
+    guest = make("again", "always")
+    os.kill(guest.init(), signal.SIGKILL)
+    guest.within(lambda: [job["state"] for job in guest.jobs()] == ["C"], "the first try is at once", 3.0)
+    guest.seen("running")
+    os.kill(guest.init(), signal.SIGKILL)
+    guest.seen("crashed")
+    time.sleep(0.5)
+    assert len(guest.jobs()) == 1, "the second waits for its time"
+    assert guest.entry()[0] == "running"
+
+
+def test_a_guests_own_shutdown_stays_down(make: Callable[[str, str], Guest]) -> None:
+    guest = make("own", "on-failure")
+    guest.lxc("lxc-attach", "--", "poweroff", check=False)
+    guest.within(lambda: guest.entry()[1] == "stopped", "it is down", 15)
+    guest.within(lambda: guest.entry()[0] == "stopped", "what is wanted follows")
+    (job,) = guest.jobs()
+    assert (job["origin"], job["verb"], job["state"], job["outcome"]) == ("reconcile:R1", "stop", "C", "ok")
+    assert "shut itself down" in job["reason"]
+    assert guest.shown()["status"] == "stopped"
+
+
+def test_a_guests_own_shutdown_is_undone_where_it_is_always_to_run(make: Callable[[str, str], Guest]) -> None:
+    guest = make("always", "always")
+    before = guest.init()
+    guest.lxc("lxc-attach", "--", "poweroff", check=False)
+
+    def back() -> bool:
+        pid = int(guest.lxc("lxc-info", "-p", "-H", check=False) or 0)
+        return pid not in (0, before) and guest.entry() == ("running", "running")
+
+    guest.within(back, "it runs again", 15)
+    assert [job["verb"] for job in guest.jobs()] == ["start"]
+
+
+def test_many_that_are_killed_at_once_are_all_seen(running: Cloud, make: Callable[[str, str], Guest]) -> None:
+    guests = [make(f"many-{number}", "never") for number in range(6)]
+    pids = [guest.init() for guest in guests]
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    for guest in guests:
+        guest.seen("crashed")
+
+
+def strays(running: Cloud) -> dict[str, str]:
+    return {each.seen.native: each.seen.state.value for each in running.directory().strays()}
+
+
+def test_a_container_made_by_hand_is_an_orphan_within_a_second_and_is_left_alone(running: Cloud) -> None:
+    def within(look: Callable[[], object], what: str) -> None:
+        began = time.monotonic()
+        running.until(look, 10, what)
+        assert time.monotonic() - began < WITHIN
+
+    lxc(running, "lxc-create", "theirs", "-t", "busybox", "-f", "/dev/null")
+    try:
+        within(lambda: strays(running) == {"theirs": "stopped"}, "the orphan is seen")
+        lxc(running, "lxc-start", "theirs")
+        within(lambda: strays(running) == {"theirs": "running"}, "its start is seen")
+        lxc(running, "lxc-stop", "theirs", "-k")
+        within(lambda: strays(running) == {"theirs": "stopped"}, "its stop is seen")
+        assert (home(running) / "theirs" / "config").exists()
+    finally:
+        lxc(running, "lxc-destroy", "theirs", "-f")
+    within(lambda: strays(running) == {}, "its end is seen")
+
+
+def test_a_guest_that_is_removed_by_hand_is_lost_and_not_made_anew(running: Cloud, make: Callable[[str, str], Guest]) -> None:
+    guest = make("erased", "always")
+    guest.lxc("lxc-stop", "-k")
+    guest.within(lambda: len(guest.jobs()) == 1 and guest.entry()[1] == "running", "it is started again", 5)
+    running.run("ve", "stop", "erased", "--force", "--wait")
+    shutil.move(home(running) / guest.native, home(running) / ".erased")
+    guest.within(lambda: guest.shown()["status"] == "lost", "it is lost after two lists", 5)
+    assert not (home(running) / guest.native).exists()
+    shutil.rmtree(home(running) / ".erased")
+
+
+def test_changes_while_the_broker_is_away_are_said_in_order_when_it_is_back(
+    running: Cloud, make: Callable[[str, str], Guest]
+) -> None:
+    guest = make("away", "never")
+    running.signal("broker", signal.SIGSTOP)
+    try:
+        guest.lxc("lxc-stop", "-k")
+        guest.lxc("lxc-start")
+        guest.lxc("lxc-freeze")
+        time.sleep(4)  # longer than a broker is waited for: it counts as away
+        guest.lxc("lxc-unfreeze")
+    finally:
+        running.signal("broker", signal.SIGCONT)
+
+    def told() -> list[str]:
+        """Each state once for as long as it lasted, as the directory showed them."""
+        return [text.partition(" ")[0] for text in reversed(guest.events())]
+
+    running.until(lambda: "suspended" in told() and told()[-1] == "running", 20, "all of it to be told")
+    lasting = [state for state in told() if state not in ("starting", "stopping")]
+    assert lasting[-4:] == ["crashed", "running", "suspended", "running"], lasting
+    assert guest.entry()[1] == "running"
