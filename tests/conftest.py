@@ -14,6 +14,7 @@ from tests.matrix import Matrix
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--matrix", action="store_true", help="write docs/kinds.md from what the drivers' contract suite proves")
+    parser.addoption("--screenshots", metavar="DIR", help="tests/browser: also take the pictures of the documents, into DIR")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -5,6 +5,9 @@ Beside the package :mod:`vmcloud.fleet.admin`, whose modules register with it wh
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib.admin.forms import AdminAuthenticationForm
@@ -15,7 +18,7 @@ from django.urls import reverse
 from unfold.sites import UnfoldAdminSite
 
 from vmcloud.domain.errors import VmcloudError
-from vmcloud.fleet.services import accounts
+from vmcloud.fleet.services import accounts, feed
 
 
 class LoginForm(AdminAuthenticationForm):
@@ -47,6 +50,21 @@ class CloudSite(UnfoldAdminSite):
         """Staff, save under the name in which the cloud itself acts."""
         return super().has_permission(request) and request.user.get_username().casefold() != accounts.SERVER.username
 
+    def admin_view(self, view: Callable[..., HttpResponse], cacheable: bool = False) -> Callable[..., HttpResponse]:
+        """Notes where the feed was before the page looked: what changes from then on is told to it."""
+
+        def marked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            request.cursor = feed.cursor()
+            return view(request, *args, **kwargs)
+
+        return super().admin_view(functools.update_wrapper(marked, view), cacheable)
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        """What every page has. ``live``: a page that follows fetches it; messages are not shown then, but at the next load."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        more = {"cursor": getattr(request, "cursor", ""), "live": "X-Live" in request.headers, "now": now}
+        return {**super().each_context(request), **more}
+
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """What the cloud is doing now."""
         from .admin import start
@@ -73,6 +91,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         item("Jobs", "checklist", pages("fleet_job")),
         item("Nodes", "dns", pages("fleet_node")),
         item("Images", "album", pages("fleet_image")),
+        item("Events", "history", pages("fleet_event")),
         item("Orphans", "help", pages("fleet_stray")),
     ]
     more = [

@@ -15,7 +15,7 @@ from vmcloud.domain.errors import VmcloudError
 from vmcloud.domain.placement import MEMORY_RESERVE_MIB
 from vmcloud.domain.vocabulary import Verb
 from vmcloud.fleet.models import Node
-from vmcloud.fleet.services import matrix, queries, submit, views
+from vmcloud.fleet.services import events, matrix, queries, submit, views
 from vmcloud.fleet.templatetags.cloud import bar, mib, status, when
 
 from . import base
@@ -129,8 +129,9 @@ class NodeAdmin(base.CloudAdmin):
             "ves_more": max(0, placed.count() - VES_SHOWN),
             "strays": list(queries.strays().filter(node=row.name)) if who.is_admin else [],
             "jobs": list(queries.jobs(who, {"node": row.name, "active": "1"})[:20]),
+            "events": list(events.of(who, {"node": row.name})[:20]),
             "switch": (Verb.UNCORDON if row.cordoned else Verb.CORDON).value if who.is_admin else "",
-            "watch": "kinds=node,ve,job",
+            "watch": f"kinds=node,ve,job,stray,event&key={row.name}",
         }
         return self.page(request, "fleet/node.html", context)
 

@@ -9,7 +9,7 @@ from django.utils.http import urlencode
 
 from vmcloud.domain.vocabulary import NodeState, Status
 from vmcloud.fleet.models import VE
-from vmcloud.fleet.services import queries, views
+from vmcloud.fleet.services import events, queries, views
 from vmcloud.fleet.services.accounts import Actor
 
 from .nodes import usable_mib
@@ -28,7 +28,7 @@ def context(actor: Actor) -> dict[str, Any]:
     nodes = _nodes(actor)
     return {
         "title": "Now",
-        "watch": "kinds=ve,node,job,stray",
+        "watch": "kinds=ve,node,job,stray,event",
         "total": len(statuses),
         "counts": [
             {"word": each.value, "count": counts[each], "address": _ves(status=each.value)} for each in Status if each in counts
@@ -38,6 +38,7 @@ def context(actor: Actor) -> dict[str, Any]:
         "trouble": _trouble(actor, statuses, nodes),
         "jobs": list(queries.jobs(actor, {"active": "1"})[:SHOWN]),
         "jobs_open": queries.jobs(actor, {"active": "1"}).count(),
+        "events": list(events.of(actor)[:SHOWN]),
         "ended": list(queries.jobs(actor, {"state": "C"})[:SHOWN]),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any
 
 from django.contrib import admin
@@ -14,11 +15,13 @@ from django.utils.html import format_html, format_html_join
 from vmcloud.domain.kinds import KINDS
 from vmcloud.domain.vocabulary import Desired, Kind, Observed, Restart, Status, Verb
 from vmcloud.fleet.models import VE, Job, JobEvent
-from vmcloud.fleet.services import matrix, offers, queries, snapshots, usage, views
+from vmcloud.fleet.services import accounts, events, matrix, offers, queries, snapshots, usage, views
 from vmcloud.fleet.templatetags.cloud import mib, status, when
 
 from . import base, verbs
 from .forms import CreateForm, ResizeForm, SnapshotForm, restart_needed
+
+_ID_BEGINS = re.compile(r"[0-9a-f]{8}[0-9a-f-]{0,28}", re.IGNORECASE)
 
 
 class StatusFilter(admin.SimpleListFilter):
@@ -79,7 +82,7 @@ class VEAdmin(base.CloudAdmin):
     one, many = "VE", "VEs"
     list_display = ("name", "status", "node", "reached", "size", "kind", "owner", "since")
     list_filter = (StatusFilter, WantedFilter, SeenFilter, "node", "kind", "project", "owner")
-    search_fields = ("name", "uuid", "owner", "addresses", "image")
+    search_fields = ("name", "owner", "addresses", "image")
     search_help_text = "Name, address, owner, image"
     ordering = ("project", "name")
     actions = verbs.ACTIONS
@@ -87,6 +90,11 @@ class VEAdmin(base.CloudAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[VE]:
         return queries.ves(base.actor(request))
+
+    def get_search_fields(self, request: HttpRequest) -> tuple[str, ...]:
+        """Ids too where it looks like the beginning of one; a short word would be found in many of them."""
+        by_id = _ID_BEGINS.fullmatch(request.GET.get("q", "").strip())
+        return ("uuid__istartswith",) if by_id else self.search_fields
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return self.has_view_permission(request)
@@ -201,10 +209,10 @@ class VEAdmin(base.CloudAdmin):
             if used and used.get("memory_bytes") is not None
             else None,
             "jobs": jobs,
-            "timeline": timeline(jobs),
+            "timeline": timeline(who, row, jobs),
             "restart_words": RESTART_WORDS[Restart(shown["restart"])] if shown["restart"] else "",
             "commands": _commands(row),
-            "watch": f"kinds=ve,job,node&key={row.uuid}",
+            "watch": f"kinds=ve,job,node,event,stray&key={row.uuid}",
         }
         return self.page(request, "fleet/ve.html", context)
 
@@ -287,6 +295,8 @@ def _commands(row: VE) -> list[str]:
     return [f"vmcloud ve console {target}", f"vmcloud ve exec {target} -- sh", f"vmcloud ve logs {target}"]
 
 
+LINES = 60
+"""Of what happened, on a VE's page."""
 RESTART_WORDS = {
     Restart.ALWAYS: "it is started again whenever it is seen stopped",
     Restart.ON_FAILURE: "it is started again after a crash or a kill; its own shutdown is left",
@@ -294,8 +304,13 @@ RESTART_WORDS = {
 }
 
 
-def timeline(jobs: list[Job]) -> list[dict[str, Any]]:
-    """What happened, newest first: the lines of these jobs' histories."""
+def timeline(who: accounts.Actor, row: VE, jobs: list[Job]) -> list[dict[str, Any]]:
+    """What happened to it, newest first: events, and the lines of these jobs' histories."""
     by_id = {job.pk: job for job in jobs}
-    lines = JobEvent.objects.filter(job__in=list(by_id)).order_by("-at", "-id")[:60]
-    return [{"at": line.at, "text": line.text, "job": by_id[line.job_id]} for line in lines]
+    lines = [
+        {"at": line.at, "text": line.text, "job": by_id[line.job_id]}
+        for line in JobEvent.objects.filter(job__in=list(by_id)).order_by("-at", "-id")[:LINES]
+    ]
+    happened = events.of(who, {"ve": str(row.uuid)})[:LINES]
+    lines += [{"at": each.at, "text": each.text, "type": each.type} for each in happened]
+    return sorted(lines, key=lambda line: line["at"], reverse=True)[:LINES]

@@ -38,6 +38,12 @@ def status(word: str | None, tone: str = "") -> SafeString | str:
 
 
 @register.filter
+def tag(word: str) -> SafeString:
+    """A word that sorts, without a colour: the type of an event."""
+    return format_html('<span class="vmc-tag">{}</span>', word)
+
+
+@register.filter
 def mib(size: float | None) -> str:
     """Memory or disk in MiB, for people: 512 MiB, 1.5 GiB."""
     if not size:

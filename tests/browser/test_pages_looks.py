@@ -1,0 +1,171 @@
+"""How pages look and can be used: accessibility, phone and laptop, light and dark. Also takes the pictures of the documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.browser_kit import LAPTOP, PHONE, Desk, Screen, make
+from tests.cloud import Cloud
+from workers.drivers import simulated
+
+pytestmark = pytest.mark.browser
+
+KNOWN: set[tuple[str, str]] = set()
+"""Serious and critical findings of the theme's own forms, (rule, selector), each with what upstream says of it. None so far."""
+COLOURS = {"resultTypes": ["violations"], "runOnly": {"type": "rule", "values": ["color-contrast"]}}
+AXE = {"resultTypes": ["violations"], "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+
+
+@pytest.fixture(scope="module")
+def full(running: Cloud) -> Cloud:
+    """A cloud with something to see on every page."""
+    for name, vcpus, memory in (("web-1", 2, 512), ("web-2", 2, 512), ("db-1", 4, 2048), ("cache-1", 1, 256), ("mail-1", 1, 256)):
+        make(running, name, vcpus=vcpus, memory_mib=memory, image="busybox")
+    running.wait(running.ask("POST", "/ves/mail-1/stop", {}))
+    running.wait(running.ask("POST", "/ves/db-1/snapshots", {"name": "before-upgrade"}))
+    node = running.ves()["cache-1"]["node"]
+    simulated.plan_fault(running.simulated_file(node), "stop", "error", 3)
+    running.wait(running.ask("POST", "/ves/cache-1/stop", {}))
+    return running
+
+
+def pages(full: Cloud) -> dict[str, str]:
+    """Every sort of page."""
+    ve, failed = full.ves()["db-1"], full.ask("GET", "/jobs?ve=cache-1")["items"][0]["id"]
+    return {
+        "now": "",
+        "ves": "fleet/ve/",
+        "no-ves": "fleet/ve/?q=nothing-is-called-so",
+        "ve": f"fleet/ve/{ve['id']}/change/",
+        "create": "fleet/ve/add/",
+        "resize": f"fleet/ve/{ve['id']}/resize/",
+        "snapshot": f"fleet/ve/{ve['id']}/snapshot/",
+        "stop": f"fleet/ve/{ve['id']}/stop/",
+        "revert": f"fleet/ve/{ve['id']}/revert/before-upgrade/",
+        "jobs": "fleet/job/",
+        "job": f"fleet/job/{failed}/change/",
+        "nodes": "fleet/node/",
+        "node": f"fleet/node/{ve['node']}/change/",
+        "images": "fleet/image/",
+        "image": "fleet/image/busybox/change/",
+        "events": "fleet/event/",
+        "orphans": "fleet/stray/",
+        "users": "auth/user/",
+        "user": "auth/user/1/change/",
+        "add-user": "auth/user/add/",
+        "password": "password_change/",
+    }
+
+
+def findings(page: Page, options: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """What axe has to say: (impact, rule, selector)."""
+    found: list[dict[str, Any]] = Axe().run(page, options=options).response["violations"]
+    return [(each["impact"], each["id"], str(node["target"][0])) for each in found for node in each["nodes"]]
+
+
+def wide(page: Page) -> bool:
+    """Whether the page can be scrolled sideways."""
+    return bool(page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
+
+
+def test_no_page_has_a_finding_of_axe_or_scrolls_sideways(desk: Desk, full: Cloud) -> None:
+    screen = desk.sit(full)
+    bad = []
+    for name, path in pages(full).items():
+        screen.open(path)
+        bad += [(name, *each) for each in findings(screen.page, AXE) if each[1:] not in KNOWN]
+        if wide(screen.page):
+            bad.append((name, "scrolls", "", ""))
+    assert bad == [], "\n".join(map(str, bad))
+
+
+def test_in_the_dark_everything_can_be_read(desk: Desk, full: Cloud) -> None:
+    """The colours are all that differs from the light."""
+    screen = desk.sit(full, dark=True)
+    bad = []
+    for name, path in pages(full).items():
+        screen.open(path)
+        bad += [(name, *each) for each in findings(screen.page, COLOURS) if each[1:] not in KNOWN]
+    assert bad == [], "\n".join(map(str, bad))
+
+
+def test_the_login_page_has_none_either(desk: Desk, full: Cloud) -> None:
+    screen = desk.sit(full, user="")
+    screen.page.goto(f"{full.url}/admin/")
+    assert findings(screen.page, AXE) == []
+
+
+def test_on_a_phone_no_page_scrolls_sideways(desk: Desk, full: Cloud) -> None:
+    screen = desk.sit(full, size=PHONE)
+    assert [name for name, path in pages(full).items() if wide(screen.open(path))] == []
+
+
+def test_a_phone_has_the_whole_menu_and_can_ask_for_things(desk: Desk, full: Cloud) -> None:
+    screen = desk.sit(full, size=PHONE, has_touch=True)
+    page = screen.open("")
+    jobs = page.get_by_role("navigation", name="Pages").get_by_role("link", name="Jobs")
+    expect(jobs).not_to_be_visible()
+    menu = page.get_by_role("button", name="Menu")
+    expect(menu).to_have_attribute("aria-expanded", "false")
+    menu.tap()
+    expect(jobs).to_be_visible()
+    jobs.tap()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Jobs")
+    expect(jobs).not_to_be_visible()
+    page = screen.open("fleet/ve/")
+    page.get_by_text("Filter", exact=True).tap()
+    page.get_by_role("link", name="stopped").last.tap()
+    page = screen.ve("web-1")
+    page.get_by_role("link", name="Stop", exact=True).tap()
+    expect(page.get_by_role("button", name="Stop")).to_be_in_viewport()
+
+
+def test_light_and_dark_follow_the_system_and_the_person(desk: Desk, full: Cloud) -> None:
+    screen = desk.sit(full, dark=True)
+    page = screen.open("")
+    html = page.locator("html")
+    expect(html).to_have_class("dark")
+    page.locator(".vmc-person summary").click()
+    page.get_by_role("button", name="Light").click()
+    expect(html).not_to_have_class("dark")
+    page.reload()
+    expect(html).not_to_have_class("dark")
+
+
+def test_everything_can_be_reached_by_keyboard(screen: Screen, full: Cloud) -> None:
+    page = screen.open("fleet/ve/")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("/")
+    expect(page.get_by_role("searchbox")).to_be_focused()
+    page.keyboard.type("db-")
+    page.keyboard.press("Enter")
+    expect(page.locator("#result_list tbody tr")).to_have_count(1)
+    filters = page.locator("#filters summary")
+    filters.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Node")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("heading", name="Node")).not_to_be_visible()
+    expect(filters).to_be_focused()
+
+
+PICTURES = ("now", "ves", "ve", "job", "create")
+
+
+@pytest.mark.parametrize(("size", "suffix"), [(LAPTOP, ""), (PHONE, "-phone")], ids=["laptop", "phone"])
+def test_pictures_for_the_documents(
+    desk: Desk, full: Cloud, picture: Callable[[Page, str], None], size: tuple[int, int], suffix: str
+) -> None:
+    """Without ``--screenshots`` only that these pages show what they are about."""
+    screen = desk.sit(full, size=size)
+    for name in PICTURES:
+        page = screen.open(pages(full)[name])
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        picture(page, f"{name}{suffix}")
