@@ -21,6 +21,7 @@ BENCHMARKS = {
     "overhead": "what the cloud adds around a driver's call, beside a raw broker round trip; simulated and real start",
     "create-start": "create + start from a clone, and start, beside raw LXC tools with the same isolation and storage",
     "ve-list": "`vmcloud ve list` of 100 VEs, wall time with the interpreter's start",
+    "admin-list": "pages of the admin with 10,000 VEs, as a browser asks for them",
     "node": "one worker beside raw LXC tools: starts, one by one and 50 at once; a list of 200 guests; at rest with 50",
     "live": "from a change in the directory to the open pages that are told of it, one and a hundred",
     "rest": "processor time of all our processes with 5 guests and nothing to do, and their memory",

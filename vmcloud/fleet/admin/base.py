@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.views.main import PAGE_VAR, ChangeList
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -117,6 +120,21 @@ class Listed(admin.ModelAdmin):
             }
         return response
 
+    def response_action(self, request: HttpRequest, queryset: QuerySet) -> Any:
+        """An action; what was chosen and can be no key is left out: a forged one is no failure."""
+        data = request.POST.copy()
+        chosen = data.getlist(ACTION_CHECKBOX_NAME)
+        data.setlist(ACTION_CHECKBOX_NAME, [key for key in chosen if self._is_key(key)])
+        request.POST = data  # type: ignore[assignment]
+        return super().response_action(request, queryset)
+
+    def _is_key(self, text: str) -> bool:
+        try:
+            self.opts.pk.to_python(text)
+        except ValidationError:
+            return False
+        return True
+
     def trail(self) -> tuple[str, str]:
         """The link to this list."""
         address = reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
@@ -175,7 +193,8 @@ def _pages(listing: Listing) -> dict[str, Any]:
     def address(number: int) -> str:
         return str(listing.get_query_string({PAGE_VAR: number}))
 
-    numbers: Iterable[Any] = listing.paginator.get_elided_page_range(listing.page_num, on_each_side=2, on_ends=1)
+    here = min(listing.page_num, listing.paginator.num_pages)
+    numbers: Iterable[Any] = listing.paginator.get_elided_page_range(here, on_each_side=2, on_ends=1)
     return {
         "pages": [(number, address(number) if isinstance(number, int) else "") for number in numbers],
         "page_before": address(listing.page_num - 1) if listing.page_num > 1 else "",

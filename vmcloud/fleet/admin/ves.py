@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from typing import Any
+from uuid import UUID
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -13,6 +14,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 
 from vmcloud.domain.kinds import KINDS
+from vmcloud.domain.status import Shown
 from vmcloud.domain.vocabulary import Desired, Kind, Observed, Restart, Status, Verb
 from vmcloud.fleet.models import VE, Job, JobEvent
 from vmcloud.fleet.services import accounts, events, matrix, offers, queries, snapshots, usage, views
@@ -39,8 +41,15 @@ class StatusFilter(admin.SimpleListFilter):
         """Those that are shown so now."""
         if not self.value():
             return found
-        ids = [ve for ve, shown in views.statuses(found).items() if shown.status == self.value()]
+        ids = [ve for ve, shown in _statuses(request).items() if shown.status == self.value()]
         return found.filter(pk__in=ids)
+
+
+def _statuses(request: HttpRequest) -> dict[UUID, Shown]:
+    """Of all VEs that the asker may see, once for each request."""
+    if not hasattr(request, "statuses"):
+        request.statuses = views.statuses(queries.ves(base.actor(request)))
+    return request.statuses
 
 
 class WantedFilter(admin.SimpleListFilter):
@@ -128,7 +137,7 @@ class VEAdmin(base.CloudAdmin):
 
     def list_context(self, request: HttpRequest, listing: base.Listing) -> dict[str, Any]:
         counts: dict[str, int] = {}
-        for shown in views.statuses(self.get_queryset(request)).values():
+        for shown in _statuses(request).values():
             counts[shown.status.value] = counts.get(shown.status.value, 0) + 1
         chosen = request.GET.get("status", "")
 

@@ -54,22 +54,28 @@ def _statuses(rows: Sequence[tuple[UUID, str, str, str, str]]) -> dict[UUID, Sho
     strays: dict[UUID, list[str]] = {}
     for ve, node in Stray.objects.filter(**few or {"ve__isnull": False}).values_list("ve", "node"):
         strays.setdefault(ve, []).append(node)
-    return {
-        ve: derive(
-            Situation(
-                desired=Desired(desired),
-                observed=Observed(observed) if observed else None,
-                node=node,
-                node_state=states.get(node, NodeState.UNKNOWN),
-                verb=Verb(verbs[ve]) if ve in verbs else None,
-                misses=misses.get(ve, 0),
-                elsewhere=tuple(sorted(each for each in strays.get(ve, ()) if each != node)),
-                error=error,
-                gave_up=ve in spent,
+    found: dict[UUID, Shown] = {}
+    alike: dict[tuple[Any, ...], Shown] = {}
+    for ve, desired, observed, node, error in rows:
+        elsewhere = tuple(sorted(each for each in strays[ve] if each != node)) if ve in strays else ()
+        # Most of many VEs are in the same few situations.
+        facts = (desired, observed, node, verbs.get(ve), misses.get(ve, 0), elsewhere, error, ve in spent)
+        if (shown := alike.get(facts)) is None:
+            shown = alike[facts] = derive(
+                Situation(
+                    desired=Desired(desired),
+                    observed=Observed(observed) if observed else None,
+                    node=node,
+                    node_state=states.get(node, NodeState.UNKNOWN),
+                    verb=Verb(verbs[ve]) if ve in verbs else None,
+                    misses=misses.get(ve, 0),
+                    elsewhere=elsewhere,
+                    error=error,
+                    gave_up=ve in spent,
+                )
             )
-        )
-        for ve, desired, observed, node, error in rows
-    }
+        found[ve] = shown
+    return found
 
 
 def ves_json(rows: Iterable[VE]) -> list[dict[str, Any]]:
