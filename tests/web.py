@@ -133,11 +133,10 @@ def web(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Web]:
     from django.db import transaction
     from django.test.client import Client
 
-    from vmcloud.api import auth
     from vmcloud.directory.fake import FakeDirectory
     from vmcloud.fleet import ports
     from vmcloud.fleet.models import Image, Liveness, Node
-    from vmcloud.fleet.services import accounts
+    from vmcloud.fleet.services import accounts, logins
 
     _database()
     directory, broker = FakeDirectory(), Broker()
@@ -145,8 +144,8 @@ def web(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Web]:
     monkeypatch.setattr(ports, "sender", lambda: broker)
     cloud = replace(settings.CLOUD, data=tmp_path)
     monkeypatch.setattr(ports, "cloud", lambda: cloud)
-    monkeypatch.setattr(auth, "PER_USER", auth.RateLimit(10, 60.0))
-    monkeypatch.setattr(auth, "PER_ADDRESS", auth.RateLimit(30, 60.0))
+    monkeypatch.setattr(logins, "PER_USER", logins.RateLimit(10, 60.0))
+    monkeypatch.setattr(logins, "PER_ADDRESS", logins.RateLimit(30, 60.0))
     with transaction.atomic():
         node = Node(name="node-1", kinds=["lxc", "simulated"], cpus=4, memory_mib=1024, disk_mib=10240, software="0.1.0")
         Node.objects.bulk_create([node])

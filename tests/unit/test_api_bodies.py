@@ -91,7 +91,7 @@ def test_what_a_broken_import_left_is_swept(web: Web, monkeypatch: pytest.Monkey
 
 def test_a_user_is_limited_from_all_addresses_together(web: Web) -> None:
     from vmcloud.api import auth
-    from vmcloud.api.problems import TooMany
+    from vmcloud.fleet.services.logins import TooMany
 
     class Request:
         def __init__(self, address: str) -> None:

@@ -15,6 +15,7 @@ from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
 from vmcloud.domain.errors import Invalid, NotFound, Problem, Unauthenticated, Unavailable, VmcloudError
+from vmcloud.fleet.services.logins import TooMany
 
 from .answers import encode
 
@@ -23,17 +24,6 @@ TYPE = "urn:vmcloud:problem:"
 """Problem types are names, not addresses: ``urn:vmcloud:problem:<code>``."""
 
 log = logging.getLogger(__name__)
-
-
-class TooMany(VmcloudError):
-    """Asked too often; ``after`` seconds from now it may be tried again."""
-
-    http_status = 429
-    code = "too-many"
-
-    def __init__(self, what: str, *, after: int) -> None:
-        super().__init__(what, todo=f"Try again in {after} seconds.")
-        self.after = after
 
 
 class TooLarge(VmcloudError):

@@ -8,11 +8,11 @@ from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI, Swagger
 
 from vmcloud.domain.errors import Invalid
-from vmcloud.fleet.services import accounts
+from vmcloud.fleet.services import accounts, logins
 
 from . import events, images, jobs, kinds, nodes, problems, snapshots, usage, ves
 from .answers import read_object, send
-from .auth import Bearer, actor, check_login_rate, refuse_reserved
+from .auth import Bearer, actor, check_login_rate
 from .schemas import HealthOut, LoginIn, TokenOut, WhoOut, body
 
 DESCRIPTION = """
@@ -60,7 +60,7 @@ def create_token(request: HttpRequest) -> HttpResponse:
         where = unknown[0][:60]
         raise Invalid(f"no field is called {where!r}", where=where, todo="Known fields: username, password, name.")
     username, password, name = (_text(asked, each) for each in ("username", "password", "name"))
-    refuse_reserved(username)
+    logins.refuse_reserved(username)
     check_login_rate(request, username)
     return send({"token": accounts.login(username, password, name), "username": username, "name": name[:100]}, 201)
 

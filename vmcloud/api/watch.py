@@ -24,11 +24,11 @@ from django.contrib.auth.models import User
 from django.core.handlers.asgi import ASGIRequest
 
 from vmcloud.domain.errors import Invalid, Unauthenticated, Unavailable, VmcloudError
-from vmcloud.fleet.services import accounts, feed
+from vmcloud.fleet.services import accounts, feed, logins
 from vmcloud.fleet.services.accounts import Actor
 from vmcloud.fleet.services.feed import News
 
-from .auth import person, refuse_reserved
+from .auth import person
 from .bodies import App, Receive, Scope, Send
 from .problems import NotAllowed, send_problem
 from .threads import ask
@@ -198,7 +198,7 @@ def _who(scope: Scope) -> Actor:
         user = None
     if not isinstance(user, User) or not user.is_active:
         raise Unauthenticated("who are you?", where="Authorization", todo="Log in: `vmcloud login`, or in the browser.")
-    refuse_reserved(user.get_username())
+    logins.refuse_reserved(user.get_username())
     return accounts.actor_of(user)
 
 

@@ -18,7 +18,7 @@ from django.urls import reverse
 from unfold.sites import UnfoldAdminSite
 
 from vmcloud.domain.errors import VmcloudError
-from vmcloud.fleet.services import accounts, feed
+from vmcloud.fleet.services import accounts, feed, logins
 
 
 class LoginForm(AdminAuthenticationForm):
@@ -26,13 +26,11 @@ class LoginForm(AdminAuthenticationForm):
 
     def clean(self) -> dict[str, Any]:
         """Count the try first, so that a guess too many is not even looked at."""
-        from vmcloud.api.auth import check_login_rate, refuse_reserved
-
         username = self.cleaned_data.get("username") or ""
         try:
-            refuse_reserved(username)
+            logins.refuse_reserved(username)
             assert self.request is not None
-            check_login_rate(self.request, username)
+            logins.check_rate(str(self.request.META.get("REMOTE_ADDR", "")), username)
         except VmcloudError as error:
             raise ValidationError(error.problem.sentence()) from error
         return super().clean()
