@@ -309,15 +309,17 @@ class _Run:
                 retryable=ended.retryable,
                 undone=ended.undone,
                 seconds=now - self._began,
+                spec=ended.spec,
             )
             x._journal.finish(result)
         faults.point("worker.finish.journalled")
         if shown and order.ve is not None:
-            x._observer.saw(order.native, seen.state if seen is not None else None)
+            x._observer.said(order.native, mark, seen.state if seen is not None else None)
             known = x._journal.ve(order.ve)
             strayed = known is not None and known.native != order.native  # its own guest is not gone with it
             guests, gone = ((seen,), ()) if seen is not None else ((), () if strayed else (order.ve,))
-            x._reporter.say(Sighting(x._node, mark, now, full=False, guests=guests, gone=gone))
+            left = (str(order.args["orphan"]),) if order.verb is Verb.ADOPT and outcome is Outcome.OK else ()
+            x._reporter.say(Sighting(x._node, mark, now, full=False, guests=guests, gone=gone, left=left))
         x._reporter.say(result)
         if order.verb is Verb.FETCH:
             x._observer.soon()

@@ -35,12 +35,15 @@ class GuestBook:
         self._lock = threading.Lock()
 
     def guests(self, order: StepOrder) -> tuple[Guest | None, Guest | None]:
-        """The guest that the order asks for, and, for a resize, as it was. Gives a create its address, kept until it is undone or
-        the VE deleted. Raises what :meth:`Spec.parse` does, and :class:`~workers.drivers.base.NoSpace` without a free address."""
-        if order.ve is None or order.verb not in (Verb.CREATE, Verb.RESIZE):
+        """The guest that the order asks for (to adopt: without an address), and, for a resize, as it was. Gives a create its
+        address, kept until it is undone or the VE deleted. Raises what :meth:`Spec.parse` does, and
+        :class:`~workers.drivers.base.NoSpace` without a free address."""
+        if order.ve is None or order.verb not in (Verb.CREATE, Verb.RESIZE, Verb.ADOPT):
             return None, None
         spec = Spec.parse(order.args.get("spec") or {})
         row = self._journal.ve(order.ve) or VERow(order.ve, order.native, str(order.kind))
+        if order.verb is Verb.ADOPT:
+            return Guest(order.ve, order.native, spec), None
         if order.verb is Verb.CREATE:
             row = self._housed(row)
         image = None
@@ -60,15 +63,17 @@ class GuestBook:
         ok = outcome is Outcome.OK
         if order.verb is Verb.DELETE and ok:
             row = replace(row, presence=Presence.DELETED, address="", spec=None)
-        elif order.verb is Verb.CREATE and not ok and ended.undone:
+        elif order.verb in (Verb.CREATE, Verb.ADOPT) and not ok and ended.undone:
             row = replace(row, presence=Presence.ABSENT, address="", spec=None)
-        elif ended.seen is not None and (ok or order.verb is Verb.CREATE):
+        elif ended.seen is not None and (ok or order.verb in (Verb.CREATE, Verb.ADOPT)):
             row = replace(row, presence=Presence.PRESENT)
         if ok and order.verb in (Verb.CREATE, Verb.RESIZE):
             row = replace(row, spec=dict(order.args["spec"]))
+        elif ok and order.verb is Verb.ADOPT and ended.seen is not None:
+            row = replace(row, spec=ended.spec, mac=ended.seen.mac, address=self._full_address(ended.seen))
         self._journal.put_ve(row)
-        if not row.address:
-            self._announce(row, False)
+        if not row.address or order.verb is Verb.ADOPT:
+            self._announce(row, bool(row.address and row.mac))
 
     def discover(self, seen: Seen) -> None:
         """Record a guest that is here and that the journal does not know, as after the loss of its file: its address is taken."""
@@ -92,8 +97,11 @@ class GuestBook:
         """The guest's address as the journal keeps it; empty where it has none or another guest has it."""
         for text in seen.addresses:
             with contextlib.suppress(ValueError):
-                address = f"{IPv4Address(text)}/{self._net.prefixlen}"
-                if all(other.address.partition("/")[0] != text for other in self._journal.ves()):
+                if IPv4Address(text) not in self._net:
+                    continue  # of a network that is not ours to give addresses of
+                address = f"{text}/{self._net.prefixlen}"
+                others = (row for row in self._journal.ves() if row.ve != seen.ve)
+                if all(other.address.partition("/")[0] != text for other in others):
                     return address
                 log.error("guest %s has address %s, which another guest has too", seen.native, text)
         return ""

@@ -19,6 +19,7 @@ revert           check; if it ran: stop by   start again, if it ran
                  force; revert; start again
 delete-snapshot  delete the snapshot         none: part of it may be gone
 delete           delete                      none: it stays wanted
+adopt            adopt                       make it an orphan again
 fetch            download, unpack            remove the download; the image store keeps nothing half unpacked
 ===============  ==========================  =============================================================
 
@@ -31,8 +32,8 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 from vmcloud import faults
 from vmcloud.domain.errors import Problem, VmcloudError
@@ -40,6 +41,7 @@ from vmcloud.domain.messages import Seen, Snapshot, StepOrder
 from vmcloud.domain.vocabulary import Desired, Observed, Verb
 
 from .drivers.base import (
+    Adopter,
     BadRequest,
     CannotLook,
     Driver,
@@ -91,21 +93,23 @@ class Tools:
 
 @dataclass(frozen=True)
 class Ended:
-    """How the work ended. ``seen`` None: the guest is not there; its state is unknown if the driver could not look."""
+    """How the work ended. ``seen`` None: the guest is not there; its state is unknown if the driver could not look. ``spec``:
+    what an adopted guest was found to be."""
 
     seen: Seen | None = None
     error: Problem | None = None
     retryable: bool = False
     undone: bool = False
+    spec: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One part of a plan."""
+    """One part of a plan. ``do`` may answer with what the guest was found to be."""
 
     name: str
-    do: Callable[[], None]
-    undo: Callable[[], None] | None = None
+    do: Callable[[], Guest | None]
+    undo: Callable[[], object] | None = None
 
 
 def plan(work: Work, tools: Tools) -> tuple[Phase, ...]:
@@ -146,7 +150,18 @@ def plan(work: Work, tools: Tools) -> tuple[Phase, ...]:
             return _about_snapshot(work, driver, tools)
         case Verb.DELETE:
             return (Phase("delete", lambda: driver.delete(native, tools.report)),)
+        case Verb.ADOPT:
+            return (_adoption(order, _needed(work.guest, order), driver, tools),)
     raise Unsupported(order.verb, f"a node has no step called {order.verb}")
+
+
+def _adoption(order: StepOrder, guest: Guest, driver: Driver, tools: Tools) -> Phase:
+    if not isinstance(driver, Adopter):
+        raise Unsupported(order.verb, f"guests of kind {order.kind} can not be adopted on this node")
+    adopter, orphan, asked = cast(Adopter, driver), str(order.args.get("orphan") or ""), dict(order.args.get("sizes") or {})
+    spec = replace(guest.spec, vcpus=int(asked.get("vcpus", 0)), memory_mib=int(asked.get("memory_mib", 0)))
+    wanted = replace(guest, spec=spec)
+    return Phase("adopt", lambda: adopter.adopt(orphan, wanted, tools.report), lambda: adopter.disown(order.native, orphan))
 
 
 def _about_snapshot(work: Work, driver: Driver, tools: Tools) -> tuple[Phase, ...]:
@@ -204,11 +219,12 @@ def carry_out(work: Work, tools: Tools) -> Ended:
     except DriverError as error:
         return Ended(seen=_look(work, tools), error=error.problem(), retryable=error.retryable)
     begun: list[Phase] = []
+    became: Guest | None = None
     try:
         for phase in phases:
             begun.append(phase)
             tools.report(phase.name, -1)
-            phase.do()
+            became = phase.do() or became
     except Interrupted:
         raise
     except Exception as error:
@@ -216,7 +232,7 @@ def carry_out(work: Work, tools: Tools) -> Ended:
         undone = _undo(begun, tools)
         return Ended(seen=_look(work, tools), error=problem, retryable=retryable, undone=undone)
     faults.point("worker.step.acted")
-    return Ended(seen=_look(work, tools))
+    return Ended(seen=_look(work, tools), spec=became.spec.to_json() if became else None)
 
 
 def take_back(work: Work, tools: Tools) -> Ended:

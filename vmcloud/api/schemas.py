@@ -70,6 +70,24 @@ class VEOut(Schema):
     since: datetime | None = Field(description="when the observed state began")
 
 
+class StrayOut(Schema):
+    """A guest that does not belong where it was seen."""
+
+    name: str = Field(description="node and native name", examples=["node-1/their-own"])
+    node: str = Field(examples=["node-1"])
+    native: str = Field(description="what its hypervisor calls it", examples=["their-own"])
+    kind: Kind
+    status: Literal["orphan", "duplicate", "wrong-node", "deleting"]
+    reason: str
+    observed: Observed
+    ve: str | None = Field(description="the UUID that it bears; null: vmcloud did not make it")
+    vcpus: int | None = Field(description="null: not known, or without a limit")
+    memory_mib: int | None = Field(description="MiB; null: not known, or without a limit")
+    addresses: list[str]
+    mac: str | None
+    since: datetime | None
+
+
 class UseOut(Schema):
     """What a VE has used since it was started (processor time, bytes moved) and uses now (memory, processes)."""
 
@@ -259,6 +277,12 @@ class VEPage(_Page):
     items: list[VEOut]
 
 
+class StrayPage(_Page):
+    """A page of guests that do not belong where they were seen, by node and native name."""
+
+    items: list[StrayOut]
+
+
 class NodePage(_Page):
     """A page of nodes, by name."""
 
@@ -337,6 +361,19 @@ class CreateIn(Schema):
     drift: Drift = Drift.REPORT
     node: str = Field("", description="a request for one node; empty: the scheduler chooses")
     privileged: bool = Field(False, description="shares the host's user ids; administrators only")
+    description: str = Field("", max_length=DESCRIPTION_MAX)
+
+
+class AdoptIn(Schema):
+    """What an orphan becomes. Its root file system, its network and its privileges stay what they are."""
+
+    name: str = Field(description=f"{NAME}, at most 50 characters", examples=["web-9"])
+    project: str = "main"
+    owner: str = Field("", description="a user; empty: who asks")
+    vcpus: int | None = Field(None, description="not given: what it has; all of the node's where it has no limit")
+    memory_mib: int | None = Field(None, description="MiB; not given: what it has; needed where it has no limit")
+    restart: Restart = Restart.ON_FAILURE
+    drift: Drift = Drift.REPORT
     description: str = Field("", max_length=DESCRIPTION_MAX)
 
 

@@ -10,7 +10,7 @@ import click
 
 from vmcloud.domain.vocabulary import Kind, Restart, Status
 
-from . import session, snapshot, top
+from . import orphan, session, snapshot, top
 from .common import (
     Mebibytes,
     Name,
@@ -78,8 +78,9 @@ def group() -> None:
 @click.option("--kind", type=click.Choice([kind.value for kind in Kind]), help="Only this kind.")
 @click.option("--owner", metavar="USER", help="Only this owner's.")
 @click.option("--status", type=click.Choice([status.value for status in Status]), help="Only those with this status.")
+@click.option("--orphans", is_flag=True, help="Guests that are recorded nowhere, or not where they are, instead.")
 @output_option()
-def list_(project: str, all_projects: bool, form: str, status: str | None, **filters: str | None) -> None:
+def list_(project: str, all_projects: bool, form: str, status: str | None, orphans: bool, **filters: str | None) -> None:
     """List VEs.
 
     \b
@@ -87,7 +88,11 @@ def list_(project: str, all_projects: bool, form: str, status: str | None, **fil
       vmcloud ve list
       vmcloud ve list --status running -o name
       vmcloud ve list -A -o json | jq '.[].addresses'
+      vmcloud ve list --orphans
     """
+    if orphans or status == Status.ORPHAN:
+        _list_orphans(form, status, filters)
+        return
     query = {"project": "*" if all_projects else project, **{name: value for name, value in filters.items() if value}}
     api = client()
     found = list(api.every("/ves", query))
@@ -97,6 +102,13 @@ def list_(project: str, all_projects: bool, form: str, status: str | None, **fil
             say(f"vmcloud: note: project {project!r} has no VE; this release has the project `main` only")
     items = [item for item in found if status in (None, item["status"])]
     show_list(items, VES, form)
+
+
+def _list_orphans(form: str, status: str | None, filters: dict[str, str | None]) -> None:
+    if filters.pop("owner", None):
+        raise click.UsageError("what is recorded nowhere has no owner", click.get_current_context())
+    found = client().every("/strays", {name: value for name, value in filters.items() if value})
+    show_list([each for each in found if status in (None, each["status"])], orphan.ORPHANS, form)
 
 
 @group.command()
@@ -284,7 +296,7 @@ def _of_event(event: Item) -> Item:
     return {**{name: event[name] for name in ("at", "type", "text", "job", "node")}, "by": None}
 
 
-for _command in (session.exec_, session.console, session.logs, *snapshot.COMMANDS, top.top):
+for _command in (orphan.adopt, session.exec_, session.console, session.logs, *snapshot.COMMANDS, top.top):
     group.add_command(_command)
 
 

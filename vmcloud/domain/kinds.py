@@ -52,6 +52,7 @@ _VERBS: dict[Verb, Power | None] = {
     Verb.SNAPSHOT: Power.SNAPSHOT,
     Verb.REVERT: Power.SNAPSHOT,
     Verb.DELETE_SNAPSHOT: Power.SNAPSHOT,
+    Verb.ADOPT: Power.ADOPT,
     Verb.CONSOLE: Power.CONSOLE,
     Verb.EXEC: Power.EXEC,
     Verb.LOGS: Power.BOOT_LOG,

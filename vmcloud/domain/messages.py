@@ -96,6 +96,8 @@ class StepOrder(Message):
     - create: ``spec`` (:class:`~vmcloud.domain.spec.Spec` JSON), ``power``, ``image_sha256``
     - stop, restart: ``force`` (bool), ``grace`` (seconds before a graceful stop is forced)
     - resize: ``spec``
+    - adopt: ``orphan`` (the guest's native name so far), ``spec``, and ``sizes`` (those of ``spec`` that were asked for; the
+      others are as the guest has them)
     - snapshot, revert, delete-snapshot: ``snapshot`` (:class:`Snapshot` JSON)
     - console, exec, logs: ``url`` and ``ticket`` of the data connection (:mod:`vmcloud.domain.session`), and for exec ``argv``,
       ``environment``, ``tty``; for logs ``follow``
@@ -403,7 +405,7 @@ class Result(Message):
 
     ``mark`` names the sighting that shows what the step led to: the job is complete when the directory shows that much.
     ``seen`` is the guest afterwards, None when it is not there. ``undone``: nothing of a failed create is left. ``exit_code`` is
-    that of the program which an exec ran.
+    that of the program which an exec ran. ``spec`` is what an adopted guest was found to be (Spec JSON).
     """
 
     type: ClassVar[str] = "result"
@@ -421,6 +423,7 @@ class Result(Message):
     undone: bool = False
     seconds: float = 0.0
     exit_code: int | None = None
+    spec: dict[str, Any] | None = None
 
     @classmethod
     def decode(cls, data: dict[str, Any]) -> Self:
@@ -436,6 +439,7 @@ class Result(Message):
             # By the node's clock, which may have been set back meanwhile.
             seconds=max(0.0, moment(data.get("seconds", 0.0), low=-MOMENT_MAX)),
             exit_code=whole(data["exit_code"], low=-COUNT_MAX, high=COUNT_MAX) if data.get("exit_code") is not None else None,
+            spec=dict(data["spec"]) if data.get("spec") else None,
         )
 
 

@@ -16,6 +16,8 @@ E = TypeVar("E", bound=StrEnum)
 
 DESCRIPTION_MAX = 1000
 DEFAULT_PROJECT = "main"
+ADOPTED_IMAGE = "adopted"
+"""What the spec of a VE has as its image that was made from none of ours."""
 
 
 def _whole(value: object, limits: tuple[int, int], where: str, unit: str) -> int:
@@ -138,3 +140,52 @@ class CreateRequest:
         if power not in (Desired.RUNNING, Desired.STOPPED):
             raise Invalid(f"a VE cannot be created {power}", where="power", todo="Choose running or stopped.")
         return cls(name=name, project=project, power=power, spec=Spec.parse(fields))
+
+
+@dataclass(frozen=True)
+class AdoptRequest:
+    """A checked request to adopt a guest: the VE's name, project and owner (empty: who asks), and what its spec is to say. Sizes
+    of None are those that the guest has."""
+
+    name: str
+    project: str
+    owner: str
+    vcpus: int | None
+    memory_mib: int | None
+    restart: Restart
+    drift: Drift
+    description: str
+
+    @classmethod
+    def parse(cls, data: object) -> Self:
+        """From the untrusted JSON object of the command line or the API. The kind's limits are checked by :meth:`spec`."""
+        if not isinstance(data, Mapping):
+            raise Invalid("a JSON object is needed", todo='Send {"name": "web-9"}.')
+        unknown = sorted(set(map(str, data)) - set(cls.__dataclass_fields__))
+        if unknown:
+            known = ", ".join(cls.__dataclass_fields__)
+            raise Invalid(f"no field is called {unknown[0][:60]!r}", where=unknown[0][:60], todo=f"Known fields: {known}.")
+        owner = data.get("owner") or ""
+        if not isinstance(owner, str):
+            raise Invalid("a user's name is needed", where="owner")
+        return cls(
+            name=check_ve_name(data.get("name")),
+            project=check_label(data.get("project", DEFAULT_PROJECT), where="project"),
+            owner=owner,
+            vcpus=data.get("vcpus"),
+            memory_mib=data.get("memory_mib"),
+            restart=_choice(data.get("restart", Restart.ON_FAILURE), Restart, "restart"),
+            drift=_choice(data.get("drift", Drift.REPORT), Drift, "drift"),
+            description=_text(data.get("description", ""), "description"),
+        )
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Those asked for."""
+        return {name: size for name, size in (("vcpus", self.vcpus), ("memory_mib", self.memory_mib)) if size is not None}
+
+    def spec(self, kind: Kind, vcpus: int, memory_mib: int) -> Spec:
+        """What the VE is to be, of a guest that has these sizes (0: no limit, or not known)."""
+        has = {name: size for name, size in (("vcpus", vcpus), ("memory_mib", memory_mib)) if size}
+        about = {"restart": self.restart, "drift": self.drift, "description": self.description}
+        return Spec.parse({"kind": kind, "image": ADOPTED_IMAGE, **has, **self.sizes, **about})

@@ -115,6 +115,7 @@ class Verb(StrEnum):
     REVERT = "revert"
     DELETE_SNAPSHOT = "delete-snapshot"
     DELETE = "delete"
+    ADOPT = "adopt"
     CONSOLE = "console"
     EXEC = "exec"
     LOGS = "logs"
@@ -156,4 +157,5 @@ class Power(StrEnum):
     LIVE_RESIZE = "live-resize"
     DISK_LIMIT = "disk-limit"
     METER = "meter"
+    ADOPT = "adopt"
     MIGRATE = "migrate"

@@ -371,14 +371,20 @@ class Image(ReadModel):
 
 
 class Stray(ReadModel):
-    """A guest seen where it does not belong."""
+    """A guest seen where it does not belong. ``ve``: the UUID that it bears, none where vmcloud did not make it. Sizes of 0: not
+    known, or without a limit."""
 
-    key = models.CharField(max_length=200, primary_key=True)
+    key = models.CharField(max_length=330, primary_key=True)
     node = models.CharField(max_length=63)
-    native = models.CharField(max_length=100)
+    native = models.CharField(max_length=255)
     kind = models.CharField(max_length=16)
     state = models.CharField(max_length=16)
     ve = models.UUIDField(null=True)
+    addresses = models.JSONField(default=list)
+    mac = models.CharField(max_length=17, default="")
+    since = models.FloatField(default=0.0)
+    vcpus = models.IntegerField(default=0)
+    memory_mib = models.BigIntegerField(default=0)
 
     def __str__(self) -> str:
         return f"{self.native} on {self.node}"

@@ -277,3 +277,20 @@ class Runner(ABC):
     def exec(self, native: str, argv: Sequence[str], *, environment: Mapping[str, str], tty: bool) -> Session:
         """Start ``argv`` as the guest's root, with ``environment`` added to a clean one; with ``tty`` on a terminal of its own. A
         program that is not there ends with 127, one that can not be run with 126. Raises as :meth:`Driver.console` does."""
+
+
+class Adopter(ABC):
+    """Optional power: take over a guest that somebody else made."""
+
+    @abstractmethod
+    def adopt(self, orphan: str, guest: Guest, report: Report = silent) -> Guest:
+        """Make the stopped guest that is called ``orphan`` ours: under the UUID and native name of ``guest``, with its files as
+        they are. A size of 0 in ``guest.spec`` is the one that it has. Returns the guest as it is from now on; the same again
+        where it is ours by now. Whoever is killed leaves an orphan as before, or a guest of ours.
+
+        Raises :class:`NoSuchGuest`, and :class:`BadRequest` for one that runs, is of ours, or cannot be kept whole."""
+
+    @abstractmethod
+    def disown(self, native: str, orphan: str) -> None:
+        """Make a guest that was adopted an orphan again, as it was and under the name it had. One that was not adopted, or only
+        in part, is success. :class:`BadRequest` where it runs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,14 +17,17 @@ from uuid import uuid4
 
 from tests import lxc_kit
 from vmcloud import faults
+from vmcloud.domain.messages import Seen
 from vmcloud.domain.names import native_name
 from vmcloud.domain.spec import Spec
 from vmcloud.domain.vocabulary import Kind, Observed
 from workers.drivers import tools
 from workers.drivers.base import Driver, Guest
-from workers.drivers.lxc import LxcDriver, process
+from workers.drivers.lxc import LxcDriver, folder, process
 from workers.drivers.lxc import power as lxc_module
-from workers.drivers.simulated import SimulatedDriver, effects, outside, plan_fault
+from workers.drivers.lxc.folder import read_marker
+from workers.drivers.lxc.guests import copy_tree
+from workers.drivers.simulated import SimulatedDriver, appear, effects, outside, plan_fault
 from workers.drivers.simulated.store import Store
 from workers.network.addresses import hardware_address
 
@@ -54,6 +58,15 @@ class Bench(ABC):
     @abstractmethod
     def disown(self, native: str) -> AbstractContextManager[None]:
         """While this lasts, the guest is one that vmcloud did not make."""
+
+    @abstractmethod
+    def foreign(self, name: str, *, memory_mib: int = 48) -> AbstractContextManager[None]:
+        """While this lasts, there is a stopped guest that somebody else made with other means, with a file ``/root/theirs``, and
+        what becomes of it is removed at the end."""
+
+    @abstractmethod
+    def start_foreign(self, name: str) -> None:
+        """Start it as its maker would."""
 
     @abstractmethod
     def look(self, native: str) -> object:
@@ -109,6 +122,23 @@ class SimulatedBench(Bench):
             yield
         finally:
             self._owner(native, ve)
+
+    @contextmanager
+    def foreign(self, name: str, *, memory_mib: int = 48) -> Iterator[None]:
+        appear(self.path, Seen(name, Kind.SIMULATED, Observed.STOPPED, vcpus=1, memory_mib=memory_mib))
+        store = Store(self.path)
+        store.write_file(name, "/root/theirs", b"kept\n")
+        try:
+            yield
+        finally:
+            with store.change():
+                for record in store.records():
+                    if record.seen.native == name or store.adopted(record.seen.native):
+                        store.remove(record.seen.native)
+            store.close()
+
+    def start_foreign(self, name: str) -> None:
+        outside(self.path, name, Observed.RUNNING)
 
     def _owner(self, native: str, ve: str | None) -> None:
         store = Store(self.path)
@@ -195,10 +225,58 @@ class LxcBench(Bench):
         finally:
             marker.write_bytes(content)
 
+    @contextmanager
+    def foreign(self, name: str, *, memory_mib: int = 48) -> Iterator[None]:
+        home = self.node.driver.guests
+        folder.prepare(home, lxc_kit.BASE)
+        (home / name).mkdir()
+        copy_tree(self.node.image, home / name / "rootfs", "test")
+        theirs = home / name / "rootfs" / "root" / "theirs"
+        theirs.write_bytes(b"kept\n")
+        os.chown(theirs, lxc_kit.BASE, lxc_kit.BASE)
+        limit = f"lxc.cgroup.memory.limit_in_bytes = {memory_mib}M" if memory_mib else ""
+        (home / name / "config").write_text(
+            f"""# Theirs
+lxc.uts.name = {name}
+lxc.rootfs.path = dir:{home}/{name}/rootfs
+lxc.init.cmd = /sbin/init
+lxc.mount.auto = proc sys cgroup:mixed
+lxc.environment = THEIRS=yes
+lxc.idmap = u 0 {lxc_kit.BASE} {lxc_kit.SIZE}
+lxc.idmap = g 0 {lxc_kit.BASE} {lxc_kit.SIZE}
+lxc.net.0.type = veth
+lxc.net.0.link = {lxc_kit.BRIDGE}
+lxc.net.0.flags = up
+lxc.net.0.name = eth0
+lxc.net.0.hwaddr = 02:11:22:33:44:55
+lxc.net.0.ipv4.address = 10.213.86.200/24
+lxc.cgroup.cpuset.cpus = 0
+lxc.cgroup.cpu.cfs_quota_us = 50000
+{limit}
+"""
+        )
+        try:
+            yield
+        finally:
+            self._stop_foreign(name)
+            for seen in self.driver.list():
+                if seen.ve is not None and (marker := read_marker(home / seen.native)) is not None and marker.adopted == name:
+                    self.driver.delete(seen.native)
+            shutil.rmtree(home / name, ignore_errors=True)
+
+    def _stop_foreign(self, name: str) -> None:
+        argv = ["lxc-stop", "-P", str(self.node.driver.guests), "-n", name, "-k"]
+        subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=30)
+
+    def start_foreign(self, name: str) -> None:
+        argv = ["/usr/bin/lxc-start", "-P", str(self.node.driver.guests), "-n", name]
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        subprocess.run(argv, check=True, timeout=30, env={"PATH": lxc_module.LXC_PATH}, **quiet)  # type: ignore[call-overload]
+
     def look(self, native: str) -> object:
-        folder = self.node.driver.guests / native
-        files = {str(path): path.read_bytes() for path in folder.glob("*") if path.is_file() and not path.name.endswith(".log")}
-        return files, sorted(folder.glob("*/*")), process.look(self.node.driver.guests, native)
+        home = self.node.driver.guests / native
+        files = {str(path): path.read_bytes() for path in home.glob("*") if path.is_file() and not path.name.endswith(".log")}
+        return files, sorted(home.glob("*/*")), process.look(self.node.driver.guests, native)
 
     def left_of(self, guest: Guest) -> Sequence[object]:
         return lxc_kit.left_of(self.node, guest)

@@ -45,6 +45,7 @@ CALLS: dict[str, tuple[Power | None, Callable[[Any, str], object]]] = {
     "snapshot": (Power.SNAPSHOT, lambda driver, name: driver.snapshot(name, SNAPSHOT)),
     "revert": (Power.SNAPSHOT, lambda driver, name: driver.revert(name, "before")),
     "delete-snapshot": (Power.SNAPSHOT, lambda driver, name: driver.delete_snapshot(name, "before")),
+    "disown": (Power.ADOPT, lambda driver, name: driver.disown(name, "theirs")),
 }
 
 

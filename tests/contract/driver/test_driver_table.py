@@ -7,7 +7,7 @@ import pytest
 from tests.matrix import Matrix
 from vmcloud.domain.kinds import KINDS, Support
 from vmcloud.domain.vocabulary import Kind, Power
-from workers.drivers.base import Driver, Freezer, Guest, Meter, Runner, Saver, Snapshotter, Unsupported
+from workers.drivers.base import Adopter, Driver, Freezer, Guest, Meter, Runner, Saver, Snapshotter, Unsupported
 
 from .bench import BENCHES, Bench
 from .talk import check_runs
@@ -25,6 +25,7 @@ PROTOCOLS: dict[Power, type] = {
     Power.SAVE: Saver,
     Power.SNAPSHOT: Snapshotter,
     Power.METER: Meter,
+    Power.ADOPT: Adopter,
 }
 """What a driver with a power implements. Migration has no interface yet."""
 

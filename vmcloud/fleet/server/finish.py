@@ -14,9 +14,10 @@ from vmcloud.directory.errors import Unavailable as DirectoryUnavailable
 from vmcloud.domain.errors import NotFound, Problem, VmcloudError
 from vmcloud.domain.records import Tombstone, VERecord
 from vmcloud.domain.spec import Spec
-from vmcloud.domain.vocabulary import SESSIONS, Desired, JobState, Outcome, Verb
+from vmcloud.domain.vocabulary import SESSIONS, Desired, EventType, JobState, Outcome, Verb
 from vmcloud.faults import point
-from vmcloud.fleet.models import VE, Budget, Image, Job, Misses, Node
+from vmcloud.fleet.models import VE, Budget, Image, Job, Misses, Node, Stray
+from vmcloud.fleet.services import events
 
 from . import orders
 from .context import Context
@@ -63,6 +64,14 @@ def _settle_ve(context: Context, job: Job, record: VERecord) -> None:
             _remove(context, job, record)
         case Verb.CREATE if not ok and (undone or not record.node):
             _remove(context, job, record)
+        case Verb.ADOPT if ok:
+            spec = Spec.parse(job.result["spec"]) if job.result and job.result.get("spec") else record.spec
+            if spec != record.spec:
+                written = context.directory.change_ve(record, job=job.pk, spec=spec)
+                job.change(directory_version=written.version)
+        case Verb.ADOPT if undone or not record.node:
+            # No tombstone: what still bears this UUID anywhere would be deleted for it.
+            context.directory.remove_ve(record)
         case Verb.CREATE if not ok and record.desired is not Desired.ABSENT:
             context.directory.change_ve(record, job=job.pk, desired=Desired.ABSENT)
         case Verb.DELETE if not _never_began(job):
@@ -111,6 +120,9 @@ def _complete_if_shown(context: Context, job: Job) -> None:
             Budget.objects.filter(ve=job.ve).delete()
         if job.verb == Verb.DELETE and job.outcome == Outcome.OK:
             Misses.objects.filter(ve=job.ve).delete()
+        if job.verb == Verb.ADOPT and job.outcome == Outcome.OK and (row := VE.objects.filter(pk=job.ve).first()) is not None:
+            text = f"adopted; it was {job.args['orphan']} on node {job.node}"
+            events.note(EventType.ADOPTED, text, at=context.clock(), row=row, job=job.pk)
     point("server.finish.completed")
     if job.ve is not None:
         context.changed.add(job.ve)  # what happened to it meanwhile was left alone
@@ -140,8 +152,10 @@ def _not_shown(job: Job) -> str:
         return "" if shown else "the node's entry"
     assert job.ve is not None
     row = VE.objects.filter(pk=job.ve).first()
-    if (verb is Verb.DELETE and job.outcome == Outcome.OK) or (verb is Verb.CREATE and _removed(job)):
+    if (verb is Verb.DELETE and job.outcome == Outcome.OK) or (verb in (Verb.CREATE, Verb.ADOPT) and _removed(job)):
         return "" if row is None else "the entry's removal"
+    if verb is Verb.ADOPT and job.outcome == Outcome.OK and Stray.objects.filter(pk=job.args["target"]).exists():
+        return f"that {job.args['orphan']} is no orphan any more"
     return _sighting_not_shown(job, row, job.ve)
 
 

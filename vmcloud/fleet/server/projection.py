@@ -94,6 +94,9 @@ class Projection:
                         events.note(type, text, at=self._clock(), row=row)
             case Stray():
                 feed.changed("stray", row.key, ve=row.ve, node=row.node)
+                if before is None and row.ve is None and self._told is None:
+                    text = f"{row.native} is on node {row.node} and recorded nowhere"
+                    events.note(EventType.ORPHAN, text, at=self._clock(), node=row.node)
             case Node():
                 feed.changed("node", row.name, node=row.name)
             case Image():
@@ -157,6 +160,11 @@ def row_of(record: Record) -> ReadModel:
                 kind=seen.kind.value,
                 state=seen.state.value,
                 ve=seen.ve,
+                addresses=list(seen.addresses),
+                mac=seen.mac,
+                since=seen.since,
+                vcpus=seen.vcpus,
+                memory_mib=seen.memory_mib,
             )
         case Tombstone():
             return TombstoneRow(ve=record.ve, name=record.name, project=record.project, at=record.at)

@@ -144,6 +144,8 @@ def _begin_on_ve(context: Context, job: Job, verb: Verb) -> None:
                 context.exit(job, Outcome.OK, result={"undone": True})
             return
         raise Gone(f"VE {job.ve_name!r} is recorded no more", where="ve", todo="It was deleted before this job began.")
+    if verb is Verb.ADOPT and not record.node:
+        record = context.directory.change_ve(record, node=job.node)  # where it is
     record = _placed(context, record) if verb is Verb.CREATE else _on_living_node(context, record)
     plans = _plans(context, job, verb, record)
     record = _wanted(context, job, verb, record)
@@ -195,7 +197,7 @@ def _on_living_node(context: Context, record: VERecord) -> VERecord:
 
 def _wanted(context: Context, job: Job, verb: Verb, record: VERecord) -> VERecord:
     """Write what is wanted now, with generation + 1 and the job; nothing where this job has done so already."""
-    if verb is Verb.CREATE or verb in SESSIONS or record.job == job.pk:
+    if verb in (Verb.CREATE, Verb.ADOPT) or verb in SESSIONS or record.job == job.pk:
         return record
     if verb in GOES_BACK and "desired" not in job.before:
         with context.leader.transaction():

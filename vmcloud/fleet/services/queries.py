@@ -92,6 +92,24 @@ def strays() -> QuerySet[Stray]:
     return Stray.objects.order_by("key")
 
 
+def strays_for(actor: Actor, filters: Mapping[str, str] | None = None) -> QuerySet[Stray]:
+    """The same for an actor, who must be an administrator. Filters: ``node kind``."""
+    actor.demand_admin("see what is recorded nowhere")
+    return _filtered(strays(), filters, ("node", "kind"))
+
+
+def stray(actor: Actor, node: str, native: str) -> Stray:
+    """One of them."""
+    found = strays_for(actor).filter(node=node, native=native).first()
+    if found is None:
+        raise NotFound(
+            f"no guest {native!r} of node {node!r} is without a record",
+            where="stray",
+            todo="`vmcloud ve list --orphans` shows all.",
+        )
+    return found
+
+
 def _filtered(found: QuerySet, filters: Mapping[str, str] | None, known: Iterable[str]) -> QuerySet:
     for name, value in (filters or {}).items():
         if name not in known:

@@ -12,8 +12,10 @@ import json
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 
 from vmcloud.directory.errors import Exists, Gone
@@ -23,11 +25,11 @@ from vmcloud.domain.messages import POWER_AFTER
 from vmcloud.domain.names import check_label
 from vmcloud.domain.placement import impossible
 from vmcloud.domain.records import VERecord
-from vmcloud.domain.spec import CreateRequest, Spec
-from vmcloud.domain.vocabulary import SESSIONS, Desired, JobState, Kind, Verb
+from vmcloud.domain.spec import AdoptRequest, CreateRequest, Spec
+from vmcloud.domain.vocabulary import SESSIONS, Desired, JobState, Kind, Observed, Verb
 from vmcloud.faults import point
 from vmcloud.fleet import ports
-from vmcloud.fleet.models import VE, Image, Job, JobEvent
+from vmcloud.fleet.models import OPEN_JOBS, VE, Image, Job, JobEvent
 
 from . import queries, sessions, snapshots
 from .accounts import Actor
@@ -64,49 +66,71 @@ def create_ve(actor: Actor, data: object, *, origin: str = "api", key: str = "")
         raise NotFound(f"no node is called {spec.node!r}", where="node", todo="`vmcloud node list` shows all.")
     if reason := impossible(spec, queries.candidates(time.time())):
         raise Impossible("no node could ever run this VE", where="spec", why=reason, todo="Ask for less, or add a node.")
-    if VE.objects.filter(project=request.project, name=request.name).exists():
-        raise _taken(request)
-    return _claim(actor, request, asked, origin=origin, key=key, fingerprint=print_)
+    record = VERecord(uuid.uuid4(), request.name, request.project, actor.username, spec, request.power, generation=1, job=0)
+    return _claim(actor, Verb.CREATE, record, asked, origin=origin, key=key, fingerprint=print_)
 
 
-def _claim(actor: Actor, request: CreateRequest, asked: dict[str, Any], *, origin: str, key: str, fingerprint: str) -> Job:
-    """Steps 2 to 4 of the module's docstring."""
+def adopt(actor: Actor, node: str, native: str, data: object, *, origin: str = "api", key: str = "") -> Job:
+    """Ask for a guest that is recorded nowhere to become a VE. Refused at once: one that runs, that bears a VE's UUID, whose
+    memory has no limit and that is given none, a name taken. What only its node can see is refused there, and nothing has
+    changed."""
+    actor.demand_admin("adopt a guest")
+    request = AdoptRequest.parse(data)
+    owner = request.owner or actor.username
+    about = {"owner": owner, "restart": request.restart, "drift": request.drift, "description": request.description}
+    target = f"{node}/{native}"
+    print_ = _fingerprint(Verb.ADOPT, f"{request.project}/{request.name}", {"from": target, **request.sizes, **about})
+    if earlier := _earlier(actor, key, print_):
+        return earlier
+    stray = queries.stray(actor, node, native)
+    kinds.check_verb(Kind(stray.kind), Verb.ADOPT)
+    if stray.ve is not None:
+        why = f"it bears the UUID {stray.ve}"
+        raise Conflict(f"{target} is not a guest that somebody else made", where="stray", why=why, todo="See `vmcloud doctor`.")
+    if stray.state not in (Observed.STOPPED, Observed.CRASHED):
+        todo = f"Stop it on node {node} with the tools it was made with, adopt it, then `vmcloud ve start {request.name}`."
+        raise Conflict(f"{target} is {stray.state}", where="stray", why="only what is stopped can get another name", todo=todo)
+    if not (stray.memory_mib or request.memory_mib):
+        todo = "Say which one it is to have: --memory 512M."
+        raise Invalid(f"{target} has no limit of memory", where="memory_mib", todo=todo)
+    if owner != actor.username and not User.objects.filter(username=owner).exists():
+        raise NotFound(f"no user is called {owner!r}", where="owner")
+    if Job.objects.filter(verb=Verb.ADOPT, state__in=OPEN_JOBS, args__target=target).exists():
+        raise Conflict(f"{target} is being adopted", where="stray", todo="`vmcloud job list` shows the job.")
+    spec = request.spec(Kind(stray.kind), stray.vcpus, stray.memory_mib)
+    asked = {"target": target, "orphan": native, "sizes": request.sizes, "spec": spec.to_json()}
+    record = VERecord(uuid.uuid4(), request.name, request.project, owner, spec, Desired.STOPPED, generation=1, job=0)
+    return _claim(actor, Verb.ADOPT, record, asked, node=node, origin=origin, key=key, fingerprint=print_)
+
+
+def _claim(actor: Actor, verb: Verb, record: VERecord, asked: dict[str, Any], *, node: str = "", **request: Any) -> Job:
+    """Steps 2 to 4 of the module's docstring. ``request``: origin, key, fingerprint."""
+    if VE.objects.filter(project=record.project, name=record.name).exists():
+        raise _taken(record)
     job = _insert(
         actor,
-        Verb.CREATE,
-        key=key,
-        fingerprint=fingerprint,
-        project=request.project,
-        ve=uuid.uuid4(),
-        ve_name=request.name,
-        kind=request.spec.kind.value,
+        verb,
+        project=record.project,
+        ve=record.ve,
+        ve_name=record.name,
+        kind=record.spec.kind.value,
+        node=node,
         args=asked,
-        origin=origin,
         state=JobState.CLAIMING,
         generation=1,
+        **request,
     )
     if job.state != JobState.CLAIMING:
         return job
     point("web.submit.claiming")
-    assert job.ve is not None
-    record = VERecord(
-        ve=job.ve,
-        name=request.name,
-        project=request.project,
-        owner=actor.username,
-        spec=request.spec,
-        desired=request.power,
-        generation=1,
-        job=job.pk,
-    )
     try:
-        version = ports.directory().claim(record).version
+        version = ports.directory().claim(replace(record, job=job.pk)).version
     except Exists:
         Job.objects.filter(pk=job.pk, state=JobState.CLAIMING).delete()
-        raise _taken(request) from None
+        raise _taken(record) from None
     except Gone:
         Job.objects.filter(pk=job.pk, state=JobState.CLAIMING).delete()
-        raise NotFound(f"no project is called {request.project!r}", where="project") from None
+        raise NotFound(f"no project is called {record.project!r}", where="project") from None
     point("web.submit.claimed")
     if not queue_claimed(job, version):
         raise Unavailable("the request took so long that it was given up", todo="Ask again: nothing was made.")
@@ -129,11 +153,11 @@ def queue_claimed(job: Job, version: str) -> bool:
     return True
 
 
-def _taken(request: CreateRequest) -> Conflict:
+def _taken(record: VERecord) -> Conflict:
     return Conflict(
-        f"the name {request.name!r} is taken in project {request.project!r}",
+        f"the name {record.name!r} is taken in project {record.project!r}",
         where="name",
-        todo=f"Choose another, or look at it: `vmcloud ve show {request.name}`.",
+        todo=f"Choose another, or look at it: `vmcloud ve show {record.name}`.",
         code="name-taken",
     )
 

@@ -11,9 +11,9 @@ from django.db.models import QuerySet
 
 from vmcloud.domain.reconcile import BUDGET
 from vmcloud.domain.status import Shown, Situation, derive
-from vmcloud.domain.vocabulary import Desired, JobState, NodeState, Observed, Verb
+from vmcloud.domain.vocabulary import Desired, JobState, NodeState, Observed, Status, Verb
 from vmcloud.fleet import ports
-from vmcloud.fleet.models import VE, Budget, Image, Job, Liveness, Misses, Node, Stray
+from vmcloud.fleet.models import VE, Budget, Image, Job, Liveness, Misses, Node, Stray, Tombstone
 
 from . import queries, snapshots
 from .moments import moment
@@ -119,6 +119,42 @@ def _ve_json(row: VE, shown: Shown) -> dict[str, Any]:
         "job": row.job,
         "since": moment(row.since),
     }
+
+
+def strays_json(rows: Iterable[Stray]) -> list[dict[str, Any]]:
+    """Guests that do not belong where they were seen."""
+    rows = list(rows)
+    bearing = [row.ve for row in rows if row.ve]
+    recorded = {row.uuid: row for row in VE.objects.filter(pk__in=bearing)}
+    buried = set(Tombstone.objects.filter(pk__in=bearing).values_list("pk", flat=True))
+    found = []
+    for row in rows:
+        status, reason = Status.ORPHAN, "recorded nowhere; adopt it or leave it"
+        if row.ve in buried:
+            status, reason = Status.DELETING, "its VE was deleted"
+        elif (ve := recorded.get(row.ve)) is not None:
+            status = Status.DUPLICATE if ve.observed_state else Status.WRONG_NODE
+            reason = f"VE {ve.name} is placed on {ve.node or 'no node'}"
+        elif row.ve:
+            reason = f"it bears the UUID {row.ve}, of which there is no record"
+        found.append(
+            {
+                "name": row.key,
+                "node": row.node,
+                "native": row.native,
+                "kind": row.kind,
+                "status": status.value,
+                "reason": reason,
+                "observed": row.state,
+                "ve": str(row.ve) if row.ve else None,
+                "vcpus": row.vcpus or None,
+                "memory_mib": row.memory_mib or None,
+                "addresses": row.addresses,
+                "mac": row.mac or None,
+                "since": moment(row.since),
+            }
+        )
+    return found
 
 
 def job_json(job: Job, full: bool = False) -> dict[str, Any]:

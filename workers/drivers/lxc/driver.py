@@ -11,6 +11,7 @@ from pathlib import Path
 from vmcloud.domain.messages import Seen, Snapshot, Usage
 from vmcloud.domain.vocabulary import Kind, Observed
 from workers.drivers.base import (
+    Adopter,
     CannotLook,
     Check,
     Driver,
@@ -28,7 +29,22 @@ from workers.drivers.base import (
 )
 from workers.drivers.session import Session
 
-from . import cgroups, checkpoint, exits, folder, making, meter, monitor, power, preflight, process, save, sessions, snapshots
+from . import (
+    adoption,
+    cgroups,
+    checkpoint,
+    exits,
+    folder,
+    making,
+    meter,
+    monitor,
+    power,
+    preflight,
+    process,
+    save,
+    sessions,
+    snapshots,
+)
 from .config import LxcSettings
 from .ears import Came, Ears, Ended, Left, Lost
 from .folder import POWER, Marker
@@ -43,7 +59,7 @@ STEADY = 1.0
 """Seconds that a connection to lxc-monitord must last for its loss not to count against the next."""
 
 
-class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter):
+class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter, Adopter):
     """Containers in ``settings.home/lxc``. Guests there that vmcloud did not make are listed and never touched."""
 
     kind = Kind.LXC
@@ -73,7 +89,7 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter):
     def _look(self, path: Path, marker: Marker | None) -> Seen:
         if marker is not None:
             return self._seen(path, marker, self._guests.look(marker))
-        return _foreign(path.name, _foreign_life(self.guests, path.name).state)
+        return adoption.seen(path, _foreign_life(self.guests, path.name).state)
 
     def _seen(self, path: Path, marker: Marker, life: Life) -> Seen:
         guest = marker.guest
@@ -129,7 +145,7 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter):
                             yield from self._everything(ears, told)
                         case Left(native):
                             told.pop(native, None)
-                            yield Gone(_name(native))
+                            yield Gone(folder.printable(native))
                         case _:
                             seen = self._after(ears, heard, told)
                             if seen is not None:
@@ -144,7 +160,7 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter):
         for path, marker in folder.entries(self.guests):
             life = self._guests.look(marker) if marker else _foreign_life(self.guests, path.name)
             ears.hold(path.name, life.monitor)
-            seen = self._seen(path, marker, life) if marker else _foreign(path.name, life.state)
+            seen = self._seen(path, marker, life) if marker else adoption.seen(path, life.state)
             told[path.name] = seen.state
             yield seen
 
@@ -176,7 +192,7 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter):
                     found = self._guests.look(marker) if marker else _foreign_life(self.guests, native)
                     ears.hold(native, found.monitor)
                     life = found if found.state is life.state else life
-        return self._seen(path, marker, life) if marker else _foreign(native, life.state)
+        return self._seen(path, marker, life) if marker else adoption.seen(path, life.state)
 
     # -------------------------------------------------------------------------------------- made, resized and removed
 
@@ -188,6 +204,12 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter):
 
     def apply(self, guest: Guest) -> bool:
         return making.apply(self._guests, guest)
+
+    def adopt(self, orphan: str, guest: Guest, report: Report = silent) -> Guest:
+        return adoption.adopt(self._guests, orphan, guest)
+
+    def disown(self, native: str, orphan: str) -> None:
+        adoption.disown(self._guests, native, orphan)
 
     def layers(self) -> frozenset[Path]:
         """The image trees that guests here are layers over; they must not be removed. Raises CannotLook."""
@@ -240,17 +262,6 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter):
 
     def usage(self) -> Sequence[Usage]:
         return meter.usage(self._guests)
-
-
-def _foreign(native: str, state: Observed) -> Seen:
-    """A guest that somebody else made."""
-    return Seen(native=_name(native), kind=Kind.LXC, state=state)
-
-
-def _name(native: str) -> str:
-    """A native name as it can be written down."""
-    name = native.encode("utf-8", "backslashreplace").decode()
-    return (name if name.isprintable() else name.encode("unicode_escape").decode())[:255]
 
 
 def _foreign_life(guests: Path, native: str) -> Life:

@@ -20,16 +20,24 @@ from workers.drivers.base import CannotLook, Guest
 
 MARKER = "vmcloud.json"
 POWER = "power"
+FORMER = "config.former"
+"""An adopted guest's configuration as its maker wrote it."""
+NEXT = "config.adopted"
+"""An adopted guest's configuration that is not in place yet."""
 MAKING = ".making"
 TRASH = ".trash"
 
 
 @dataclass(frozen=True)
 class Marker:
-    """What vmcloud wrote about a guest of its own."""
+    """What vmcloud wrote about a guest of its own. ``copied``: its root is a whole tree, not a layer over an image. Of an adopted
+    one: what it was called, whether it has a cable, and the id here of its root (None where that is the node's own)."""
 
     guest: Guest
     copied: bool = False
+    adopted: str = ""
+    cable: bool = True
+    base: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -44,6 +52,9 @@ class Marker:
             "gateway": guest.gateway,
             "mac": guest.mac,
             "copied": self.copied,
+            "adopted": self.adopted,
+            "cable": self.cable,
+            "base": self.base,
         }
 
     def text(self) -> str:
@@ -62,7 +73,14 @@ class Marker:
             gateway=str(data["gateway"]),
             mac=str(data["mac"]),
         )
-        return cls(guest, bool(data["copied"]))
+        base = data.get("base")
+        return cls(
+            guest,
+            copied=bool(data["copied"]),
+            adopted=str(data.get("adopted", "")),
+            cable=bool(data.get("cable", True)),
+            base=None if base is None else int(base),
+        )
 
     def resized(self, guest: Guest) -> Marker:
         """The same guest with the sizes of ``guest``; address, image and rights stay what they were made with."""
@@ -73,6 +91,12 @@ class Marker:
             image=old.image,
         )
         return replace(self, guest=replace(self.guest, spec=spec))
+
+
+def printable(native: str) -> str:
+    """A native name as it can be written down; of ours, it is itself."""
+    name = native.encode("utf-8", "backslashreplace").decode()
+    return (name if name.isprintable() else name.encode("unicode_escape").decode())[:255]
 
 
 def read_marker(folder: Path) -> Marker | None:

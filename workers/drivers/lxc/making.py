@@ -15,7 +15,7 @@ from workers.drivers.base import BadRequest, DriverError, Guest, NoImage, Report
 from workers.storage.images import with_owners
 from workers.storage.unpack import IdMap
 
-from . import cgroups, folder, power
+from . import adoption, cgroups, folder, power
 from .config import host_veth, hostname, limits, render_config
 from .folder import MAKING, MARKER, POWER, Marker
 from .guests import Guests, copy_tree, read, translate
@@ -141,10 +141,9 @@ def apply(guests: Guests, guest: Guest) -> bool:
     groups = cgroups.Groups(life.init) if life.init else None
     if groups is not None:
         groups.set(limits(marker.guest, guests.settings, guests.host))
-    # As it was made, whatever the settings say of new guests.
-    settings, host = replace(guests.settings, copy=marker.copied), replace(guests.host, overlay=not marker.copied)
     try:
-        folder.replace_durably({path / "config": render_config(marker.guest, settings, host), path / MARKER: marker.text()})
+        adoption.settle(path)
+        folder.replace_durably({path / "config": adoption.configuration(guests, marker), path / MARKER: marker.text()})
     except OSError as error:
         if groups is not None:
             groups.set(limits(old.guest, guests.settings, guests.host))

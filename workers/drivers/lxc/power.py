@@ -12,7 +12,7 @@ from vmcloud.domain.vocabulary import Observed
 from workers.drivers import tools
 from workers.drivers.base import BadRequest, DriverError, TimedOut, ToolFailed
 
-from . import cgroups, checkpoint, exits, monitor, process, snapshots
+from . import adoption, cgroups, checkpoint, exits, monitor, process, snapshots
 from .config import host_veth
 from .folder import Marker
 from .guests import CONSOLE, LOG, Guests, read
@@ -42,6 +42,7 @@ def start(guests: Guests, native: str) -> None:
     image = marker.guest.image
     if not marker.copied and (image is None or not image.is_dir()):
         raise BadRequest("start", f"the image layer {image} is gone from this node", todo="Fetch the image again, then start.")
+    adoption.settle(path)
     snapshots.sweep(path)
     checkpoint.sweep(path)
     for name in (LOG, CONSOLE):

@@ -40,13 +40,14 @@ def run(guests: Guests, native: str, argv: Sequence[str], environment: Mapping[s
     """``lxc-attach``, which joins the guest's namespaces and control groups, with a clean environment."""
     _check(argv, environment)
     guests.running(native, "exec")
-    privileged = guests.marker(native, "exec").guest.spec.privileged
+    marker = guests.marker(native, "exec")
+    owner = 0 if marker.guest.spec.privileged else guests.settings.idmap_base if marker.base is None else marker.base
     program = tools.require("lxc-attach", operation="exec", package="lxc")
     inside = {"PATH": GUEST_PATH, "HOME": "/root", "USER": "root", **({"TERM": "xterm"} if tty else {}), **environment}
     setting = [word for name, value in inside.items() for word in ("-v", f"{name}={value}")]
     command = [program, "-P", str(guests.path), "-n", native, "--clear-env", *setting, "--", *argv]
     try:
-        return ProcessSession(command, _ENVIRONMENT, tty=tty, owner=0 if privileged else guests.settings.idmap_base)
+        return ProcessSession(command, _ENVIRONMENT, tty=tty, owner=owner)
     except OSError as error:
         if error.errno == 7:  # E2BIG
             raise BadRequest("exec", "the command and its environment are too long") from error

@@ -16,6 +16,7 @@ from vmcloud.domain.messages import Seen, Snapshot, Usage
 from vmcloud.domain.vocabulary import Kind, Observed
 
 from ..base import (
+    Adopter,
     BadRequest,
     CannotLook,
     Check,
@@ -47,7 +48,7 @@ for _act in ACTS:
     faults.declare("worker", *(f"driver.simulated.{_act}.{where}" for where in ("begun", "half", "done")))
 
 
-class SimulatedDriver(Driver, Freezer, Saver, Snapshotter, Meter, Runner):
+class SimulatedDriver(Driver, Freezer, Saver, Snapshotter, Meter, Runner, Adopter):
     """See the package; ``delay``, ``fail`` and ``seed`` are its :class:`~.weather.Weather`."""
 
     kind: ClassVar[Kind] = Kind.SIMULATED
@@ -269,6 +270,68 @@ class SimulatedDriver(Driver, Freezer, Saver, Snapshotter, Meter, Runner):
         self._trouble.work()
         with self._acting("delete-snapshot"):
             self._store.drop(self._known("delete-snapshot", native), name)
+        ends()
+
+    # ---------------------------------------------------------------------------------------------------------- adoption
+
+    def adopt(self, orphan: str, guest: Guest, report: Report = silent) -> Guest:
+        """See :class:`Adopter`."""
+        ends = self._trouble.begin("adopt", guest.native)
+        if not self._is_there(guest):
+            self._orphan(orphan)
+            faults.point("driver.simulated.adopt.begun")
+            self._trouble.work()
+            with self._acting("adopt"):
+                if not self._is_there(guest):
+                    self._take_over(self._orphan(orphan), guest)
+        ends()
+        known = self._known("adopt", guest.native)
+        seen = known.seen
+        spec = replace(guest.spec, vcpus=seen.vcpus, memory_mib=seen.memory_mib, disk_mib=known.disk_mib)
+        return replace(guest, spec=spec, address="".join(seen.addresses[:1]), mac=seen.mac)
+
+    def _orphan(self, orphan: str) -> Record:
+        record = self._store.get(orphan)
+        if record is None or not record.whole:
+            raise NoSuchGuest("adopt", f"there is no guest {orphan}")
+        if record.seen.ve is not None:
+            raise BadRequest("adopt", f"{orphan} is VE {record.seen.ve}")
+        if record.seen.state not in (Observed.STOPPED, Observed.CRASHED):
+            what = f"{orphan} is {record.seen.state}, and only what is stopped can be given another name"
+            raise BadRequest("adopt", what, todo="Stop it first.")
+        return record
+
+    def _take_over(self, record: Record, guest: Guest) -> None:
+        before, spec = record.seen, guest.spec
+        vcpus, memory = spec.vcpus or before.vcpus, spec.memory_mib or before.memory_mib
+        if not (vcpus and memory):
+            raise BadRequest("adopt", f"{before.native} has no limit", todo="Say which one it is to have.")
+        _check_sizes(replace(guest, spec=replace(spec, vcpus=vcpus, memory_mib=memory, disk_mib=record.disk_mib)), "adopt")
+        after = replace(
+            before, native=guest.native, ve=guest.ve, state=Observed.STOPPED, vcpus=vcpus, memory_mib=memory, error=""
+        )
+        self._store.rename(record, replace(record, seen=after), "adopt")
+        self._store.note_adopted(guest.native, before)
+
+    def disown(self, native: str, orphan: str) -> None:
+        """See :class:`Adopter`."""
+        ends = self._trouble.begin("disown", native)
+        record = self._store.get(native)
+        if record is None:
+            return
+        self._check_ours("disown", record)
+        before = self._store.adopted(native)
+        if before is None or before.native != orphan:
+            raise BadRequest("disown", f"{native} was not adopted from {orphan}")
+        if record.seen.state in (Observed.RUNNING, Observed.SUSPENDED):
+            raise BadRequest("disown", f"{native} runs", todo="Stop it first.")
+        faults.point("driver.simulated.disown.begun")
+        self._trouble.work()
+        with self._acting("disown"):
+            record = self._store.get(native)
+            if record is not None:
+                self._store.rename(record, replace(record, seen=replace(before, since=record.seen.since)), "disown")
+                self._store.note_adopted(native, None)
         ends()
 
     # ---------------------------------------------------------------------------------------------------------- sessions

@@ -172,7 +172,7 @@ class Store:
 
     def remove(self, native: str, operation: str = "", *, event: bool = False) -> None:
         """Remove a guest with all that is its; say so, if it is an ``event``. Within :meth:`change`."""
-        for table in ("guests", "files", "snapshots", "kept"):
+        for table in ("guests", "files", "snapshots", "kept", "adopted"):
             self._db.execute(f"DELETE FROM {table} WHERE native = ?", (native,))
         self._records.pop(native, None)
         if operation:
@@ -271,7 +271,29 @@ class Store:
 
     # ------------------------------------------------------------------------------------------------------------- within
 
+    def rename(self, record: Record, after: Record, operation: str) -> None:
+        """Give a guest another name and what belongs to it, with its files and snapshots. Within :meth:`change`."""
+        old, new = record.seen.native, after.seen.native
+        for table in ("files", "snapshots", "kept"):
+            self._db.execute(f"UPDATE {table} SET native = ? WHERE native = ?", (new, old))
+        self._db.execute("DELETE FROM guests WHERE native = ?", (old,))
+        self._records.pop(old, None)
+        self.put(after, operation)
+
+    def note_adopted(self, native: str, before: Seen | None) -> None:
+        """Remember, or (None) forget, what an adopted guest was. Within :meth:`change`."""
+        self._db.execute("DELETE FROM adopted WHERE native = ?", (native,))
+        if before is not None:
+            self._db.execute("INSERT INTO adopted VALUES (?, ?)", (native, json.dumps(before.to_json())))
+
+    def adopted(self, native: str) -> Seen | None:
+        """What an adopted guest was."""
+        with self.changed:
+            row = self._db.execute("SELECT seen FROM adopted WHERE native = ?", (native,)).fetchone()
+            return Seen.from_json(json.loads(row[0])) if row else None
+
     def _prepare(self) -> None:
+        self._db.execute("CREATE TABLE IF NOT EXISTS adopted (native TEXT PRIMARY KEY, seen TEXT NOT NULL) WITHOUT ROWID")
         if self._format() == VERSION:
             return
         self._db.execute("BEGIN IMMEDIATE")

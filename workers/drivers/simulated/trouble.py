@@ -14,7 +14,10 @@ from .weather import Fails, Weather
 
 STUCK = 0.2
 """Seconds that a tool which is stuck (a planned fault) is waited for."""
-ACTS = ("define", "delete", "start", "stop", "freeze", "thaw", "resize", "save", "snapshot", "revert", "delete-snapshot")
+ACTS = (
+    *("define", "delete", "start", "stop", "freeze", "thaw", "resize", "save"),
+    *("snapshot", "revert", "delete-snapshot", "adopt", "disown"),
+)
 """Calls that change something, as they are called in errors, faults and effects."""
 
 
