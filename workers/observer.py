@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
-from vmcloud.domain.messages import Digest, NodeFacts, Seen, Sighting, Usage
+from vmcloud.domain.messages import Digest, Mark, NodeFacts, Seen, Sighting, Usage
 from vmcloud.domain.vocabulary import Kind, Observed
 
 from .drivers.base import CannotLook, DriverError, Gone
@@ -36,7 +36,7 @@ GAP = 1.0
 """Seconds between two full lists, however often they are asked for."""
 LAG = 1.0
 """Seconds that an event may be under way: one this soon after a step's look, about a change before it, is old. Where that cannot
-be told from its time, the guest is looked at once more after so long."""
+be told from its time, the guest is looked at once more."""
 LOOKS_KEPT = 1000
 SOURCE_LOST = (0.05, 5.0)
 """Seconds after which a lost source of events is tried again: first, and at most; doubled each time."""
@@ -70,7 +70,7 @@ class Observer:
         self._pruned = time.monotonic()
         self._at_work: set[str] = set()
         self._looked: dict[str, float] = {}
-        self._saw: dict[str, Observed | None] = {}
+        self._said: dict[str, tuple[Mark, Observed | None]] = {}
         self._missed: frozenset[UUID] = frozenset()
         self._gathering = Gathering()
         self._waiting = False
@@ -98,10 +98,12 @@ class Observer:
             self._at_work.discard(native)
             self._looked[native] = time.time()
 
-    def saw(self, native: str, state: Observed | None) -> None:
-        """What the step saw when it looked; None where the guest is not there."""
+    def said(self, native: str, mark: Mark, state: Observed | None) -> None:
+        """What was said of a guest with this mark, by a step or here; None where it is not there."""
         with self._lock:
-            self._saw[native] = state
+            known = self._said.get(native)
+            if native in self._looked and (known is None or known[0] < mark):
+                self._said[native] = mark, state
 
     def end(self, native: str) -> None:
         """The step is over, whether it looked or not."""
@@ -110,7 +112,7 @@ class Observer:
             if len(self._looked) > LOOKS_KEPT:
                 limit = time.time() - LAG
                 self._looked = {name: when for name, when in self._looked.items() if when > limit}
-                self._saw = {name: state for name, state in self._saw.items() if name in self._looked}
+                self._said = {name: last for name, last in self._said.items() if name in self._looked}
 
     def next_in(self) -> float:
         """Seconds until the next full list; jittered by a tenth, so that a thousand nodes do not speak at once."""
@@ -142,6 +144,8 @@ class Observer:
             self._book.discover(guest)
         merged = tuple(map(self._book.merge, guests))
         facts = self._current_facts(fresh=full)
+        for each in merged:
+            self.said(each.native, mark, each.state)
         if full or merged:
             self._reporter.say(Sighting(self._node, mark, now, full=full, guests=merged, facts=facts))
         if not full:
@@ -237,8 +241,12 @@ class Observer:
             news = [each for each in seen if not self._is_old(each, now)]
         if not news:
             return
-        mark = self._reporter.mark()
-        self._reporter.say(Sighting(self._node, mark, now, full=False, guests=tuple(map(self._book.merge, news))))
+        self._say(self._reporter.mark(), news)
+
+    def _say(self, mark: Mark, seen: Sequence[Seen]) -> None:
+        for each in seen:
+            self.said(each.native, mark, each.state)
+        self._reporter.say(Sighting(self._node, mark, time.time(), full=False, guests=tuple(map(self._book.merge, seen))))
 
     def _is_old(self, seen: Seen, now: float) -> bool:
         """Whether a step says it, or has said later words. The lock is held."""
@@ -247,21 +255,23 @@ class Observer:
             return True
         if now - looked >= LAG or seen.since > looked:
             return False
-        if seen.state not in (Observed.STARTING, Observed.STOPPING, self._saw.get(seen.native)):
+        _, last = self._said.get(seen.native, (None, None))
+        if seen.state not in (Observed.STARTING, Observed.STOPPING, last):
             # Such as a freeze by hand right after the step: a guest's time is that of its start.
-            later = threading.Timer(LAG, self._look_again, (seen,))
-            later.daemon = True
-            later.start()
+            threading.Thread(target=self._look_again, args=(seen,), name=f"look-{seen.native}", daemon=True).start()
         return True
 
     def _look_again(self, seen: Seen) -> None:
+        mark = self._reporter.mark()
         try:
             found = self._hands[seen.kind].inspect(seen.native)
         except Exception as error:
             log.warning("could not look at %s again: %s", seen.native, error)
             return
-        if found is not None:
-            self._take(replace(found, since=found.since or time.time()))
+        with self._lock:
+            if found is None or seen.native in self._at_work:
+                return
+        self._say(mark, (replace(found, since=found.since or time.time()),))
 
     def _gone(self, native: str) -> None:
         """A guest was removed: by a step, which says so; behind our back, which lists will show; or it was not ours."""

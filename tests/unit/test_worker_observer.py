@@ -168,18 +168,22 @@ def test_a_burst_is_said_in_two_words(node: Node) -> None:
 
 
 def test_a_change_right_after_a_step_that_bears_an_old_time_is_looked_at_once_more(
-    node: Node, monkeypatch: pytest.MonkeyPatch
+    node: Node,
 ) -> None:
     """As with a freeze: the guest's time is that of its start, so the word alone could be from before the step's look."""
-    monkeypatch.setattr(observer_module, "LAG", 0.2)
     began = time.time() - 5
     frozen = Seen(NATIVE, Kind.SIMULATED, Observed.SUSPENDED, VE, since=began)
     node.observer.begin(NATIVE)
     node.observer.looking(NATIVE)
-    node.observer.saw(NATIVE, Observed.RUNNING)
+    node.observer.said(NATIVE, node.mark(), Observed.RUNNING)
     node.observer.end(NATIVE)
     appear(node.guests, frozen)
-    node.observer._take(frozen)
     node.observer._take(Seen(NATIVE, Kind.SIMULATED, Observed.RUNNING, VE, since=began))
-    assert not node.said
+    assert not node.said, "as the step saw it"
+    time.sleep(0.03)
+    node.observer._take(frozen)
     assert node.until(lambda each: bool(each.guests)).guests[0].state is Observed.SUSPENDED
+    appear(node.guests, Seen(NATIVE, Kind.SIMULATED, Observed.RUNNING, VE, since=began))
+    time.sleep(0.03)
+    node.observer._take(Seen(NATIVE, Kind.SIMULATED, Observed.RUNNING, VE, since=began))
+    node.until(lambda each: each.guests[0].state is Observed.RUNNING)
