@@ -177,5 +177,6 @@ def test_without_a_server_nothing_is_made_anew_and_it_says_so(running: Cloud) ->
     with running.frozen("server"):
         told = [running.run("directory", "rebuild", "--timeout", "2s", check=False) for _ in range(2)]
     assert [each.returncode for each in told] == [1, 1]
-    assert "not done after 2 s" in told[0].stderr, "the lease was still held when it was taken away"
+    # The first one may still find the lease held, takes it away, and waits in vain.
+    assert "not done after 2 s" in told[0].stderr or "no server leads" in told[0].stderr
     assert "no server leads" in told[1].stderr

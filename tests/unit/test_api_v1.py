@@ -105,7 +105,7 @@ def test_input_schemas_have_the_fields_the_domain_knows() -> None:
     from vmcloud.api.schemas import CreateIn
     from vmcloud.domain.spec import Spec
 
-    assert set(CreateIn.model_fields) == set(Spec.__dataclass_fields__) | {"name", "project", "power"}
+    assert set(CreateIn.model_fields) == set(Spec.__dataclass_fields__) | {"name", "project", "power", "job"}
 
 
 def test_openapi_describes_every_path_and_the_docs_page_needs_no_other_host(web: Web) -> None:

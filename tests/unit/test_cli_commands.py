@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -791,3 +792,61 @@ def test_a_list_imports_neither_django_nor_anything_slow(cloud: Cloud) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert done.stderr == "[]\n"
+
+
+# ------------------------------------------------------------------------------------------------------------- when jobs run
+
+
+def test_when_a_job_may_run_travels_with_the_request(cloud: Cloud, run: Run) -> None:
+    cloud.answers["POST /ves/web-1/stop"] = cloud.answers["POST /ves"] = cloud.answers["DELETE /ves/web-1"] = job(12)
+    options = ("--priority", "-5", "--depend", "afterok:3,on:2", "--walltime", "5m", "--retries", "2", "--hold")
+    for command in (("ve", "stop", "web-1"), ("ve", "create", "web-1", "-i", "busybox"), ("ve", "delete", "web-1")):
+        assert run(*command, *options)[0] == 0
+        body = json.loads(cloud.asked[-1].body)
+        assert body["job"] == {"priority": -5, "depend": "afterok:3,on:2", "walltime": 300.0, "retries": 2, "hold": True}
+    assert run("ve", "stop", "web-1")[0] == 0 and "job" not in json.loads(cloud.asked[-1].body or b"{}")
+
+
+@pytest.mark.parametrize("when", ["+2h", "18:00", "0:30", "2030-01-31T18:00", "2030-01-31T18:00:00+02:00"])
+def test_times_to_come_are_told_with_their_offset(cloud: Cloud, run: Run, when: str) -> None:
+    cloud.answers["POST /ves/web-1/stop"] = job(12)
+    assert run("ve", "stop", "web-1", "--at", when)[0] == 0
+    told = datetime.fromisoformat(json.loads(cloud.asked[-1].body)["job"]["not_before"])
+    assert told.tzinfo is not None and told > datetime.now(UTC)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ve", "stop", "web-1", "--at", "soon"),
+        ("ve", "stop", "web-1", "--at", "25:00"),
+        ("ve", "stop", "web-1", "--priority", "2000"),
+        ("ve", "stop", "web-1", "--depend", "afterok"),
+        ("ve", "stop", "web-1", "--retries", "-1"),
+        ("job", "alter", "12"),
+        ("job", "alter", "12", "--hold"),
+        ("job", "hold", "12", "--who", "me"),
+        ("job", "order", "12"),
+    ],
+)
+def test_wrong_terms_are_refused_before_anything_is_asked(cloud: Cloud, run: Run, arguments: tuple[str, ...]) -> None:
+    code, _, err = run(*arguments)
+    assert code == 2 and err.startswith("vmcloud: ") and cloud.asked == []
+
+
+def test_jobs_that_have_not_begun_are_changed(cloud: Cloud, run: Run) -> None:
+    held = {**job(12), "state": "H", "state_name": "held", "reason": "held by its user"}
+    cloud.answers |= {f"POST /jobs/12/{verb}": held for verb in ("hold", "release", "run", "retry", "order")}
+    cloud.answers["PATCH /jobs/12"] = held
+    for arguments, method, body in (
+        (("hold", "12", "--who", "o"), "POST", {"who": "o"}),
+        (("release", "12"), "POST", {"who": "u"}),
+        (("run", "12"), "POST", None),
+        (("retry", "12"), "POST", None),
+        (("alter", "12", "--priority", "3"), "PATCH", {"priority": 3}),
+    ):
+        code, out, err = run("job", *arguments)
+        assert (code, out) == (0, "12\n") and "held by its user" in err
+        assert (cloud.asked[-1].method, json.loads(cloud.asked[-1].body or b"null")) == (method, body)
+    assert run("job", "order", "12", "13")[0] == 0 and json.loads(cloud.asked[-1].body) == {"job": 13}
+    assert run("job", "hold", "12", "99")[0] == 1, "not every one worked"

@@ -11,15 +11,28 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
 from vmcloud.domain.errors import Invalid
+from vmcloud.domain.terms import JOB_MAX, Hold, whole
 from vmcloud.domain.vocabulary import JobState
 from vmcloud.fleet.models import Job, JobEvent
-from vmcloud.fleet.services import jobs, queries, views
+from vmcloud.fleet.services import jobs, queries, submit, views, waiting
 from vmcloud.fleet.services.accounts import Actor
 from vmcloud.fleet.services.moments import moment
 
-from .answers import PAGING, filters, no_filters, page, send
+from .answers import PAGING, accepted, filters, idempotency_key, no_filters, origin, page, read_object, send
 from .auth import actor
-from .schemas import PAGES, EventPage, JobFullOut, JobOut, JobPage, ProblemOut, query_parameters
+from .schemas import (
+    PAGES,
+    AlterIn,
+    EventPage,
+    HoldIn,
+    JobFullOut,
+    JobOut,
+    JobPage,
+    OrderIn,
+    ProblemOut,
+    body,
+    query_parameters,
+)
 
 router = Router()
 WAIT_MAX = 60.0
@@ -29,17 +42,18 @@ LOOK_FIRST, LOOK_LAST, LOOK_GROWTH = 0.01, 0.25, 1.05
 FILTERS = (
     ("active", "`true`: only what is not complete"),
     ("mine", "`true`: only your own"),
-    ("state", "a letter: Q R E C"),
+    ("state", "a letter: Q H W R E C"),
     ("ve", "name or UUID"),
     ("node", ""),
     ("verb", ""),
     ("owner", ""),
 )
+BEGUN: dict[int, Any] = {400: ProblemOut, 403: ProblemOut, 404: ProblemOut, 409: ProblemOut}
 YES, NO = ("1", "true", "yes"), ("0", "false", "no")
 
 
 def _jobs_json(rows: list[Job]) -> list[dict[str, Any]]:
-    return [views.job_json(row) for row in rows]
+    return views.jobs_json(rows)
 
 
 def _events_json(rows: list[JobEvent]) -> list[dict[str, Any]]:
@@ -113,6 +127,62 @@ def cancel_job(request: HttpRequest, job_id: int) -> HttpResponse:
     no_filters(request)
     job = jobs.cancel(actor(request), job_id)
     return send(views.job_json(job), 202, Location=f"/api/v1/jobs/{job.pk}")
+
+
+@router.patch("/{job_id}", response={202: JobOut, **BEGUN}, summary="Alter a job that has not begun", openapi_extra=body(AlterIn))
+def alter_job(request: HttpRequest, job_id: int) -> HttpResponse:
+    """Other terms. Only an administrator may raise a priority or a walltime."""
+    no_filters(request)
+    return accepted(waiting.alter(actor(request), job_id, read_object(request)))
+
+
+@router.post("/{job_id}/hold", response={202: JobOut, **BEGUN}, summary="Hold a job", openapi_extra=body(HoldIn, required=False))
+def hold_job(request: HttpRequest, job_id: int) -> HttpResponse:
+    """Keep a job that has not begun from beginning. A user's hold is its owner's; the others are administrators'."""
+    return accepted(waiting.hold(actor(request), job_id, _who(request)))
+
+
+@router.post(
+    "/{job_id}/release", response={202: JobOut, **BEGUN}, summary="Release a job", openapi_extra=body(HoldIn, required=False)
+)
+def release_job(request: HttpRequest, job_id: int) -> HttpResponse:
+    """Take back a hold of that sort."""
+    return accepted(waiting.release(actor(request), job_id, _who(request)))
+
+
+@router.post("/{job_id}/run", response={202: JobOut, **BEGUN}, summary="Run a job out of turn")
+def run_job(request: HttpRequest, job_id: int) -> HttpResponse:
+    """Before all others, whatever it waits for; for administrators. Not what is held, and never out of its lane."""
+    no_filters(request)
+    return accepted(waiting.run_now(actor(request), job_id))
+
+
+@router.post("/{job_id}/order", response={202: JobOut, **BEGUN}, summary="Exchange two jobs", openapi_extra=body(OrderIn))
+def order_jobs(request: HttpRequest, job_id: int) -> HttpResponse:
+    """Two jobs that have not begun change places in the queue."""
+    no_filters(request)
+    other = whole(_only(request, "job", optional=False), (1, JOB_MAX), "job")
+    return accepted(waiting.exchange(actor(request), job_id, other)[0])
+
+
+@router.post("/{job_id}/retry", response={202: JobOut, **BEGUN}, summary="Ask again for what did not end well")
+def retry_job(request: HttpRequest, job_id: int) -> HttpResponse:
+    """A new job like one that is complete and did not end well."""
+    no_filters(request)
+    return accepted(submit.retry(actor(request), job_id, origin=origin(request), key=idempotency_key(request)))
+
+
+def _who(request: HttpRequest) -> Hold:
+    no_filters(request)
+    return waiting.parse_hold(_only(request, "who", optional=True))
+
+
+def _only(request: HttpRequest, name: str, *, optional: bool) -> Any:
+    """The one member that a body may have."""
+    found = read_object(request, optional=optional)
+    if unknown := sorted(set(found) - {name}):
+        raise Invalid(f"no field is called {unknown[0][:60]!r}", where=unknown[0][:60], todo=f"Known: {name}.")
+    return found.get(name)
 
 
 @router.get(

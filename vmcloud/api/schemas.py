@@ -230,6 +230,13 @@ class JobOut(Schema):
     error: dict[str, Any] | None = Field(description="what went wrong: code, what, where, why, todo")
     origin: str = Field(description="through which door: api, cli, admin, reconcile:Rn", examples=["api"])
     args: dict[str, Any]
+    priority: int = Field(description="from -1024 to 1023; higher begins first", examples=[0])
+    not_before: datetime | None
+    holds: str = Field(description="who keeps it from beginning: u (user), o (operator), s (system)", examples=["u"])
+    depend: str = Field(description="what it waits for, as in Torque; of jobs that have not begun", examples=["afterok:12"])
+    walltime: float | None = Field(description="seconds from its begin, after which it is ended")
+    retries: int = Field(description="how often it is tried again after a failure that is worth it")
+    tries: int = Field(description="how often it has been")
     generation: int
     version: int = Field(description="grows with every change; for the long poll", examples=[4])
     directory_version: str | None = Field(description="of the entry as the job last wrote it; for `after` of a read")
@@ -346,6 +353,39 @@ class HealthOut(Schema):
     status: Literal["ok"]
 
 
+class TermsIn(Schema):
+    """When and how a job may run; the member `job` of any action."""
+
+    priority: int = Field(0, ge=-1024, le=1023)
+    not_before: datetime | None = Field(None, description="ISO 8601; without an offset: UTC")
+    hold: bool = Field(False, description="held by its user until it is released")
+    depend: str = Field("", description="after afterok afternotok afterany before… on, as in Torque", examples=["afterok:12:13"])
+    walltime: float | None = Field(None, description="seconds from its begin, after which it is ended")
+    retries: int = Field(0, ge=0, le=20)
+
+
+class AlterIn(Schema):
+    """Other terms of a job; what is not given stays."""
+
+    priority: int | None = None
+    not_before: datetime | None = None
+    depend: str | None = None
+    walltime: float | None = None
+    retries: int | None = None
+
+
+class HoldIn(Schema):
+    """Whose hold."""
+
+    who: Literal["u", "o", "s"] = "u"
+
+
+class OrderIn(Schema):
+    """The other job."""
+
+    job: int = Field(examples=[13])
+
+
 class CreateIn(Schema):
     """What a new VE should be. Fields that are not given have the defaults shown."""
 
@@ -362,6 +402,7 @@ class CreateIn(Schema):
     node: str = Field("", description="a request for one node; empty: the scheduler chooses")
     privileged: bool = Field(False, description="shares the host's user ids; administrators only")
     description: str = Field("", max_length=DESCRIPTION_MAX)
+    job: TermsIn | None = None
 
 
 class AdoptIn(Schema):
@@ -383,6 +424,7 @@ class ResizeIn(Schema):
     vcpus: int | None = Field(None, examples=[2])
     memory_mib: int | None = Field(None, examples=[256])
     disk_mib: int | None = None
+    job: TermsIn | None = None
 
 
 class PowerIn(Schema):
@@ -390,18 +432,21 @@ class PowerIn(Schema):
 
     force: bool = Field(False, description="cut the power at once")
     grace: float = Field(10, description="seconds before a graceful stop is forced, 0 to 3600")
+    job: TermsIn | None = None
 
 
 class SnapshotIn(Schema):
     """A new snapshot."""
 
     name: str = Field(description=f"{NAME}; unique in its VE", examples=["before-upgrade"])
+    job: TermsIn | None = None
 
 
 class RevertIn(Schema):
     """Back to a snapshot."""
 
     snapshot: str = Field(examples=["before-upgrade"])
+    job: TermsIn | None = None
 
 
 class ExecIn(Schema):

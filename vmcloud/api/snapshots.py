@@ -66,20 +66,21 @@ def revert(request: HttpRequest, ref: str) -> HttpResponse:
 
 
 def _only(request: HttpRequest, field: str) -> Any:
-    """The body's one field; none given is the service's to refuse."""
+    """The body's one field beside ``job``; none given is the service's to refuse."""
     asked = read_object(request)
     for other in asked:
-        if other != field:
-            raise Invalid(f"no field is called {other[:60]!r}", where=other[:60], todo=f"Known fields: {field}.")
+        if other not in (field, "job"):
+            raise Invalid(f"no field is called {other[:60]!r}", where=other[:60], todo=f"Known fields: {field}, job.")
     return asked.get(field)
 
 
 def _act(request: HttpRequest, ref: str, verb: Verb, name: Any) -> HttpResponse:
+    terms = read_object(request, optional=True).get("job")
     job = submit.act(
         actor(request),
         ref,
         verb,
-        {"snapshot": name},
+        {"snapshot": name, **({"job": terms} if terms is not None else {})},
         project=project_of(request),
         origin=origin(request),
         key=idempotency_key(request),

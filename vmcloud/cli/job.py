@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import click
 
+from vmcloud.domain.terms import Hold
 from vmcloud.domain.vocabulary import Verb
 
 from . import follow
@@ -13,6 +16,7 @@ from .common import JOBS, JobNumber, Name, Seconds, check_node, client, complain
 from .errors import FAILED, INTERRUPTED, OK, CliError, Unreachable, printable
 from .output import Shape, show_list, show_objects
 from .rest import Client
+from .terms import given, terms_options
 
 job_ids = click.argument("jobs", nargs=-1, required=True, type=JobNumber(), metavar="ID...", shell_complete=names("/jobs", "id"))
 timeout_option = click.option("--timeout", type=Seconds(), metavar="TIME", help="At most this long (30, 5m).")
@@ -34,7 +38,7 @@ def group() -> None:
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many, the newest.")
 @output_option()
 def list_(form: str, limit: int, active: bool, mine: bool, **filters: str | None) -> None:
-    """List jobs, newest first. S is the state: Q queued, R running, E exiting, C complete.
+    """List jobs, newest first. S is the state: Q queued, H held, W waits, R running, E exiting, C complete.
 
     \b
     Examples:
@@ -139,6 +143,101 @@ def wait(jobs: tuple[int, ...], timeout: float | None, form: str) -> None:
     if form != "name":
         show_objects(found, JOBS, form, single=len(jobs) == 1)
     finish(ended or code)
+
+
+def _change(verb: str, text: str, examples: tuple[str, ...]) -> Callable[[Callable[..., Any]], click.Command]:
+    """Register a command that changes jobs which have not begun."""
+    lines = "\n".join(f"  vmcloud job {verb} {each}" for each in examples)
+
+    def made(function: Callable[..., Any]) -> click.Command:
+        command = job_ids(output_option("name")(function))
+        return group.command(verb, help=f"{text}\n\n\b\nExamples:\n{lines}")(command)
+
+    return made
+
+
+def _ask_each(jobs: tuple[int, ...], form: str, method: str, path: str, body: dict[str, Any] | None) -> None:
+    """Ask for one change of each job, and say where it is then."""
+    api, code, asked = client(), OK, []
+    for number in once(jobs):
+        try:
+            job = api.act(method, f"/jobs/{number}{path}", body, key="")
+        except Unreachable:
+            raise
+        except CliError as error:
+            complain(error, str(number))
+            code = FAILED
+            continue
+        asked.append(job)
+        if form == "name":
+            click.echo(job["id"])
+        say(follow.sentence(job))
+    if form != "name":
+        show_objects(asked, JOBS, form, single=len(jobs) == 1)
+    finish(code)
+
+
+who_option = click.option(
+    "--who",
+    type=click.Choice([each.value for each in Hold]),
+    default="u",
+    show_default=True,
+    help="Whose hold: u user, o operator, s system.",
+)
+
+
+@_change("hold", "Keep jobs that have not begun from beginning, until they are released.", ("12", "12 13 --who o"))
+@who_option
+def hold(jobs: tuple[int, ...], who: str, form: str) -> None:
+    """Hold jobs."""
+    _ask_each(jobs, form, "POST", "/hold", {"who": who})
+
+
+@_change("release", "Take back a hold of jobs.", ("12", "12 --who o"))
+@who_option
+def release(jobs: tuple[int, ...], who: str, form: str) -> None:
+    """Release jobs."""
+    _ask_each(jobs, form, "POST", "/release", {"who": who})
+
+
+@_change(
+    "alter",
+    "Change when jobs that have not begun may run. Only an administrator may raise a priority or a walltime.",
+    ("12 --priority 10", "12 --at 18:00", "12 --depend afterok:11"),
+)
+@terms_options
+def alter(jobs: tuple[int, ...], form: str) -> None:
+    """Alter jobs."""
+    if not given():
+        raise click.UsageError("nothing to alter was given", click.get_current_context())
+    _ask_each(jobs, form, "PATCH", "", given())
+
+
+@_change("run", "Run jobs before all others, whatever they wait for; for administrators. Not what is held.", ("12",))
+def run(jobs: tuple[int, ...], form: str) -> None:
+    """Run jobs out of turn."""
+    _ask_each(jobs, form, "POST", "/run", None)
+
+
+@_change(
+    "retry", "Ask again for what jobs that failed or were cancelled were asked for. Prints the new numbers.", ("12", "12 13")
+)
+def retry(jobs: tuple[int, ...], form: str) -> None:
+    """Retry jobs."""
+    _ask_each(jobs, form, "POST", "/retry", None)
+
+
+@group.command()
+@click.argument("job", type=JobNumber(), metavar="ID", shell_complete=names("/jobs", "id"))
+@click.argument("other", type=JobNumber(), metavar="OTHER", shell_complete=names("/jobs", "id"))
+def order(job: int, other: int) -> None:
+    """Let two jobs that have not begun change places in the queue.
+
+    \b
+    Examples:
+      vmcloud job order 12 13
+    """
+    say(follow.sentence(client().act("POST", f"/jobs/{job}/order", {"job": other}, key="")))
 
 
 @group.command()

@@ -11,6 +11,7 @@ from .common import COMPLETION_TIMEOUT, Name, act, action_options, client, names
 from .follow import Job
 from .output import Column, Shape, age, show_list
 from .rest import Client, segment
+from .terms import submit_options, with_terms
 
 SNAPSHOTS = Shape(
     (
@@ -43,6 +44,7 @@ ve_argument = click.argument("ve", type=Name(), metavar="VE", shell_complete=nam
 @ve_argument
 @click.argument("name", required=False, metavar="[NAME]")
 @project_option
+@submit_options
 @action_options
 def snapshot(ve: str, name: str | None, project: str, form: str, wait: bool, timeout: float | None, key: str | None) -> None:
     """Keep the present root file system of VE as NAME (default: from the time, such as s20261121-101500).
@@ -57,7 +59,7 @@ def snapshot(ve: str, name: str | None, project: str, form: str, wait: bool, tim
     wanted = name if name is not None else default_name(datetime.now(UTC))
 
     def ask(api: Client, operand: str, its_key: str) -> Job:
-        return api.act("POST", _path(ve), {"name": operand}, query={"project": project}, key=its_key)
+        return api.act("POST", _path(ve), with_terms({"name": operand}), query={"project": project}, key=its_key)
 
     act([wanted], ask, form=form, wait=wait, timeout=timeout, key=key)
 
@@ -81,6 +83,7 @@ def snapshots(ve: str, project: str, form: str) -> None:
 @ve_argument
 @click.argument("name", shell_complete=_known)
 @project_option
+@submit_options
 @action_options
 def revert(ve: str, name: str, project: str, form: str, wait: bool, timeout: float | None, key: str | None) -> None:
     """Make the root file system of VE what it was when snapshot NAME was taken; what was written since is lost.
@@ -94,7 +97,7 @@ def revert(ve: str, name: str, project: str, form: str, wait: bool, timeout: flo
 
     def ask(api: Client, operand: str, its_key: str) -> Job:
         body = {"snapshot": operand}
-        return api.act("POST", f"/ves{segment(ve)}/revert", body, query={"project": project}, key=its_key)
+        return api.act("POST", f"/ves{segment(ve)}/revert", with_terms(body), query={"project": project}, key=its_key)
 
     act([name], ask, form=form, wait=wait, timeout=timeout, key=key)
 
@@ -103,6 +106,7 @@ def revert(ve: str, name: str, project: str, form: str, wait: bool, timeout: flo
 @ve_argument
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=_known)
 @project_option
+@submit_options
 @action_options
 def delete_snapshot(
     ve: str, names: tuple[str, ...], project: str, form: str, wait: bool, timeout: float | None, key: str | None
@@ -116,7 +120,7 @@ def delete_snapshot(
     """
 
     def ask(api: Client, operand: str, its_key: str) -> Job:
-        return api.act("DELETE", _path(ve) + segment(operand), query={"project": project}, key=its_key)
+        return api.act("DELETE", _path(ve) + segment(operand), with_terms(None), query={"project": project}, key=its_key)
 
     act(names, ask, form=form, wait=wait, timeout=timeout, key=key)
 

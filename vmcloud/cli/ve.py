@@ -29,6 +29,7 @@ from .errors import CliError
 from .follow import Job
 from .output import Column, Item, Shape, age, mebibytes, show_list
 from .rest import Client, segment
+from .terms import submit_options, with_terms
 
 VES = Shape(
     (
@@ -139,6 +140,7 @@ def show(names: tuple[str, ...], project: str, form: str) -> None:
 @click.option("--description", metavar="TEXT", help="Free text.")
 @click.option("--privileged", is_flag=True, default=None, help="Shares the host's user ids; administrators only.")
 @project_option
+@submit_options
 @action_options
 def create(
     names: tuple[str, ...],
@@ -163,7 +165,7 @@ def create(
     body = {name: value for name, value in wanted.items() if value is not None}
 
     def ask(api: Client, name: str, its_key: str) -> Job:
-        return api.act("POST", "/ves", {"name": name, **body}, key=its_key)
+        return api.act("POST", "/ves", with_terms({"name": name, **body}), key=its_key)
 
     act(names, ask, form=form, wait=wait, timeout=timeout, key=key)
 
@@ -174,6 +176,7 @@ def _power(verb: str, text: str, example: str) -> None:
     @group.command(verb, help=f"{text}\n\n\b\nExamples:\n  vmcloud ve {verb} web-1 --wait\n  vmcloud ve {verb} {example}")
     @ve_names
     @project_option
+    @submit_options
     @action_options
     def command(names: tuple[str, ...], project: str, form: str, wait: bool, timeout: float | None, key: str | None) -> None:
         _ask_each(names, f"/{verb}", None, project, form=form, wait=wait, timeout=timeout, key=key)
@@ -190,6 +193,7 @@ def _stopping(verb: str, text: str) -> None:
         "--grace", type=Seconds(), metavar="TIME", help="How long the guest may take before it is forced (default: 10s)."
     )
     @project_option
+    @submit_options
     @action_options
     def command(
         names: tuple[str, ...],
@@ -218,6 +222,7 @@ _power("resume", "Let suspended VEs run on.", "web-1 web-2")
 @click.option("-m", "--memory", type=Mebibytes(), metavar="SIZE", help="Memory: 64, 64M, 1G.")
 @click.option("--disk", type=Mebibytes(), metavar="SIZE", help="Disk.")
 @project_option
+@submit_options
 @action_options
 def resize(
     names: tuple[str, ...],
@@ -247,6 +252,7 @@ def resize(
 @group.command()
 @ve_names
 @project_option
+@submit_options
 @action_options
 def delete(names: tuple[str, ...], project: str, form: str, wait: bool, timeout: float | None, key: str | None) -> None:
     """Delete VEs and everything in them. Running ones are stopped by force.
@@ -319,6 +325,6 @@ def _ask_each(
     """Ask for one action on each VE."""
 
     def ask(api: Client, name: str, its_key: str) -> Job:
-        return api.act(method, _path(name) + action, body, query={"project": project}, key=its_key)
+        return api.act(method, _path(name) + action, with_terms(body), query={"project": project}, key=its_key)
 
     act(names, ask, form=form, wait=wait, timeout=timeout, key=key)

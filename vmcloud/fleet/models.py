@@ -14,7 +14,9 @@ from django.db.models import F, Q
 
 from vmcloud.domain.vocabulary import JobState
 
+UNBEGUN = (JobState.QUEUED, JobState.HELD, JobState.WAITING)
 OPEN_JOBS = (JobState.CLAIMING, JobState.QUEUED, JobState.RUNNING, JobState.EXITING)
+"""Without those that are held or wait for their time: they want nothing yet."""
 
 
 class StepState(models.TextChoices):
@@ -34,8 +36,11 @@ class Job(models.Model):
     """A requested action. ``version`` grows with every change, so that a reader can wait for the next one.
 
     ``before`` keeps what a failed verb goes back to: {"desired": ..., "spec": ...}; ``settled``: the directory has been told
-    how it ended. ``directory_version``: of the entry as the job last wrote it (:class:`Watermark`). ``key`` is the
-    Idempotency-Key of the request and ``fingerprint`` the SHA-256 of what was asked under it.
+    how it ended. ``priority``, ``not_before``, ``awaits``, ``walltime``, ``retries``: see :class:`~vmcloud.domain.terms.Terms`;
+    ``holds`` are the letters of those in force; ``rank`` is its place among jobs of the same priority, and in its lane: the time
+    of its submission, unless it was exchanged with another's. ``to_review``: somebody changed what it waits for (only the leader
+    changes ``state`` after the submission). ``directory_version``: of the entry as the job last wrote it (:class:`Watermark`).
+    ``key`` is the Idempotency-Key of the request and ``fingerprint`` the SHA-256 of what was asked under it.
     """
 
     project = models.CharField(max_length=63, default="main")
@@ -55,6 +60,15 @@ class Job(models.Model):
     error = models.JSONField(null=True)
     result = models.JSONField(null=True)
     settled = models.BooleanField(default=False)
+    priority = models.IntegerField(default=0)
+    rank = models.FloatField(default=0.0)
+    not_before = models.FloatField(null=True)
+    holds = models.CharField(max_length=3, default="", blank=True)
+    awaits = models.IntegerField(default=0)
+    walltime = models.FloatField(null=True)
+    retries = models.IntegerField(default=0)
+    tries = models.IntegerField(default=0)
+    to_review = models.BooleanField(default=False)
     key = models.CharField(max_length=255, default="", blank=True)
     fingerprint = models.CharField(max_length=64, default="", blank=True)
     version = models.BigIntegerField(default=1)
@@ -68,6 +82,8 @@ class Job(models.Model):
     class Meta:
         indexes = [
             models.Index(fields=["state", "id"], name="job_by_state"),
+            models.Index(F("state"), F("priority").desc(), F("rank"), F("id"), name="job_by_turn"),
+            models.Index(fields=["state"], condition=Q(to_review=True), name="job_to_review"),
             models.Index(fields=["ve", "id"], name="job_by_ve"),
         ]
         constraints = [models.UniqueConstraint(fields=["owner", "key"], condition=~Q(key=""), name="one_job_per_idempotency_key")]
@@ -91,6 +107,22 @@ class Job(models.Model):
         """Put it on the feed, as new or changed."""
         about = {"project": self.project, "owner": self.owner, "ve": self.ve, "node": self.node}
         Change.objects.create(at=time.time(), kind="job", key=str(self.pk), **about)
+
+
+class JobLink(models.Model):
+    """That a job waits for another one (:class:`~vmcloud.domain.terms.Depend`, always *after*). ``counted``: the other one was
+    told to run before this one, for its ``awaits``. The other one may be forgotten already."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="links")
+    type = models.CharField(max_length=12)
+    other = models.BigIntegerField(db_index=True)
+    counted = models.BooleanField(default=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["job", "type", "other"], name="one_link_of_a_type")]
+
+    def __str__(self) -> str:
+        return f"{self.job_id} {self.type} {self.other}"
 
 
 class Step(models.Model):

@@ -39,7 +39,9 @@ class Context:
     broker_down: str = ""
     broker_again_at: float = 0.0
     reserved: dict[UUID, tuple[str, int]] = field(default_factory=dict)
-    cursor: int = 0
+    cursor: tuple[int, float, int] | None = None
+    touched: set[int] = field(default_factory=set)
+    reviewed_at: float = 0.0
     changed: set[UUID] = field(default_factory=set)
     again: bool = field(default=False)
 
@@ -68,5 +70,14 @@ class Context:
 
     def exit(self, job: Job, outcome: Outcome, *, error: dict[str, str] | None = None, result: dict | None = None) -> None:
         """The work of a job is over, one way or the other: what is left is to record it and to see it shown."""
+        if outcome is Outcome.CANCELLED and _overdue(job):
+            outcome = Outcome.TIMED_OUT
+            error = error or {"code": "walltime", "what": f"its walltime of {job.walltime:g} s was over"}
         job.change(state=JobState.EXITING, outcome=outcome.value, error=error, result=result, exiting_at=self.clock(), reason="")
         self.again = True
+
+
+def _overdue(job: Job) -> bool:
+    """Whether the end was asked for because its walltime was over."""
+    asked, started = job.cancel_requested_at, job.started_at
+    return None not in (asked, started, job.walltime) and asked - started >= job.walltime

@@ -115,6 +115,7 @@ def _complete_if_shown(context: Context, job: Job) -> None:
         error = Problem.from_json(job.error).sentence() if job.error else ""
         reason = note or (error if job.outcome != Outcome.OK else "")
         job.change(state=JobState.COMPLETE, reason=reason[:1000], ended_at=context.clock())
+        context.touched.add(job.pk)
         context.note(job, f"complete: {job.outcome}" + (f": {reason}" if reason else ""))
         if job.ve is not None and job.verb not in SESSIONS and job.origin.partition(":")[0] != "reconcile":
             Budget.objects.filter(ve=job.ve).delete()

@@ -24,7 +24,7 @@ from vmcloud.fleet import ports
 from vmcloud.fleet.models import Liveness, Node, Step
 from vmcloud.fleet.services import events, feed, tickets
 
-from . import claims, finish, liveness, mend, orders, replies, schedule
+from . import admit, claims, finish, liveness, mend, orders, replies, schedule
 from .context import Context
 from .inbox import Broker, Inbox, Report
 from .leader import Deposed, Leader
@@ -109,10 +109,12 @@ class Server:
                 continue
             context.again = False
             finish.run(context)
+            admit.run(context)
             if context.projection.synced or not context.projection.down:
                 schedule.run(context)
             if due:
                 last_resend = now
+                orders.end_overdue(context)
                 orders.resend(context)
                 liveness.tell(context)
             if now - last_mend >= self.config.intervals.reconcile:

@@ -70,7 +70,9 @@ def _run_verb(context: Context, action: RunVerb) -> None:
 def _job(context: Context, rule: str, verb: Verb, why: str, **fields: Any) -> Job:
     """A job of the rules' own, inside a transaction."""
     now = context.clock()
-    job = Job.objects.create(owner=SERVER.username, verb=verb.value, origin=f"reconcile:{rule}", created_at=now, **fields)
+    job = Job.objects.create(
+        owner=SERVER.username, verb=verb.value, origin=f"reconcile:{rule}", created_at=now, rank=now, **fields
+    )
     context.note(job, f"by rule {rule}: {why}")
     job.tell()
     return job

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db.models import F
+
 from vmcloud.domain.errors import Unavailable
 from vmcloud.domain.messages import CancelOrder, RelistOrder, StepOrder
 from vmcloud.domain.names import native_name
-from vmcloud.domain.vocabulary import SESSIONS, Kind, NodeState, Verb
+from vmcloud.domain.vocabulary import SESSIONS, JobState, Kind, NodeState, Verb
 from vmcloud.faults import point
 from vmcloud.fleet.models import HOLDING, Job, Step, StepState
 from vmcloud.fleet.services import queries, tickets
@@ -93,6 +95,15 @@ def resend(context: Context) -> None:
             due, last = times.reask, max(step.heard_at or 0.0, step.sent_at or 0.0)
         if now - last >= due:
             again(context, step)
+
+
+def end_overdue(context: Context) -> None:
+    """Cancel jobs whose walltime is over; they end as timed out."""
+    now = context.clock()
+    for job in Job.objects.filter(state=JobState.RUNNING, cancel_requested_at=None, started_at__lt=now - F("walltime")):
+        with context.leader.transaction():
+            job.change(cancel_requested_at=now)
+            context.note(job, f"its walltime of {job.walltime:g} s is over; it is stopped and undone")
 
 
 def again(context: Context, step: Step) -> None:

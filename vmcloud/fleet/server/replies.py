@@ -8,12 +8,13 @@ from typing import Any
 from django.db import DatabaseError, transaction
 
 from vmcloud.dispatch.routes import speaker
+from vmcloud.domain.admission import retry_pause
 from vmcloud.domain.errors import Invalid
 from vmcloud.domain.messages import Accepted, Digest, Message, Progress, Refused, Result, Wake, parse
 from vmcloud.domain.status import MISSES_UNTIL_LOST
 from vmcloud.domain.vocabulary import JobState, Outcome, Verb
 from vmcloud.faults import point
-from vmcloud.fleet.models import HOLDING, VE, Liveness, Misses, Step, StepState
+from vmcloud.fleet.models import HOLDING, VE, Job, Liveness, Misses, Step, StepState
 from vmcloud.fleet.services import usage
 
 from . import orders
@@ -154,6 +155,9 @@ def _result(context: Context, step: Step, result: Result) -> list[Step]:
         return []
     elif step.verb == Verb.FETCH and result.retryable and step.attempt < FETCH_ATTEMPTS and job.cancel_requested_at is None:
         return [_another_attempt(context, step, result)]
+    elif _worth_another_try(job, result):
+        _try_again(context, step, result)
+        return []
     elif result.error is not None and result.error.code == "no-such-guest" and job.ve is not None:
         # The node looked and it is not there: lost, without waiting for two lists to say so.
         Misses.objects.update_or_create(ve=job.ve, defaults={"node": step.node, "count": MISSES_UNTIL_LOST})
@@ -172,6 +176,23 @@ def _another_attempt(context: Context, step: Step, result: Result) -> Step:
     Step.objects.filter(pk=step.pk).update(**again, sent_at=now, sent_count=1, heard_at=None, accepted_at=None, percent=-1)
     step.state, step.attempt, step.sent_at, step.sent_count = StepState.SENT, step.attempt + 1, now, 1
     return step
+
+
+def _worth_another_try(job: Job, result: Result) -> bool:
+    wanted = result.outcome is not Outcome.CANCELLED and job.cancel_requested_at is None
+    return wanted and result.retryable and job.tries < job.retries
+
+
+def _try_again(context: Context, step: Step, result: Result) -> None:
+    """The job was told to be tried again: it waits a moment and begins anew, in later attempts of its steps."""
+    job, tries = step.job, step.job.tries + 1
+    why = result.error.sentence() if result.error else "no reason given"
+    pause = retry_pause(tries)
+    context.note(job, f"try {tries} of {job.retries + 1} failed and is repeated in {pause:g} s: {why}")
+    Step.objects.filter(job=job).delete()
+    before = {**job.before, "replans": int(job.before.get("replans", 0)) + 1, "undone": result.undone}
+    reason = f"to be tried again: {why}"[:1000]
+    job.change(state=JobState.WAITING, tries=tries, not_before=context.clock() + pause, before=before, reason=reason)
 
 
 def _note_image(step: Step) -> None:

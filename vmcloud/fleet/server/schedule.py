@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db.models import Min
+from django.db.models import Case, Q, QuerySet, When
 
 from vmcloud.directory.errors import Exists, Gone, Stale
 from vmcloud.directory.errors import Unavailable as DirectoryUnavailable
@@ -22,11 +22,11 @@ from vmcloud.domain.placement import place
 from vmcloud.domain.records import ImageRecord, VERecord
 from vmcloud.domain.vocabulary import SESSIONS, JobState, Kind, NodeState, Outcome, Verb
 from vmcloud.faults import point
-from vmcloud.fleet.models import HOLDING, OPEN_JOBS, VE, Image, Job, Liveness, Step, StepState
+from vmcloud.fleet.models import HOLDING, OPEN_JOBS, UNBEGUN, VE, Image, Job, Liveness, Step, StepState
 from vmcloud.fleet.services import queries
 from vmcloud.fleet.services.sessions import SECONDS_MAX
 
-from . import orders
+from . import admit, orders
 from .context import Context
 
 log = logging.getLogger("server.schedule")
@@ -69,9 +69,7 @@ def lane_of(job: Job) -> str:
 def run(context: Context) -> None:
     """Begin every queued job that can begin; the others are told why not. Each cycle takes a batch and the next goes on there."""
     _drop_cancelled(context)
-    batch = list(Job.objects.filter(state=JobState.QUEUED, id__gt=context.cursor).order_by("id")[:PER_CYCLE])
-    context.cursor = batch[-1].pk if len(batch) == PER_CYCLE else 0
-    context.again = context.again or bool(context.cursor)
+    batch = _batch(context)
     first = _first_of_lanes(batch)
     for job in batch:
         lane = lane_of(job)
@@ -95,6 +93,20 @@ def run(context: Context) -> None:
             _refuse(context, job, {"code": "internal", "what": f"the server could not begin it: {error}"})
 
 
+def _batch(context: Context) -> list[Job]:
+    """The next queued jobs in their turn: higher priority first, then rank."""
+    rows = Job.objects.filter(state=JobState.QUEUED).order_by("-priority", "rank", "id")
+    if context.cursor is not None:
+        priority, rank, number = context.cursor
+        later = Q(rank__gt=rank) | Q(rank=rank, id__gt=number)
+        rows = rows.filter(Q(priority__lt=priority) | Q(later, priority=priority))
+    batch = list(rows[:PER_CYCLE])
+    last = batch[-1] if len(batch) == PER_CYCLE else None
+    context.cursor = (last.priority, last.rank, last.pk) if last else None
+    context.again = context.again or last is not None
+    return batch
+
+
 def _refuse(context: Context, job: Job, problem: dict[str, str]) -> None:
     with context.leader.transaction():
         context.exit(job, Outcome.FAILED, error=problem, result={"undone": True, "never_ran": True})
@@ -102,21 +114,26 @@ def _refuse(context: Context, job: Job, problem: dict[str, str]) -> None:
 
 def _drop_cancelled(context: Context) -> None:
     """What is cancelled while it is queued never runs, whatever it waits for."""
-    for job in Job.objects.filter(state=JobState.QUEUED).exclude(cancel_requested_at=None):
+    for job in Job.objects.filter(state__in=UNBEGUN).exclude(cancel_requested_at=None):
         with context.leader.transaction():
-            context.exit(job, Outcome.CANCELLED, result={"undone": True, "never_ran": True})
+            context.exit(job, Outcome.CANCELLED, result=admit.never_ran(job))
 
 
 def _first_of_lanes(batch: Sequence[Job]) -> dict[str, int]:
-    """The first open job of each lane in the batch."""
+    """The job whose turn it is in each lane of the batch: one under way, else the first by rank."""
     under_way = Job.objects.filter(state__in=(JobState.QUEUED, JobState.RUNNING, JobState.EXITING))
     alone = [job for job in batch if job.verb in SESSIONS]
     ves = [job.ve for job in batch if job.ve is not None and job.verb not in SESSIONS]
     first = {lane_of(job): job.pk for job in alone}
-    for ve, pk in under_way.filter(ve__in=ves).exclude(verb__in=SESSIONS).values_list("ve").annotate(first=Min("id")):
-        first[f"ve:{ve}"] = pk
+
+    def in_turn(jobs: QuerySet[Job]) -> QuerySet[Job]:
+        begun = Case(When(state=JobState.QUEUED, then=1), default=0)
+        return jobs.annotate(begun=begun).order_by("begun", "rank", "id")
+
+    for ve, pk in in_turn(under_way.filter(ve__in=ves).exclude(verb__in=SESSIONS)).values_list("ve", "pk"):
+        first.setdefault(f"ve:{ve}", pk)
     if len(ves) + len(alone) < len(batch):
-        for job in under_way.filter(ve=None).order_by("id"):
+        for job in in_turn(under_way.filter(ve=None)):
             first.setdefault(lane_of(job), job.pk)
     return first
 
@@ -199,7 +216,7 @@ def _wanted(context: Context, job: Job, verb: Verb, record: VERecord) -> VERecor
     """Write what is wanted now, with generation + 1 and the job; nothing where this job has done so already."""
     if verb in (Verb.CREATE, Verb.ADOPT) or verb in SESSIONS or record.job == job.pk:
         return record
-    if verb in GOES_BACK and "desired" not in job.before:
+    if verb in GOES_BACK:
         with context.leader.transaction():
             job.change(before={**job.before, "desired": record.desired.value, "spec": record.spec.to_json()})
     spec = record.spec.resized(job.args["size"]) if verb is Verb.RESIZE else None
@@ -269,7 +286,8 @@ def _commit(context: Context, job: Job, node: str, generation: int, plans: Seque
         ]
         Step.objects.bulk_create(steps)
         about = {"node": node, "generation": generation, "directory_version": version or job.directory_version}
-        job.change(state=JobState.RUNNING, started_at=now, reason="", **about)
+        job.change(state=JobState.RUNNING, started_at=job.started_at or now, reason="", **about)
+        context.touched.add(job.pk)
         context.note(job, f"sent to node {node}: {', then '.join(plan.verb for plan in plans)}")
     return steps[0]
 

@@ -160,8 +160,9 @@ def _placed_memory() -> Iterable[tuple[str, int]]:
 
 
 def changing() -> QuerySet[Job]:
-    """Open jobs that change something; a session with a VE does not."""
-    return Job.objects.filter(state__in=OPEN_JOBS).exclude(verb__in=SESSIONS)
+    """Open jobs that change something; a session with a VE does not, and one that never began wants nothing yet."""
+    tried = Q(state=JobState.WAITING, tries__gt=0)
+    return Job.objects.filter(Q(state__in=OPEN_JOBS) | tried).exclude(verb__in=SESSIONS)
 
 
 def open_verbs(ves: Iterable[UUID] | None = None) -> dict[UUID, str]:

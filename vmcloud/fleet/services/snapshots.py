@@ -13,7 +13,7 @@ from vmcloud.domain.errors import Conflict, Invalid, NotFound
 from vmcloud.domain.messages import Snapshot
 from vmcloud.domain.names import check_label
 from vmcloud.domain.vocabulary import Desired, Observed, Outcome, Verb
-from vmcloud.fleet.models import OPEN_JOBS, VE, Job
+from vmcloud.fleet.models import OPEN_JOBS, UNBEGUN, VE, Job
 
 from .moments import moment
 
@@ -43,7 +43,9 @@ def expected(row: VE) -> dict[str, Snapshot]:
 def _open(row: VE) -> list[Job]:
     verbs = (Verb.SNAPSHOT.value, Verb.DELETE_SNAPSHOT.value)
     coming = ("", Outcome.OK.value)
-    return list(Job.objects.filter(ve=row.uuid, verb__in=verbs, state__in=OPEN_JOBS, outcome__in=coming).order_by("id"))
+    return list(
+        Job.objects.filter(ve=row.uuid, verb__in=verbs, state__in=(*OPEN_JOBS, *UNBEGUN), outcome__in=coming).order_by("id")
+    )
 
 
 def checked(verb: Verb, args: Mapping[str, Any], row: VE) -> dict[str, Any]:

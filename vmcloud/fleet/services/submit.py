@@ -26,24 +26,29 @@ from vmcloud.domain.names import check_label
 from vmcloud.domain.placement import impossible
 from vmcloud.domain.records import VERecord
 from vmcloud.domain.spec import AdoptRequest, CreateRequest, Spec
-from vmcloud.domain.vocabulary import SESSIONS, Desired, JobState, Kind, Observed, Verb
+from vmcloud.domain.terms import Terms
+from vmcloud.domain.vocabulary import SESSIONS, Desired, JobState, Kind, Observed, Outcome, Verb
 from vmcloud.faults import point
 from vmcloud.fleet import ports
 from vmcloud.fleet.models import OPEN_JOBS, VE, Image, Job, JobEvent
 
-from . import queries, sessions, snapshots
+from . import admission, jobs, queries, sessions, snapshots, waiting
 from .accounts import Actor
 
 GRACE = (0.0, 3600.0)
 """Seconds a graceful stop may take before it is forced: lowest and highest."""
 DEFAULT_GRACE = 10.0
+ANY_TIME = Terms()
 
 
 def create_ve(actor: Actor, data: object, *, origin: str = "api", key: str = "") -> Job:
-    """Ask for a new VE. Refused at once: bad grammar, a name taken, an unknown image, a shape no node could ever hold."""
+    """Ask for a new VE. Refused at once: bad grammar, a name taken, an unknown image, a shape no node could ever hold. The member
+    ``job`` of ``data`` says when it may run (:class:`~vmcloud.domain.terms.Terms`)."""
+    data, said = _without_terms(data)
     request = CreateRequest.parse(data)
+    terms = Terms.parse(said, time.time())
     asked = {"power": request.power.value, "spec": request.spec.to_json()}
-    print_ = _fingerprint(Verb.CREATE, f"{request.project}/{request.name}", asked)
+    print_ = _fingerprint(Verb.CREATE, f"{request.project}/{request.name}", {**asked, **({"job": said} if said else {})})
     if earlier := _earlier(actor, key, print_):
         return earlier
     spec = request.spec
@@ -67,7 +72,7 @@ def create_ve(actor: Actor, data: object, *, origin: str = "api", key: str = "")
     if reason := impossible(spec, queries.candidates(time.time())):
         raise Impossible("no node could ever run this VE", where="spec", why=reason, todo="Ask for less, or add a node.")
     record = VERecord(uuid.uuid4(), request.name, request.project, actor.username, spec, request.power, generation=1, job=0)
-    return _claim(actor, Verb.CREATE, record, asked, origin=origin, key=key, fingerprint=print_)
+    return _claim(actor, Verb.CREATE, record, asked, terms, origin=origin, key=key, fingerprint=print_)
 
 
 def adopt(actor: Actor, node: str, native: str, data: object, *, origin: str = "api", key: str = "") -> Job:
@@ -100,16 +105,27 @@ def adopt(actor: Actor, node: str, native: str, data: object, *, origin: str = "
     spec = request.spec(Kind(stray.kind), stray.vcpus, stray.memory_mib)
     asked = {"target": target, "orphan": native, "sizes": request.sizes, "spec": spec.to_json()}
     record = VERecord(uuid.uuid4(), request.name, request.project, owner, spec, Desired.STOPPED, generation=1, job=0)
-    return _claim(actor, Verb.ADOPT, record, asked, node=node, origin=origin, key=key, fingerprint=print_)
+    return _claim(actor, Verb.ADOPT, record, asked, ANY_TIME, node=node, origin=origin, key=key, fingerprint=print_)
 
 
-def _claim(actor: Actor, verb: Verb, record: VERecord, asked: dict[str, Any], *, node: str = "", **request: Any) -> Job:
+def _without_terms(data: Any) -> tuple[Any, Any]:
+    """What was asked for, and apart from it the member ``job``."""
+    if not isinstance(data, Mapping):
+        return data, {}
+    asked = dict(data)
+    return asked, asked.pop("job", {})
+
+
+def _claim(
+    actor: Actor, verb: Verb, record: VERecord, asked: dict[str, Any], terms: Terms, *, node: str = "", **request: Any
+) -> Job:
     """Steps 2 to 4 of the module's docstring. ``request``: origin, key, fingerprint."""
     if VE.objects.filter(project=record.project, name=record.name).exists():
         raise _taken(record)
     job = _insert(
         actor,
         verb,
+        terms,
         project=record.project,
         ve=record.ve,
         ve_name=record.name,
@@ -142,8 +158,10 @@ def _claim(actor: Actor, verb: Verb, record: VERecord, asked: dict[str, Any], *,
 def queue_claimed(job: Job, version: str) -> bool:
     """The name is claimed, with an entry of this version: queue the job. False if somebody else was first (the leader's sweep, or
     a cancel)."""
-    changes = {"state": JobState.QUEUED, "version": 2, "directory_version": version}
     with transaction.atomic():
+        found = admission.verdicts([job], time.time())[job.pk]
+        changes = {"state": found.state, "reason": found.reason, "to_review": found.state == JobState.HELD}
+        changes |= {"version": 2, "directory_version": version}
         if not Job.objects.filter(pk=job.pk, state=JobState.CLAIMING).update(**changes):
             return False
         JobEvent.objects.create(job=job, at=time.time(), text=f"submitted by {job.owner} through {job.origin}")
@@ -172,11 +190,16 @@ def act(
     origin: str = "api",
     key: str = "",
 ) -> Job:
-    """Ask for a verb on an existing VE: one that changes its power or size, about its snapshots, a session with it, or delete."""
+    """Ask for a verb on an existing VE: one that changes its power or size, about its snapshots, a session with it, or delete.
+    The member ``job`` of ``args`` says when it may run (:class:`~vmcloud.domain.terms.Terms`)."""
     args = dict(args or {})
     if earlier := _earlier(actor, key, print_ := _fingerprint(verb, f"{project}/{ve_ref}", args)):
         return earlier
+    said = args.pop("job", {})
+    terms = Terms.parse(said, time.time())
     row = queries.ve(actor, ve_ref, project)
+    if terms != ANY_TIME and verb in SESSIONS:
+        raise Invalid("a session begins at once or not at all", where="job")
     if verb is Verb.CREATE or verb not in (*POWER_AFTER, Verb.RESIZE, *snapshots.VERBS, *SESSIONS):
         raise Invalid(f"{verb} is no verb for an existing VE", where="verb")
     kinds.check_verb(Kind(row.kind), verb)
@@ -185,6 +208,7 @@ def act(
     return _queue(
         actor,
         verb,
+        terms,
         key=key,
         fingerprint=print_,
         project=row.project,
@@ -223,6 +247,23 @@ def _checked_args(verb: Verb, args: dict[str, Any], row: VE) -> dict[str, Any]:
     return checked
 
 
+def retry(actor: Actor, number: int, *, origin: str = "api", key: str = "") -> Job:
+    """Ask again for what a complete job was asked for and did not do."""
+    job = jobs.get(actor, number)
+    if job.state != JobState.COMPLETE or job.outcome == Outcome.OK:
+        what = "ended well" if job.state == JobState.COMPLETE else "is not complete"
+        raise Conflict(f"job {number} {what}", where="job", why="only what failed or was cancelled is asked for again")
+    args, verb = job.args, Verb(job.verb)
+    if verb is Verb.CREATE:
+        about = {"name": job.ve_name, "project": job.project, "power": args["power"]}
+        return create_ve(actor, {**args["spec"], **about}, origin=origin, key=key)
+    if verb in (Verb.CORDON, Verb.UNCORDON):
+        return node_action(actor, job.node, verb, origin=origin, key=key)
+    if verb not in (*POWER_AFTER, Verb.RESIZE) or "stray" in args:
+        raise Invalid(f"{verb} is not asked for again by its number", where="job", todo="Give the command anew.")
+    return act(actor, str(job.ve), verb, args.get("size", args), project=job.project, origin=origin, key=key)
+
+
 def node_action(actor: Actor, name: str, verb: Verb, *, origin: str = "api", key: str = "") -> Job:
     """Cordon a node (no new placements) or lift that."""
     actor.demand_admin(f"{verb} a node")
@@ -240,10 +281,14 @@ def queue_import(actor: Actor, asked: dict[str, Any], *, origin: str, key: str) 
     return _earlier(actor, key, print_) or _queue(actor, Verb.IMPORT, key=key, fingerprint=print_, args=asked, origin=origin)
 
 
-def _queue(actor: Actor, verb: Verb, **fields: Any) -> Job:
+def _queue(actor: Actor, verb: Verb, terms: Terms = ANY_TIME, **fields: Any) -> Job:
     with transaction.atomic():
-        job = _insert(actor, verb, **fields)
+        job = _insert(actor, verb, terms, **fields)
         if not job.events.exists():
+            if terms != ANY_TIME:
+                found = waiting.verdict(job)
+                job.state, job.reason, job.to_review = found.state, found.reason, found.state == JobState.HELD
+                job.save(update_fields=["state", "reason", "to_review"])
             JobEvent.objects.create(job=job, at=time.time(), text=f"submitted by {actor.username} through {job.origin}")
             job.tell()
     point("web.submit.queued")
@@ -251,13 +296,17 @@ def _queue(actor: Actor, verb: Verb, **fields: Any) -> Job:
     return job
 
 
-def _insert(actor: Actor, verb: Verb, *, key: str, fingerprint: str, **fields: Any) -> Job:
-    """Write the job's row; where a request with the same key was first in the meantime, that one's job."""
+def _insert(actor: Actor, verb: Verb, terms: Terms, *, key: str, fingerprint: str, **fields: Any) -> Job:
+    """Write the job's row, and on whom it waits; where a request with the same key was first in the meantime, that one's job."""
+    now = time.time()
+    about = {"owner": actor.username, "verb": verb.value, "key": key, "fingerprint": fingerprint, "created_at": now}
     try:
         with transaction.atomic():
-            return Job.objects.create(
-                owner=actor.username, verb=verb.value, key=key, fingerprint=fingerprint, created_at=time.time(), **fields
-            )
+            job = Job.objects.create(**about, **waiting.fields(terms, now), **fields)
+            if terms.depends:
+                waiting.link(actor, job, terms.depends)
+                waiting.verdict(job)
+            return job
     except IntegrityError:
         earlier = _earlier(actor, key, fingerprint)
         if earlier is None:

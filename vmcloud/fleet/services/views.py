@@ -11,11 +11,12 @@ from django.db.models import QuerySet
 
 from vmcloud.domain.reconcile import BUDGET
 from vmcloud.domain.status import Shown, Situation, derive
+from vmcloud.domain.terms import depend_text
 from vmcloud.domain.vocabulary import Desired, JobState, NodeState, Observed, Status, Verb
 from vmcloud.fleet import ports
-from vmcloud.fleet.models import VE, Budget, Image, Job, Liveness, Misses, Node, Stray, Tombstone
+from vmcloud.fleet.models import UNBEGUN, VE, Budget, Image, Job, Liveness, Misses, Node, Stray, Tombstone
 
-from . import queries, snapshots
+from . import queries, snapshots, waiting
 from .moments import moment
 
 FEW = 1000
@@ -157,9 +158,20 @@ def strays_json(rows: Iterable[Stray]) -> list[dict[str, Any]]:
     return found
 
 
+def jobs_json(rows: Iterable[Job]) -> list[dict[str, Any]]:
+    """Many jobs, without their steps; what they wait for is read once for all."""
+    rows = list(rows)
+    depends = waiting.depends_of(job.pk for job in rows if job.state in UNBEGUN)
+    return [_job_json(job, depend_text(depends.get(job.pk, ()), job.awaits)) for job in rows]
+
+
 def job_json(job: Job, full: bool = False) -> dict[str, Any]:
     """One job; ``full`` adds its steps."""
-    data = {
+    return {**jobs_json([job])[0], **({"steps": _steps_json(job)} if full else {})}
+
+
+def _job_json(job: Job, depend: str) -> dict[str, Any]:
+    return {
         "id": job.pk,
         "verb": job.verb,
         "ve": str(job.ve) if job.ve else None,
@@ -175,6 +187,13 @@ def job_json(job: Job, full: bool = False) -> dict[str, Any]:
         "error": job.error,
         "origin": job.origin,
         "args": job.args,
+        "priority": job.priority,
+        "not_before": moment(job.not_before),
+        "holds": job.holds,
+        "depend": depend,
+        "walltime": job.walltime,
+        "retries": job.retries,
+        "tries": job.tries,
         "generation": job.generation,
         "version": job.version,
         "directory_version": job.directory_version or None,
@@ -183,26 +202,27 @@ def job_json(job: Job, full: bool = False) -> dict[str, Any]:
         "started": moment(job.started_at),
         "ended": moment(job.ended_at),
     }
-    if full:
-        data["steps"] = [
-            {
-                "number": step.number,
-                "verb": step.verb,
-                "node": step.node,
-                "lane": step.lane,
-                "attempt": step.attempt,
-                "state": step.state,
-                "phase": step.phase,
-                "percent": step.percent if step.percent >= 0 else None,
-                "outcome": step.outcome or None,
-                "sent": moment(step.sent_at),
-                "times_sent": step.sent_count,
-                "accepted": moment(step.accepted_at),
-                "ended": moment(step.ended_at),
-            }
-            for step in job.steps.all()
-        ]
-    return data
+
+
+def _steps_json(job: Job) -> list[dict[str, Any]]:
+    return [
+        {
+            "number": step.number,
+            "verb": step.verb,
+            "node": step.node,
+            "lane": step.lane,
+            "attempt": step.attempt,
+            "state": step.state,
+            "phase": step.phase,
+            "percent": step.percent if step.percent >= 0 else None,
+            "outcome": step.outcome or None,
+            "sent": moment(step.sent_at),
+            "times_sent": step.sent_count,
+            "accepted": moment(step.accepted_at),
+            "ended": moment(step.ended_at),
+        }
+        for step in job.steps.all()
+    ]
 
 
 def nodes_json(rows: Iterable[Node]) -> list[dict[str, Any]]:

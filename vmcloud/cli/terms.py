@@ -1,0 +1,95 @@
+"""Options that say when and how a job may run, for every command that makes one; and times as people type them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+import click
+
+from vmcloud.domain.errors import Invalid
+from vmcloud.domain.terms import PRIORITY, RETRIES, parse_depend
+
+from .common import Seconds
+
+F = TypeVar("F", bound=Callable[..., Any])
+META = "vmcloud.terms"
+
+
+class When(click.ParamType[str]):
+    """A time to come: ``+2h`` (from now), ``18:00`` (the next one), or ISO 8601; without an offset in this machine's zone."""
+
+    name = "when"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """ISO 8601 with an offset."""
+        now = datetime.now().astimezone()
+        if value.startswith("+"):
+            return (now + timedelta(seconds=Seconds().convert(value[1:], param, ctx))).isoformat()
+        if found := re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", value):
+            at = now.replace(hour=int(found[1]), minute=int(found[2]), second=0, microsecond=0)
+            return (at if at > now else at + timedelta(days=1)).isoformat()
+        try:
+            given = datetime.fromisoformat(value)
+            return (given if given.tzinfo else given.astimezone()).isoformat()
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is no time. Give +2h, 18:00 or 2030-01-31T18:00.", param, ctx)
+
+
+class Depend(click.ParamType[str]):
+    """A dependency list as in Torque: ``afterok:12:13,on:2``."""
+
+    name = "list"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """As it is, if it is one."""
+        try:
+            parse_depend(value)
+        except Invalid as error:
+            self.fail(f"{error.problem.what}. {error.problem.todo}", param, ctx)
+        return str(value)
+
+
+OPTIONS: tuple[tuple[str, str, Any, str, str], ...] = (
+    ("--priority", "priority", click.IntRange(*PRIORITY), "N", "Higher begins first (default: 0)."),
+    ("--at", "not_before", When(), "TIME", "Not before: +2h, 18:00, 2030-01-31T18:00."),
+    ("--depend", "depend", Depend(), "LIST", "After other jobs, as in Torque: afterok:12:13."),
+    ("--walltime", "walltime", Seconds(), "TIME", "Stopped and undone if it takes longer (60, 5m)."),
+    ("--retries", "retries", click.IntRange(*RETRIES), "N", "Try again so often after a failure that is worth it."),
+)
+
+
+def terms_options(function: F) -> F:
+    """``--priority --at --depend --walltime --retries``; what was given is in :func:`given`."""
+    for name, field, kind, metavar, text in reversed(OPTIONS):
+        function = click.option(name, type=kind, metavar=metavar, help=text, **_kept(field))(function)
+    return function
+
+
+def submit_options(function: F) -> F:
+    """Those, and ``--hold``, which only a new job can have."""
+    hold = click.option("--hold", is_flag=True, default=None, **_kept("hold"), help="Hold it until `vmcloud job release`.")
+    return terms_options(hold(function))
+
+
+def given() -> dict[str, Any]:
+    """What was given on this command line, under the API's names."""
+    found: dict[str, Any] = click.get_current_context().meta.get(META, {})
+    return found
+
+
+def with_terms(body: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A request's body with the job's terms in it, if any were given."""
+    return {**(body or {}), "job": given()} if given() else body
+
+
+def _kept(name: str) -> dict[str, Any]:
+    """An option whose value goes to :func:`given` instead of the command's parameters."""
+
+    def keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        if value is not None:
+            ctx.meta.setdefault(META, {})[name] = value
+
+    return {"expose_value": False, "callback": keep}
