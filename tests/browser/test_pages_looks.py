@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser_kit import LAPTOP, PHONE, Desk, Screen, make
 from tests.cloud import Cloud
+from vmcloud.domain.vocabulary import Observed
 from workers.drivers import simulated
 
 pytestmark = pytest.mark.browser
@@ -29,8 +30,10 @@ def full(running: Cloud) -> Cloud:
     running.wait(running.ask("POST", "/ves/mail-1/stop", {}))
     running.wait(running.ask("POST", "/ves/db-1/snapshots", {"name": "before-upgrade"}))
     node = running.ves()["cache-1"]["node"]
-    simulated.plan_fault(running.simulated_file(node), "stop", "error", 3)
+    simulated.plan_fault(running.simulated_file(node), "stop", "error", 10)
     running.wait(running.ask("POST", "/ves/cache-1/stop", {}))
+    simulated.plan_fault(running.simulated_file(node), "stop", "", 0)
+    simulated.outside(running.simulated_file(node), "test-by-hand", Observed.RUNNING)
     return running
 
 
@@ -156,16 +159,26 @@ def test_everything_can_be_reached_by_keyboard(screen: Screen, full: Cloud) -> N
     expect(filters).to_be_focused()
 
 
-PICTURES = ("now", "ves", "ve", "job", "create")
-
-
 @pytest.mark.parametrize(("size", "suffix"), [(LAPTOP, ""), (PHONE, "-phone")], ids=["laptop", "phone"])
 def test_pictures_for_the_documents(
     desk: Desk, full: Cloud, picture: Callable[[Page, str], None], size: tuple[int, int], suffix: str
 ) -> None:
     """Without ``--screenshots`` only that these pages show what they are about."""
-    screen = desk.sit(full, size=size)
-    for name in PICTURES:
-        page = screen.open(pages(full)[name])
-        expect(page.get_by_role("heading", level=1)).to_be_visible()
-        picture(page, f"{name}{suffix}")
+    node = full.ves()["web-1"]["node"]
+    simulated.plan_fault(full.simulated_file(node), "start", "hang")
+    asked = {"name": "web-3", "kind": "simulated", "image": "busybox", "memory_mib": 512, "node": node}
+    job = full.ask("POST", "/ves", asked)
+    try:
+        full.until(
+            lambda: any(step["phase"] == "start" for step in full.job(job["id"])["steps"]), 15, "the start to be under way"
+        )
+        screen = desk.sit(full, size=size)
+        shown = {name: pages(full)[name] for name in ("now", "ves", "ve", "create")} | {"job": f"fleet/job/{job['id']}/change/"}
+        for name, path in shown.items():
+            page = screen.open(path)
+            expect(page.get_by_role("heading", level=1)).to_be_visible()
+            picture(page, f"{name}{suffix}")
+        expect(page.get_by_role("region", name="Steps")).to_contain_text("running")
+    finally:
+        full.ask("POST", f"/jobs/{job['id']}/cancel", {})
+        full.wait(job)

@@ -57,7 +57,7 @@ def derive(situation: Situation) -> Shown:
         return Shown(Status.UNKNOWN, f"node {s.node} is {s.node_state}; last seen {s.observed}")
     if s.misses >= MISSES_UNTIL_LOST:
         return Shown(Status.LOST, f"{s.misses} full lists of {s.node} in a row did not show it")
-    starts = s.verb is Verb.START or (s.verb is Verb.REVERT and s.desired is Desired.RUNNING)
+    starts = s.verb is Verb.START or (s.verb in (Verb.CREATE, Verb.REVERT) and s.desired is Desired.RUNNING)
     if starts and s.observed is not Observed.RUNNING:
         return Shown(Status.STARTING)
     if s.verb is Verb.STOP and s.observed is Observed.RUNNING:

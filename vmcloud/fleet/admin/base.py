@@ -120,13 +120,13 @@ class Listed(admin.ModelAdmin):
             }
         return response
 
-    def response_action(self, request: HttpRequest, queryset: QuerySet, *more: Any, **named: Any) -> HttpResponse | None:
+    def response_action(self, request: HttpRequest, queryset: QuerySet, *more: Any) -> HttpResponse | None:
         """An action; what was chosen and can be no key is left out: a forged one is no failure."""
         data = request.POST.copy()
         chosen = data.getlist(ACTION_CHECKBOX_NAME)
         data.setlist(ACTION_CHECKBOX_NAME, [key for key in chosen if self._is_key(key)])
         request.POST = data  # type: ignore[assignment]
-        return super().response_action(request, queryset, *more, **named)
+        return super().response_action(request, queryset, *more)
 
     def _is_key(self, text: str) -> bool:
         try:

@@ -37,6 +37,8 @@ class OpenFilter(admin.SimpleListFilter):
         return found.filter(state=self.value()) if self.value() else found
 
 
+ASKED = {"vcpus": "Virtual CPUs", "memory_mib": "Memory (MiB)", "disk_mib": "Disk (MiB)", "restart": "Restart policy"}
+"""Arguments under the names that the forms give them."""
 SHOWN = (JobState.QUEUED, JobState.RUNNING, JobState.EXITING, JobState.COMPLETE)
 
 
@@ -161,7 +163,7 @@ class JobAdmin(base.CloudAdmin):
             "problem": Problem.from_json(job.error) if job.error else None,
             "events": list(job.events.all()),
             "took": (job.ended_at or now) - job.created_at,
-            "arguments": sorted(job.args.items()) if job.verb != Verb.CREATE else sorted(job.args.get("spec", {}).items()),
+            "arguments": _arguments(job),
             "can_cancel": job.state != JobState.COMPLETE and job.cancel_requested_at is None,
             "watch": f"kinds=job&key={job.pk}",
         }
@@ -193,3 +195,14 @@ class JobAdmin(base.CloudAdmin):
             "trail": [self.trail(), (f"Job {job.pk}", base.page_of("job", job.pk))],
         }
         return self.page(request, "fleet/confirm.html", context)
+
+
+def _arguments(job: Job) -> list[tuple[str, Any]]:
+    """What was asked for beside the verb, flat and without what says nothing."""
+    flat: dict[str, Any] = {}
+    for name, value in job.args.items():
+        flat |= value if isinstance(value, dict) else {name: value}
+    flat.pop("job", None)  # of a snapshot: which job took it
+    if flat.get("node") == job.node:
+        del flat["node"]
+    return [(ASKED.get(name, name), value) for name, value in flat.items() if value not in ("", 0, False, None)]

@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group, User
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
@@ -40,6 +40,17 @@ class People(base.Listed, UserAdmin, ModelAdmin):
         ("What they may do", {"fields": _RIGHTS}),
     )
     filter_horizontal = ()
+    show_add_link = False
+
+    def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """The form, under the user's name."""
+        user = self.get_object(request, object_id)
+        more = {"title": user.get_username() if user else "", "trail": [self.trail()]}
+        return super().change_view(request, object_id, form_url, {**more, **(extra_context or {})})
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """The form for a new one."""
+        return super().add_view(request, form_url, {"trail": [self.trail()], **(extra_context or {})})
 
     @admin.display(description="Name", ordering="username")
     def name(self, user: User) -> str:

@@ -43,25 +43,24 @@ def tag(word: str) -> SafeString:
     return format_html('<span class="vmc-tag">{}</span>', word)
 
 
+def _scaled(amount: float, units: tuple[str, ...]) -> str:
+    """In the largest unit of which there is one at least, with three digits that count."""
+    place = 0
+    while amount >= 1024 and place < len(units) - 1:
+        amount, place = amount / 1024, place + 1
+    return f"{amount:.0f} {units[place]}" if amount >= 100 else f"{amount:.3g} {units[place]}"
+
+
 @register.filter
-def mib(size: float | None) -> str:
+def mib(amount: float | None) -> str:
     """Memory or disk in MiB, for people: 512 MiB, 1.5 GiB."""
-    if not size:
-        return "0 MiB" if size == 0 else ""
-    for unit, scale in (("TiB", 1 << 20), ("GiB", 1 << 10)):
-        if size >= scale:
-            return f"{size / scale:.3g} {unit}" if size / scale < 1000 else f"{size / scale:.0f} {unit}"
-    return f"{size:g} MiB"
+    return "" if amount is None else _scaled(amount, ("MiB", "GiB", "TiB", "PiB"))
 
 
 @register.filter
 def size(amount: int | None) -> str:
     """Bytes, for people."""
-    if amount is None:
-        return ""
-    if amount < 1 << 20:
-        return f"{amount} B" if amount < 1024 else f"{amount / 1024:.3g} KiB"
-    return mib(round(amount / (1 << 20), 1))
+    return "" if amount is None else _scaled(amount, ("B", "KiB", "MiB", "GiB", "TiB", "PiB"))
 
 
 def seconds(moment: float | str | None) -> float | None:
