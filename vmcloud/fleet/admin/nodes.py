@@ -22,6 +22,8 @@ from . import base
 
 SWITCHES = (Verb.CORDON, Verb.UNCORDON)
 VES_SHOWN = 100
+HEARD_EVERY = 15
+"""Seconds between two looks at when a node was heard: it sends its list that often."""
 
 
 def _switch(verb: Verb) -> Any:
@@ -131,6 +133,7 @@ class NodeAdmin(base.CloudAdmin):
             "jobs": list(queries.jobs(who, {"node": row.name, "active": "1"})[:20]),
             "events": list(events.of(who, {"node": row.name})[:20]),
             "switch": (Verb.UNCORDON if row.cordoned else Verb.CORDON).value if who.is_admin else "",
+            "every": HEARD_EVERY,
             "watch": f"kinds=node,ve,job,stray,event&key={row.name}",
         }
         return self.page(request, "fleet/node.html", context)

@@ -221,6 +221,7 @@ class VEAdmin(base.CloudAdmin):
             "timeline": timeline(who, row, jobs),
             "restart_words": RESTART_WORDS[Restart(shown["restart"])] if shown["restart"] else "",
             "commands": _commands(row),
+            "every": MEASURED_EVERY,
             "watch": f"kinds=ve,job,node,event,stray&key={row.uuid}",
         }
         return self.page(request, "fleet/ve.html", context)
@@ -304,6 +305,8 @@ def _commands(row: VE) -> list[str]:
     return [f"vmcloud ve console {target}", f"vmcloud ve exec {target} -- sh", f"vmcloud ve logs {target}"]
 
 
+MEASURED_EVERY = 15
+"""Seconds between two looks at what a VE uses: a node measures no oftener."""
 LINES = 60
 """Of what happened, on a VE's page."""
 RESTART_WORDS = {

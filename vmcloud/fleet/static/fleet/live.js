@@ -146,6 +146,8 @@
         hidden = setTimeout(() => { disconnect(); if (!ended) say("", "paused"); }, HIDDEN);
       } else connect();
     });
+    // What is measured all the time is no change that is told.
+    if (sign.dataset.every) setInterval(() => { if (source && !document.hidden) look(); }, 1000 * sign.dataset.every);
     window.addEventListener("pagehide", disconnect);
     window.addEventListener("pageshow", (event) => { if (event.persisted) connect(); });
     window.addEventListener("online", () => { wait = FIRST_WAIT; connect(); });
