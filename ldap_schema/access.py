@@ -27,6 +27,12 @@ CLAIM = (
 )
 """What every claim of a name holds; so the web's right to add them can add nothing to an entry that exists."""
 
+IDENTITY = ("vmcUUID", "vmcProject", "vmcKind")
+"""What of a claim stays as it is for the VE's life."""
+
+OWNED = ("vmcVCPUs", "vmcMemoryMiB", "vmcDiskMiB", "vmcRestartPolicy", "vmcDrift")
+"""What the owner of a VE may change in its entry, besides its power and its description."""
+
 OPTIONAL = ("vmcRequestedNode", "vmcOwner", "description")
 """What a claim may hold besides. The web can add one that is missing, until the VE is placed."""
 
@@ -85,6 +91,8 @@ def rules(suffix: str) -> list[str]:
     web, server, monitor = (f'dn.exact="cn={name},ou=services,{suffix}"' for name in ("web", "server", "monitor"))
     administrators = f'group.exact="cn=administrators,ou=groups,{suffix}"'
     operators = f'group.exact="cn=operators,ou=groups,{suffix}"'
+    # A set is worked out for each attribute that is read: the parts, which read all, are let pass before it.
+    owner = (f'dn.children="ou=services,{suffix}" read', 'set="this/vmcOwner & user/uid" write')
     ves, nodes = f"ou=ves,{suffix}", f"ou=nodes,{suffix}"
     a_ve = f"^cn=[^,]+,ou=[^,]+,{ves}$"
     observed, facts = ",".join(OBSERVED), ",".join(NODE_FACTS)
@@ -96,19 +104,16 @@ def rules(suffix: str) -> list[str]:
     rule("attrs=userPassword", "self =xw", "anonymous auth", f"{administrators} =w", "* none")
 
     # VEs. slapd has one right for "in a new entry" and "a further value": the filter ends it with the placement.
-    rule(
-        f'dn.regex="{a_ve}" filter=(vmcNodeName=*) attrs={",".join(OPTIONAL)}',
-        f"{server} write",
-        f"{administrators} write",
-        "users read",
-    )
-    rule(
-        f'dn.regex="{a_ve}" attrs={",".join(OPTIONAL)}',
-        f"{web} add",
-        f"{server} write",
-        f"{administrators} write",
-        "users read",
-    )
+    for names, more in ((("description",), owner), (tuple(name for name in OPTIONAL if name != "description"), ())):
+        for placed in (" filter=(vmcNodeName=*)", ""):
+            rule(
+                f'dn.regex="{a_ve}"{placed} attrs={",".join(names)}',
+                *(() if placed else (f"{web} add",)),
+                f"{server} write",
+                f"{administrators} write",
+                *more,
+                "users read",
+            )
     rule(f'dn.regex="{a_ve}" attrs={observed}', f"{monitor} write", "users read")
     for name in ("ipHost", "ieee802Device"):
         rule(
@@ -123,6 +128,15 @@ def rules(suffix: str) -> list[str]:
         f"{administrators} write",
         f"{operators} write",
         f"{web} add",
+        *owner,
+        "users read",
+    )
+    rule(
+        f'dn.regex="{a_ve}" attrs={",".join(OWNED)}',
+        f"{server} write",
+        f"{administrators} write",
+        f"{web} add",
+        *owner,
         "users read",
     )
     rule(f'dn.regex="{a_ve}" attrs=vmcNodeName,vmcRefusal', f"{server} write", "users read")
@@ -135,8 +149,16 @@ def rules(suffix: str) -> list[str]:
             f"{web} add",
             "users read",
         )
+    # Who a VE is stays: an administrator may add an entry, not make another VE of one.
     rule(
-        f'dn.regex="{a_ve}" attrs=entry,cn,{",".join(CLAIM)}',
+        f'dn.subtree="{ves}" attrs=cn,{",".join(IDENTITY)}',
+        f"{server} write",
+        f"{administrators} add",
+        f"{web} add",
+        "users read",
+    )
+    rule(
+        f'dn.regex="{a_ve}" attrs=entry,{",".join(name for name in CLAIM if name not in (*IDENTITY, *OWNED))}',
         f"{server} write",
         f"{administrators} write",
         f"{web} add",

@@ -28,7 +28,10 @@ def access_rules(connection: Any, suffix: str) -> None:
     connection.modify_s(dn, [(ldap.MOD_REPLACE, "olcAccess", rules)])
 
 
-MIGRATIONS: dict[int, tuple[str, Migration]] = {2: ("the monitor may write vmcSnapshot", access_rules)}
+MIGRATIONS: dict[int, tuple[str, Migration]] = {
+    2: ("the monitor may write vmcSnapshot", access_rules),
+    3: ("owners may change their VEs, nobody who a VE is", access_rules),
+}
 """What to do to come *to* a version, with a sentence that says it. What :mod:`ldap_schema.tree` makes is of the last one."""
 
 

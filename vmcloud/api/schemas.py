@@ -50,6 +50,7 @@ class VEOut(Schema):
     node: str | None = Field(description="where it is placed; null: not yet", examples=["node-1"])
     status: Status = Field(description="derived from wanted and seen")
     reason: str = Field(description="why the status is what it is, where that needs words", examples=[""])
+    refusal: str = Field(description="why the last change that somebody made in the directory was undone", examples=[""])
     desired: Desired
     observed: Observed | None = Field(description="as its node last saw it; null: never seen")
     image: str | None = Field(examples=["busybox"])

@@ -125,6 +125,15 @@ class Client:
 
         return self._run(operation, dn)
 
+    def rename(self, dn: str, wanted: str) -> None:
+        """Move an entry with all below it. Raises Exists, Gone, Denied."""
+        leaf, _, parent = wanted.partition(",")
+
+        def operation(link: SimpleLDAPObject) -> None:
+            link.result3(link.rename(dn, leaf, parent, delold=1))
+
+        self._run(operation, dn)
+
     def delete(self, dn: str, guard: str = "") -> None:
         """Delete a leaf if ``guard`` holds for it. Raises Gone, Stale, Denied."""
         controls = [AssertionControl(True, guard)] if guard else None

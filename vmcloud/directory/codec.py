@@ -38,6 +38,9 @@ T = TypeVar("T")
 TEXT_MAX = 1000
 """Longest free text stored (characters); errors of hypervisors can be pages."""
 
+WHOLE_DIGITS = 15
+"""Longest whole number that is read (characters): LDAP's integers have no limit, those of SQL and JSON have."""
+
 DEFAULTS: dict[str, str] = {
     "vmcVCPUs": "1",
     "vmcMemoryMiB": "128",
@@ -129,7 +132,10 @@ class _Entry:
         return value
 
     def whole(self, name: str) -> int:
-        return self._read(name, int, "whole number")
+        value = self._read(name, lambda text: int(text) if len(text) <= WHOLE_DIGITS else None, "whole number")
+        if value is None:
+            raise self._bad(name, f"has more than {WHOLE_DIGITS} digits")
+        return value
 
     def whole_or_zero(self, name: str) -> int:
         return self.whole(name) if self.text(name) else 0
@@ -177,6 +183,14 @@ def decode(dn: str, attributes: Mapping[str, list[bytes]]) -> Record | None:
         if name in classes:
             return read(entry)
     return None
+
+
+def uuid_of(attributes: Mapping[str, list[bytes]]) -> UUID | None:
+    """The UUID in an entry that may be unreadable otherwise."""
+    try:
+        return UUID(attributes["vmcUUID"][0].decode())
+    except (LookupError, ValueError):
+        return None
 
 
 def _ve(entry: _Entry) -> VERecord:
@@ -371,6 +385,23 @@ def desired_attributes(desired: Desired, spec: Spec, owner: str) -> Attributes:
         "description": _values(spec.description),
         "vmcOwner": _values(owner),
     }
+
+
+ATTRIBUTE = {
+    "desired": "vmcDesiredState",
+    "kind": "vmcKind",
+    "image": "vmcImageName",
+    "vcpus": "vmcVCPUs",
+    "memory_mib": "vmcMemoryMiB",
+    "disk_mib": "vmcDiskMiB",
+    "restart": "vmcRestartPolicy",
+    "drift": "vmcDrift",
+    "node": "vmcRequestedNode",
+    "privileged": "vmcPrivileged",
+    "description": "description",
+    "owner": "vmcOwner",
+}
+"""Field of what is wanted (:data:`vmcloud.domain.foreign.FIELDS`) → its attribute."""
 
 
 def count_attributes(generation: int, job: int) -> Attributes:

@@ -189,10 +189,11 @@ class Removed:
 
 @dataclass(frozen=True)
 class Malformed:
-    """An entry of ours that can not be decoded, and why. What was known of it still counts."""
+    """An entry of ours that can not be decoded, and why. What was known of it still counts. ``ve``: the VE whose entry it is."""
 
     dn: str
     reason: str
+    ve: UUID | None = None
 
 
 @dataclass(frozen=True)

@@ -34,12 +34,27 @@ DESIRED = frozenset(codec.desired_attributes(Desired.RUNNING, Spec(kind=Kind.LXC
 
 
 @dataclass(frozen=True)
-class Write:
-    """One write to an entry as the access log has it: who (a DN), when (GeneralizedTime), which attributes."""
+class Found:
+    """A VE's entry as it is, also where it can not be read: then ``record`` is None and ``reason`` says why."""
 
-    writer: str
-    at: str
-    attributes: frozenset[str]
+    dn: str
+    ve: UUID
+    version: str
+    record: VERecord | None
+    reason: str = ""
+    refusal: str = ""
+    generation: int = 0
+    job: int = 0
+
+
+@dataclass(frozen=True)
+class Who:
+    """Somebody who binds: the name in the DN, whether the entry is a person's, and the groups that it is in."""
+
+    dn: str
+    name: str
+    person: bool
+    groups: frozenset[str]
 
 
 class Directory:
@@ -126,29 +141,72 @@ class Directory:
     def tombstone(self, ve: UUID) -> Tombstone | None:
         return self._one(self.tree.tombstone(ve), Tombstone)
 
-    def writes(self, record: VERecord, limit: int = 20) -> list[Write]:
-        """The last writes to the VE's entry, newest first, without those of the monitor. Needs the right to read the access log
-        (server, administrators); it reaches back 7 days."""
-        name = escape_filter_chars(self.tree.ve(record.project, record.name))
-        monitor = escape_filter_chars(self.tree.service("monitor"))
-        wanted = f"(&(objectClass=auditWriteObject)(reqDN={name})(reqResult=0)(!(reqAuthzID={monitor})))"
-        found = self.client.search("cn=accesslog", wanted, attributes=("reqStart", "reqAuthzID", "reqMod"))
-        made = [
-            Write(
-                writer=values.get("reqAuthzID", [b""])[0].decode(errors="replace"),
-                at=values["reqStart"][0].decode(),
-                attributes=frozenset(mod.partition(b":")[0].decode(errors="replace") for mod in values.get("reqMod", ())),
-            )
-            for _, values in found
-        ]
-        return sorted(made, key=lambda write: write.at, reverse=True)[:limit]
+    # ------------------------------------------------------------------------------------------- what others have written
 
-    def last_writer(self, record: VERecord) -> str | None:
-        """The DN that last changed what is wanted of the VE; None if the access log does not reach back that far."""
-        for write in self.writes(record, limit=1000):
-            if write.attributes & DESIRED:
-                return write.writer
+    def find_ve(self, ve: UUID) -> Found | None:
+        """The entry of the VE with this UUID, readable or not, and wherever somebody has moved it."""
+        for dn, attributes in self.client.search(self.tree.suffix, f"(&(objectClass=vmcVE)(vmcUUID={ve}))"):
+            version = attributes.get("entryCSN", [b""])[0].decode()
+            try:
+                record = _as(VERecord, (dn, attributes))
+                return Found(dn, ve, version, record, "", record.refusal, record.generation, record.job)
+            except Invalid as error:
+                refusal = attributes.get("vmcRefusal", [b""])[0].decode(errors="replace")
+                counted = (int(attributes.get(name, [b"0"])[0]) for name in ("vmcGeneration", "vmcJob"))
+                return Found(dn, ve, version, None, error.problem.what, refusal, *counted)
         return None
+
+    def writers(self, found: Found, names: Collection[str], since: float) -> dict[str, str] | None:
+        """Who last wrote each of these attributes of the entry, oldest write first; without those that nobody wrote after
+        ``since`` (seconds since the epoch). None while the access log has not come to the entry as it was found."""
+        name, version = escape_filter_chars(found.dn), escape_filter_chars(found.version)
+        if not self.client.search("cn=accesslog", f"(&(reqDN={name})(entryCSN={version}))", attributes=("1.1",)):
+            return None
+        wanted = f"(&(reqDN={name})(reqResult=0)(reqStart>={codec.encode_time(max(0.0, since))}))"
+        logged = self.client.search("cn=accesslog", wanted, attributes=("reqStart", "reqAuthzID", "reqMod"))
+        last: dict[str, str] = {}
+        for _, values in sorted(logged, key=lambda entry: entry[1]["reqStart"][0]):
+            writer = values.get("reqAuthzID", [b""])[0].decode(errors="replace")
+            for mod in values.get("reqMod", ()):
+                written = mod.partition(b":")[0].decode(errors="replace")
+                if written in names:
+                    last.pop(written, None)
+                    last[written] = writer
+        return last
+
+    def remover(self, dn: str) -> str:
+        """Who deleted the entry; empty if the access log does not tell."""
+        wanted = f"(&(objectClass=auditDelete)(reqDN={escape_filter_chars(dn)})(reqResult=0))"
+        logged = self.client.search("cn=accesslog", wanted, attributes=("reqStart", "reqAuthzID"))
+        if not logged:
+            return ""
+        return max(logged, key=lambda entry: entry[1]["reqStart"][0])[1].get("reqAuthzID", [b""])[0].decode(errors="replace")
+
+    def who(self, dn: str) -> Who:
+        """Somebody by the name they bind with."""
+        wanted = f"(&(objectClass=groupOfNames)(member={escape_filter_chars(dn)}))"
+        groups = self.client.search(self.tree.unit("groups"), wanted, attributes=("1.1",))
+        person = dn.lower().endswith("," + self.tree.unit("people").lower())
+        return Who(dn, (codec.rdns(dn) or [""])[0], person, frozenset(codec.rdns(group)[0].lower() for group, _ in groups))
+
+    def restore_ve(self, found: Found, desired: Desired, spec: Spec, owner: str, *, job: int, refusal: str) -> VERecord:
+        """A desired write, of the next generation, over an entry that can not be read. Raises Stale if it was written again."""
+        guard = _all(f"(vmcUUID={found.ve})", f"(entryCSN={escape_filter_chars(found.version)})")
+        attributes = {
+            **codec.desired_attributes(desired, spec, owner),
+            **codec.count_attributes(found.generation + 1, job),
+            "vmcRefusal": codec.placement_attributes("", refusal)["vmcRefusal"],
+        }
+        return _as(VERecord, self.client.modify(found.dn, attributes, guard))
+
+    def move_back(self, found: Found, project: str, name: str) -> None:
+        """Give a moved or renamed entry its place again. Raises Denied, Exists, Gone."""
+        self.client.rename(found.dn, self.tree.ve(project, name))
+
+    def refuse(self, found: Found, refusal: str) -> None:
+        """Say in the entry itself why nothing is made of it. Raises Stale if it is not as it was found."""
+        guard = _all(f"(vmcUUID={found.ve})", f"(entryCSN={escape_filter_chars(found.version)})")
+        self.client.modify(found.dn, {"vmcRefusal": codec.placement_attributes("", refusal)["vmcRefusal"]}, guard)
 
     # --------------------------------------------------------------------------------------------------- writing: desired
 

@@ -98,7 +98,7 @@ class Watcher:
         try:
             record = codec.decode(dn, attributes)
         except Invalid as error:
-            return [Malformed(dn, str(error))]
+            return [Malformed(dn, str(error), codec.uuid_of(attributes))]
         if record is None:
             return self.gone(uuid)
         kind, key = key_of(record)

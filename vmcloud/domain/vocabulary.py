@@ -111,6 +111,7 @@ class Verb(StrEnum):
     SUSPEND = "suspend"
     RESUME = "resume"
     RESIZE = "resize"
+    ALTER = "alter"
     SNAPSHOT = "snapshot"
     REVERT = "revert"
     DELETE_SNAPSHOT = "delete-snapshot"
@@ -123,6 +124,7 @@ class Verb(StrEnum):
     IMPORT = "import"
     CORDON = "cordon"
     UNCORDON = "uncordon"
+    RECONCILE = "reconcile"
 
 
 SESSIONS = frozenset({Verb.CONSOLE, Verb.EXEC, Verb.LOGS})

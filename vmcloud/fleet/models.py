@@ -284,6 +284,40 @@ class Budget(models.Model):
         return f"{self.ve} {self.rule}: {self.tries}"
 
 
+class Accepted(models.Model):
+    """What is wanted of a VE as it was last accepted: {"desired", "spec", "owner"}, and the generation of the entry that says so.
+
+    ``writing`` is what the server is about to write, or has just written, to the entry: {"generation", "job", "wish", "jobs",
+    "events"}; the jobs begin, and the events are told, once the entry shows it. Written by the leading server only."""
+
+    ve = models.UUIDField(primary_key=True)
+    project = models.CharField(max_length=63)
+    name = models.CharField(max_length=63)
+    generation = models.BigIntegerField(default=0)
+    wish = models.JSONField()
+    writing = models.JSONField(null=True)
+    at = models.FloatField(default=0.0)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.generation}"
+
+
+class Finding(models.Model):
+    """What a rule of reconcile reports just now, so that its beginning and its end are told once each. ``key``: the rule and what
+    it is about."""
+
+    key = models.CharField(max_length=250, primary_key=True)
+    rule = models.CharField(max_length=8)
+    ve = models.UUIDField(null=True, db_index=True)
+    node = models.CharField(max_length=63, default="")
+    subject = models.CharField(max_length=200)
+    reason = models.CharField(max_length=1000)
+    since = models.FloatField()
+
+    def __str__(self) -> str:
+        return f"{self.rule} {self.subject}"
+
+
 class Token(models.Model):
     """A bearer token, kept as the SHA-256 of its text."""
 

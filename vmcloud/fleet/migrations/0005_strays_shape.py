@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('fleet', '0003_events_feed'),
+        ('fleet', '0004_control'),
     ]
 
     operations = [

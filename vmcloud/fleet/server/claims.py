@@ -7,13 +7,14 @@ from vmcloud.domain.vocabulary import JobState
 from vmcloud.fleet.models import VE, Job
 from vmcloud.fleet.services.submit import queue_claimed
 
+from . import writers
 from .context import Context
 
 
 def sweep(context: Context) -> None:
     """Queue the jobs whose name was claimed, drop those whose was not, and free names claimed by jobs that are no more."""
     before = context.clock() - context.config.intervals.claim
-    for job in Job.objects.filter(state=JobState.CLAIMING, created_at__lt=before):
+    for job in Job.objects.filter(state=JobState.CLAIMING, created_at__lt=before).exclude(origin=writers.ORIGIN):
         assert job.ve is not None
         record = context.directory.ve(job.ve)
         with context.leader.transaction():
@@ -22,7 +23,7 @@ def sweep(context: Context) -> None:
                 context.note(job, "the request broke off after its name was claimed; the server took over")
             else:
                 Job.objects.filter(pk=job.pk, state=JobState.CLAIMING).delete()
-    for row in VE.objects.filter(node="", observed_state=""):
+    for row in VE.objects.filter(node="", observed_state="").exclude(generation=0):
         if not Job.objects.filter(pk=row.job).exists():
             _free(context, row)
 

@@ -25,6 +25,8 @@ BROKER_PAUSE = 1.0
 class Context:
     """One leading server's hands and eyes.
 
+    ``foreign``: VEs whose entry says what nobody has accepted; the rules leave them alone. ``suspects``: entries that are to be
+    judged, with the time since when. ``vanished``: VEs whose entry is gone, with the node they were on and when.
     ``again``: something was done that may allow more; look again at once. ``reserved``: placements (node, MiB) that the read
     model does not show yet. ``cursor``: the last queued job that was looked at. ``changed``: VEs that reconcile is to look at
     without waiting for its turn.
@@ -44,6 +46,19 @@ class Context:
     reviewed_at: float = 0.0
     changed: set[UUID] = field(default_factory=set)
     again: bool = field(default=False)
+    foreign: set[UUID] = field(default_factory=set)
+    suspects: dict[UUID, float] = field(default_factory=dict)
+    vanished: dict[UUID, tuple[str, float]] = field(default_factory=dict)
+
+    def suspect(self, ve: UUID) -> None:
+        """Have an entry judged in the next cycle."""
+        if ve not in self.suspects:
+            self.suspects[ve] = self.clock()
+            self.again = True
+
+    def impatient(self, ve: UUID, seconds: float) -> bool:
+        """Whether it has been under suspicion for so long."""
+        return self.clock() - self.suspects.get(ve, 0.0) > seconds
 
     def lose_broker(self, reason: str) -> None:
         """Note that the broker did not answer; it is left alone for a moment."""

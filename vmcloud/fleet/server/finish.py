@@ -7,19 +7,21 @@ named. So a person who waited for a job and then looks never sees the state befo
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from uuid import UUID
 
 from vmcloud.directory.errors import Stale
 from vmcloud.directory.errors import Unavailable as DirectoryUnavailable
 from vmcloud.domain.errors import NotFound, Problem, VmcloudError
+from vmcloud.domain.foreign import undone
 from vmcloud.domain.records import Tombstone, VERecord
 from vmcloud.domain.spec import Spec
 from vmcloud.domain.vocabulary import SESSIONS, Desired, EventType, JobState, Outcome, Verb
 from vmcloud.faults import point
-from vmcloud.fleet.models import VE, Budget, Image, Job, Misses, Node, Stray
+from vmcloud.fleet.models import UNBEGUN, VE, Budget, Image, Job, Misses, Node, Stray
 from vmcloud.fleet.services import events
 
-from . import orders
+from . import foreign, orders, wanted
 from .context import Context
 
 log = logging.getLogger("server.finish")
@@ -49,11 +51,18 @@ def run(context: Context) -> None:
 
 def _settle(context: Context, job: Job) -> None:
     """Tell the directory how it ended. Every write is recognised when done before."""
+    over = False
     if job.ve is not None:
-        record = context.directory.ve(job.ve)
+        record = foreign.readable(context, job.ve)
+        deleted = job.verb == Verb.DELETE and job.outcome == Outcome.OK
+        over = deleted or (job.verb in (Verb.CREATE, Verb.ADOPT) and _removed(job))
         if record is not None:
             _settle_ve(context, job, record)
+        elif deleted:
+            _bury(context, job.ve, job.ve_name, job.project)
     with context.leader.transaction():
+        if over and job.ve is not None:
+            wanted.gone(job.ve)
         job.change(settled=True)
 
 
@@ -67,19 +76,30 @@ def _settle_ve(context: Context, job: Job, record: VERecord) -> None:
         case Verb.ADOPT if ok:
             spec = Spec.parse(job.result["spec"]) if job.result and job.result.get("spec") else record.spec
             if spec != record.spec:
-                written = context.directory.change_ve(record, job=job.pk, spec=spec)
+                written = wanted.write(context, record, job, lambda wish: replace(wish, spec=spec))
                 job.change(directory_version=written.version)
         case Verb.ADOPT if undone or not record.node:
             # No tombstone: what still bears this UUID anywhere would be deleted for it.
             context.directory.remove_ve(record)
         case Verb.CREATE if not ok and record.desired is not Desired.ABSENT:
-            context.directory.change_ve(record, job=job.pk, desired=Desired.ABSENT)
+            wanted.write(context, record, job, lambda wish: replace(wish, desired=Desired.ABSENT))
         case Verb.DELETE if not _never_began(job):
             pass  # part of it may be gone: it stays wanted absent, and reconcile tries again
-        case Verb.STOP | Verb.SUSPEND | Verb.RESIZE | Verb.DELETE if not ok and "desired" in job.before and record.job == job.pk:
-            desired, spec = Desired(job.before["desired"]), Spec.parse(job.before["spec"])
-            if (record.desired, record.spec) != (desired, spec):
-                context.directory.change_ve(record, job=job.pk, desired=desired, spec=spec)
+        case (Verb.STOP | Verb.SUSPEND | Verb.RESIZE | Verb.DELETE) as verb if not ok and "desired" in job.before:
+            _go_back(context, job, verb, record)
+
+
+def _go_back(context: Context, job: Job, verb: Verb, record: VERecord) -> None:
+    """What the job had changed is as it was, unless somebody wants something else by now; their job then goes back to that."""
+    before = wanted.decode({**job.before, "owner": record.owner})
+    later = Job.objects.filter(ve=job.ve, state__in=UNBEGUN).exclude(before={})
+    with context.leader.transaction():
+        for other in (each for each in later if "desired" in each.before):
+            base = wanted.decode({**other.before, "owner": record.owner})
+            if (after := undone(verb, job.args, before, base)) != base:
+                other.change(before={**other.before, "desired": after.desired.value, "spec": after.spec.to_json()})
+    if undone(verb, job.args, before, now := wanted.wish_of(record)) != now:
+        wanted.write(context, record, job, lambda wish: undone(verb, job.args, before, wish))
 
 
 def _never_began(job: Job) -> bool:
@@ -90,13 +110,17 @@ def _never_began(job: Job) -> bool:
 
 def _remove(context: Context, job: Job, record: VERecord) -> None:
     """The guest is gone: a tombstone first, so that late words about it are not taken for an orphan, then the entry."""
-    context.directory.bury(Tombstone(ve=record.ve, name=record.name, project=record.project, at=context.clock()))
+    _bury(context, record.ve, record.name, record.project)
     point("server.finish.buried")
     try:
         context.directory.remove_ve(record)
     except NotFound:
         pass
     point("server.finish.removed")
+
+
+def _bury(context: Context, ve: UUID, name: str, project: str) -> None:
+    context.directory.bury(Tombstone(ve=ve, name=name, project=project, at=context.clock()))
 
 
 def _complete_if_shown(context: Context, job: Job) -> None:

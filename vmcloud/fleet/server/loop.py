@@ -19,12 +19,12 @@ from vmcloud.dispatch.receive import Receiver
 from vmcloud.dispatch.routes import SERVER_LIST, server_list
 from vmcloud.dispatch.send import OrderSender
 from vmcloud.domain.errors import VmcloudError
-from vmcloud.domain.records import NodeRecord
+from vmcloud.domain.records import NodeRecord, VERecord
 from vmcloud.fleet import ports
 from vmcloud.fleet.models import Liveness, Node, Step
 from vmcloud.fleet.services import events, feed, tickets
 
-from . import admit, claims, finish, liveness, mend, orders, replies, schedule
+from . import admit, claims, finish, foreign, liveness, mend, orders, replies, schedule, wanted
 from .context import Context
 from .inbox import Broker, Inbox, Report
 from .leader import Deposed, Leader
@@ -108,6 +108,7 @@ class Server:
             if not (items or context.again or due):
                 continue
             context.again = False
+            foreign.run(context)
             finish.run(context)
             admit.run(context)
             if context.projection.synced or not context.projection.down:
@@ -133,7 +134,7 @@ class Server:
     def _take_in(self, context: Context, inbox: Inbox, items: list[Broker | Report | port.Event]) -> None:
         """All items in one transaction; what they lead to is sent after it."""
         to_send: list[Step] = []
-        new_nodes, silent = False, list[str]()
+        new_nodes, silent, shown = False, list[str](), dict[UUID, VERecord]()
         with context.leader.transaction():
             for item in items:
                 match item:
@@ -148,11 +149,24 @@ class Server:
                     case port.Changed(record=NodeRecord(name=name)):
                         context.projection.apply(item)
                         new_nodes = inbox.listen_to(server_list(name)) or new_nodes
+                    case port.Changed(record=VERecord() as record):
+                        context.projection.apply(item)
+                        shown[record.ve] = record
+                    case port.Malformed(ve=UUID() as ve):
+                        context.projection.apply(item)
+                        foreign.note(context, ve)
+                    case port.Removed(kind="ve", key=key):
+                        foreign.note_removal(context, UUID(key))
+                        shown.pop(UUID(key), None)
+                        context.projection.apply(item)
                     case port.Synced():
                         context.projection.apply(item)
                         silent = self._silent_nodes(context)
+                        foreign.note_untold(context)
                     case _:
                         context.projection.apply(item)
+            if shown:
+                wanted.learn(context, shown.values())
         if new_nodes:
             ports.sender().wake("nodes")
         for name in silent:

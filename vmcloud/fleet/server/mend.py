@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from vmcloud.fleet.models import VE, Budget, Job, Liveness, Misses, Node, Stray,
 from vmcloud.fleet.services import queries
 from vmcloud.fleet.services.accounts import SERVER
 
+from . import wanted
 from .context import Context
 
 log = logging.getLogger("server.reconcile")
@@ -40,6 +42,8 @@ def run(context: Context, *, only: Collection[UUID] | None = None) -> None:
         return
     for action in plan(context.clock(), only=only):
         match action:
+            case RunVerb(ve=ve) | Want(ve=ve) if ve in context.foreign:
+                pass  # what its entry says nobody has accepted yet
             case RunVerb():
                 _run_verb(context, action)
             case Want():
@@ -102,7 +106,7 @@ def _want(context: Context, action: Want) -> None:
         ended = {"state": JobState.COMPLETE, "outcome": Outcome.OK.value, "started_at": now, "ended_at": now}
         job = _job(context, action.rule, Verb.STOP, action.reason, node=record.node, reason=action.reason, **about, **ended)
     try:
-        context.directory.change_ve(record, job=job.pk, desired=action.desired)
+        wanted.write(context, record, job, lambda wish: replace(wish, desired=action.desired))
     except (Stale, Gone):
         log.info("%s: %s changed meanwhile; decided again in the next cycle", action.rule, record.name)
 

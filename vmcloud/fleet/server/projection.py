@@ -45,8 +45,10 @@ class Projection:
                 watermark.synced(self._version, self._clock())
             case port.Down(reason):
                 self.synced, self.down = False, reason
-            case port.Malformed():
-                pass  # the watch has logged it; the row keeps what was last understood
+            case port.Malformed(ve=ve):
+                # The watch has logged it; the row keeps what was last understood.
+                if ve is not None and self._told is not None:
+                    self._told.add(("ve", str(ve)))
 
     def _change(self, record: Record) -> None:
         if self._told is not None:
@@ -104,9 +106,9 @@ class Projection:
 
 
 def history(before: VE | None, after: VE | None) -> list[tuple[EventType, str]]:
-    """What is worth remembering of a VE's change."""
+    """What is worth remembering of a VE's change. (Who removed an entry is another question: ``foreign.py``.)"""
     if after is None:
-        return [(EventType.REMOVED, "the entry was removed from the directory")]
+        return []
     told = []
     if after.node and (before is None or before.node != after.node):
         before_that = f", before on {before.node}" if before is not None and before.node else ""

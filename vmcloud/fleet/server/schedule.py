@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.db.models import Case, Q, QuerySet, When
@@ -17,6 +17,7 @@ from django.db.models import Case, Q, QuerySet, When
 from vmcloud.directory.errors import Exists, Gone, Stale
 from vmcloud.directory.errors import Unavailable as DirectoryUnavailable
 from vmcloud.domain.errors import VmcloudError
+from vmcloud.domain.foreign import Wish
 from vmcloud.domain.messages import POWER_AFTER, Snapshot
 from vmcloud.domain.placement import place
 from vmcloud.domain.records import ImageRecord, VERecord
@@ -26,7 +27,7 @@ from vmcloud.fleet.models import HOLDING, OPEN_JOBS, UNBEGUN, VE, Image, Job, Li
 from vmcloud.fleet.services import queries
 from vmcloud.fleet.services.sessions import SECONDS_MAX
 
-from . import admit, orders
+from . import admit, foreign, orders, wanted
 from .context import Context
 
 log = logging.getLogger("server.schedule")
@@ -151,9 +152,13 @@ def begin(context: Context, job: Job) -> None:
 
 def _begin_on_ve(context: Context, job: Job, verb: Verb) -> None:
     assert job.ve is not None
-    record = context.directory.ve(job.ve)
+    try:
+        record = foreign.fresh(context, job.ve)
+    except Stale as error:
+        raise Wait(error.problem.what) from None
     if record is None:
-        if verb is Verb.DELETE and "stray" in job.args:
+        if verb is Verb.DELETE and ("stray" in job.args or (job.node and context.directory.tombstone(job.ve) is None)):
+            # The entry may be gone by somebody's hand; what was asked for is the end of the guest.
             orders.send(context, _commit(context, job, job.node, 0, [Plan(verb, lane_of(job))]))
             return
         if verb is Verb.DELETE:
@@ -216,11 +221,17 @@ def _wanted(context: Context, job: Job, verb: Verb, record: VERecord) -> VERecor
     """Write what is wanted now, with generation + 1 and the job; nothing where this job has done so already."""
     if verb in (Verb.CREATE, Verb.ADOPT) or verb in SESSIONS or record.job == job.pk:
         return record
-    if verb in GOES_BACK:
-        with context.leader.transaction():
-            job.change(before={**job.before, "desired": record.desired.value, "spec": record.spec.to_json()})
-    spec = record.spec.resized(job.args["size"]) if verb is Verb.RESIZE else None
-    return context.directory.change_ve(record, job=job.pk, desired=POWER_AFTER.get(verb), spec=spec)
+
+    def change(wish: Wish) -> Wish:
+        spec = wish.spec.resized(job.args["size"]) if verb is Verb.RESIZE else wish.spec
+        return replace(wish, desired=POWER_AFTER.get(verb, wish.desired), spec=spec)
+
+    now, before = wanted.wish_of(record), None
+    # A change from outside is there before its job is, and brings along what was there before it.
+    if verb in GOES_BACK and ("desired" not in job.before or change(now) != now):
+        before = {**job.before, "desired": now.desired.value, "spec": now.spec.to_json()}
+    refusal = None if job.origin.startswith("reconcile:") else ""
+    return wanted.write(context, record, job, change, before=before, refusal=refusal)
 
 
 def _plans(context: Context, job: Job, verb: Verb, record: VERecord) -> Sequence[Plan]:

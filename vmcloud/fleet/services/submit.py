@@ -51,7 +51,15 @@ def create_ve(actor: Actor, data: object, *, origin: str = "api", key: str = "")
     print_ = _fingerprint(Verb.CREATE, f"{request.project}/{request.name}", {**asked, **({"job": said} if said else {})})
     if earlier := _earlier(actor, key, print_):
         return earlier
-    spec = request.spec
+    check_new(actor, request.spec)
+    record = VERecord(
+        uuid.uuid4(), request.name, request.project, actor.username, request.spec, request.power, generation=1, job=0
+    )
+    return _claim(actor, Verb.CREATE, record, asked, terms, origin=origin, key=key, fingerprint=print_)
+
+
+def check_new(actor: Actor, spec: Spec) -> None:
+    """Refuse a VE that no node of this cloud could ever be, or that ``actor`` may not have."""
     kinds.check_verb(spec.kind, Verb.CREATE)
     kinds.check(spec)
     if spec.privileged:
@@ -71,8 +79,6 @@ def create_ve(actor: Actor, data: object, *, origin: str = "api", key: str = "")
         raise NotFound(f"no node is called {spec.node!r}", where="node", todo="`vmcloud node list` shows all.")
     if reason := impossible(spec, queries.candidates(time.time())):
         raise Impossible("no node could ever run this VE", where="spec", why=reason, todo="Ask for less, or add a node.")
-    record = VERecord(uuid.uuid4(), request.name, request.project, actor.username, spec, request.power, generation=1, job=0)
-    return _claim(actor, Verb.CREATE, record, asked, terms, origin=origin, key=key, fingerprint=print_)
 
 
 def adopt(actor: Actor, node: str, native: str, data: object, *, origin: str = "api", key: str = "") -> Job:
@@ -202,9 +208,6 @@ def act(
         raise Invalid("a session begins at once or not at all", where="job")
     if verb is Verb.CREATE or verb not in (*POWER_AFTER, Verb.RESIZE, *snapshots.VERBS, *SESSIONS):
         raise Invalid(f"{verb} is no verb for an existing VE", where="verb")
-    kinds.check_verb(Kind(row.kind), verb)
-    if row.desired == Desired.ABSENT and verb is not Verb.DELETE:
-        raise Conflict(f"VE {row.name!r} is being deleted", where="ve", todo="Create it anew once it is gone.")
     return _queue(
         actor,
         verb,
@@ -216,9 +219,17 @@ def act(
         ve_name=row.name,
         kind=row.kind,
         node=row.node,
-        args=_checked_args(verb, args, row),
+        args=checked(row, verb, args),
         origin=origin,
     )
+
+
+def checked(row: VE, verb: Verb, args: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of ``verb`` on this VE, with their defaults; refuses what could never work."""
+    kinds.check_verb(Kind(row.kind), verb)
+    if row.desired == Desired.ABSENT and verb is not Verb.DELETE:
+        raise Conflict(f"VE {row.name!r} is being deleted", where="ve", todo="Create it anew once it is gone.")
+    return _checked_args(verb, args, row)
 
 
 def _checked_args(verb: Verb, args: dict[str, Any], row: VE) -> dict[str, Any]:

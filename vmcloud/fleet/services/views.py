@@ -101,6 +101,7 @@ def _ve_json(row: VE, shown: Shown) -> dict[str, Any]:
         "node": row.node or None,
         "status": shown.status.value,
         "reason": shown.reason or row.refusal,
+        "refusal": row.refusal,
         "desired": row.desired,
         "observed": row.observed_state or None,
         "image": spec.get("image"),

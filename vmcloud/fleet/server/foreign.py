@@ -1,0 +1,292 @@
+"""Changes from outside: an entry that says something which no job of ours wrote. Taken up as jobs, or undone and explained.
+
+The watch only raises suspicion; what is judged is the entry as it is when it is judged, against what was accepted last
+(:mod:`.wanted`). Each attribute that differs is its last writer's, by the access log; what one writer wants is taken up whole or
+not at all. In numbered steps: (1) one transaction writes the jobs, *claiming*, and announces what the entry will say; (2) one
+modify gives the entry a generation and the last of the jobs, and undoes what was refused; (3) the jobs are queued, what was
+refused is closed, both are told. After a crash between 1 and 2 all is judged anew; between 2 and 3, the entry shows what is left
+to do.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+from uuid import UUID
+
+from vmcloud.directory import codec
+from vmcloud.directory.codec import ATTRIBUTE
+from vmcloud.directory.errors import Stale
+from vmcloud.directory.errors import Unavailable as DirectoryUnavailable
+from vmcloud.directory.store import Found
+from vmcloud.domain import foreign
+from vmcloud.domain.errors import Invalid, VmcloudError
+from vmcloud.domain.foreign import Demand, Wish, Writer
+from vmcloud.domain.records import VERecord
+from vmcloud.domain.vocabulary import Desired, EventType, Outcome, Verb
+from vmcloud.faults import point
+from vmcloud.fleet.models import VE, Accepted, Job
+from vmcloud.fleet.services import events, submit
+
+from . import additions, wanted, writers
+from .context import Context
+from .projection import row_of
+
+log = logging.getLogger("server.foreign")
+
+CLOCKS = 300.0
+"""Seconds that the directory's clock may differ from ours."""
+
+
+@dataclass
+class Verdict:
+    """What becomes of the changes of one entry: what it will say, the jobs that carry it out, and what was refused."""
+
+    wish: Wish
+    jobs: list[Job] = field(default_factory=list)
+    told: list[tuple[EventType, str, Job]] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+
+def run(context: Context) -> None:
+    """Judge every entry under suspicion. What can not be judged yet stays."""
+    _look_for_removed(context)
+    for ve in list(context.suspects):
+        try:
+            if judge(context, ve):
+                context.suspects.pop(ve, None)
+        except DirectoryUnavailable as error:
+            context.projection.down = error.problem.sentence()
+            return
+        except Stale:
+            context.again = True  # somebody wrote again: judge what is there now
+        except VmcloudError as error:
+            log.error("the change of VE %s can not be judged: %s", ve, error)
+            context.suspects.pop(ve, None)
+
+
+def fresh(context: Context, ve: UUID) -> VERecord | None:
+    """The entry as it is now, for who is about to write it; None if there is none. Raises Stale where it says what nobody has
+    accepted: that is judged first."""
+    found = context.directory.find_ve(ve)
+    if found is None:
+        return None
+    row = Accepted.objects.filter(pk=ve).first()
+    if found.record is not None:
+        if row is None and found.record.generation:
+            return found.record
+        if row is not None and wanted.expected(row, found.record) in (None, wanted.wish_of(found.record)):
+            return found.record
+    context.suspect(ve)
+    raise Stale("somebody else's change of it is looked at first", where=found.dn)
+
+
+def readable(context: Context, ve: UUID) -> VERecord | None:
+    """The entry as it is now, whoever wrote it; None if there is none. Raises Stale where it can not be read."""
+    found = context.directory.find_ve(ve)
+    if found is not None and found.record is None:
+        note(context, ve)
+        raise Stale(found.reason, where=found.dn)
+    return found.record if found else None
+
+
+def judge(context: Context, ve: UUID) -> bool:
+    """Judge one entry. False: not yet, the access log does not show who it was. Raises Stale."""
+    found = context.directory.find_ve(ve)
+    if found is None:
+        return True
+    row = Accepted.objects.filter(pk=ve).first()
+    if not found.generation and (row is None or not row.generation):
+        return additions.judge(context, found, row)
+    if row is None:
+        return True  # the watch has not told it yet
+    if found.dn.lower() != context.directory.tree.ve(row.project, row.name).lower():
+        log.warning("%s was moved by somebody; it goes back to where it was", found.dn)
+        context.directory.move_back(found, row.project, row.name)
+        raise Stale("it was moved", where=found.dn)
+    if found.record is None:
+        return _unreadable(context, found, row)
+    record = found.record
+    accepted = wanted.expected(row, record)
+    if accepted is None:
+        return True  # written by us after this was read, or about to be learnt
+    if record.generation > row.generation or row.writing:
+        with context.leader.transaction():
+            if record.generation > row.generation:
+                wanted.conclude(context, row, record.generation, accepted)
+            else:
+                wanted.forget(row)
+                row.save()
+    if wanted.wish_of(record) == accepted:
+        return True  # it was changed back: level-triggered
+    changes = _writers(context, found, row, foreign.differences(accepted, wanted.wish_of(record)))
+    if changes is None:
+        return False
+    _decide(context, record, row, accepted, changes)
+    return True
+
+
+def _writers(context: Context, found: Found, row: Accepted, names: Iterable[str]) -> list[tuple[Writer, set[str]]] | None:
+    """Who changed which of these fields, in the order of their last writes. None: the log does not tell yet."""
+    fields = {ATTRIBUTE[name]: name for name in names}
+    logged = context.directory.writers(found, set(fields), row.at - CLOCKS)
+    if logged is None and not context.impatient(found.ve, writers.LOG_PATIENCE):
+        return None
+    groups: dict[str, set[str]] = {}
+    for attribute, dn in (logged or {}).items():
+        groups.setdefault(dn, set()).add(fields.pop(attribute))
+    made = [(writers.writer_of(context, dn), names) for dn, names in groups.items()]
+    return [*made, (writers.NOBODY, set(fields.values()))] if fields else made
+
+
+def _decide(context: Context, record: VERecord, row: Accepted, accepted: Wish, changes: list[tuple[Writer, set[str]]]) -> None:
+    found = wanted.wish_of(record)
+    with context.leader.transaction():
+        verdict = Verdict(accepted)
+        for writer, names in changes:
+            _take(context, verdict, record, writer, verdict.wish.taking(found, names))
+        jobs = [job.pk for job in verdict.jobs]
+        covering = max(job.pk for job in verdict.jobs if not job.error or len(verdict.refused) == len(jobs))
+        told = [(type.value, text, job.pk) for type, text, job in verdict.told]
+        wanted.announce(context, row, record, covering, verdict.wish, jobs=jobs, told=told)
+    point("server.foreign.announced")
+    wish, refusal = verdict.wish, " ".join(verdict.refused)
+    stored = context.directory.change_ve(
+        record, job=covering, desired=wish.desired, spec=wish.spec, owner=wish.owner, refusal=refusal
+    )
+    point("server.foreign.written")
+    with context.leader.transaction():
+        wanted.conclude(context, row, stored.generation, wish)
+    point("server.foreign.concluded")
+    for _, text, _ in verdict.told:
+        log.info("%s: %s", record.name, text)
+
+
+def _take(context: Context, verdict: Verdict, record: VERecord, writer: Writer, wish: Wish) -> None:
+    """Take up what one writer wants, whole, or note why not."""
+    try:
+        wanted_now = foreign.demands(verdict.wish, wish)
+        foreign.permit(writer, verdict.wish.owner, wanted_now)
+        steps = list(_steps(record, verdict.wish, wish, wanted_now))
+    except VmcloudError as error:
+        asked = ", ".join(sorted(foreign.differences(verdict.wish, wish)))
+        verb = Verb.DELETE if wish.desired is Desired.ABSENT else Verb.ALTER
+        job = writers.refused(context, record, writer, verb, error, args={"asked": asked})
+        verdict.jobs.append(job)
+        refusal = writers.refusal_of(writer, error)
+        verdict.refused.append(refusal)
+        verdict.told.append((EventType.REFUSED, f"change of {asked} in the directory undone: {refusal}", job))
+        return
+    for demand, args, before, after in steps:
+        closed = {"outcome": Outcome.OK.value} if demand.verb is Verb.ALTER else {}
+        job = writers.claim(context, record, writer, demand.verb, args=args, before=before.to_json(), **closed)
+        verdict.jobs.append(job)
+        verdict.told.append((EventType.FOREIGN, f"{writer.name} asked in the directory to {_phrase(demand)}", job))
+        verdict.wish = after
+
+
+def _steps(
+    record: VERecord, wish: Wish, found: Wish, wanted_now: Iterable[Demand]
+) -> Iterable[tuple[Demand, dict[str, Any], Wish, Wish]]:
+    """Each demand with its checked arguments, and what is wanted before and after it."""
+    for demand in wanted_now:
+        args = demand.args
+        if demand.verb is not Verb.ALTER:
+            row = row_of(replace(record, spec=wish.spec, desired=wish.desired))
+            assert isinstance(row, VE)
+            args = submit.checked(row, demand.verb, dict(args))
+        after = demand.after(wish, found)
+        yield demand, args, wish, after
+        wish = after
+
+
+def _phrase(demand: Demand) -> str:
+    if demand.verb is Verb.RESIZE or demand.verb is Verb.ALTER:
+        return f"{demand.verb} it: " + ", ".join(f"{name} {value!r}" for name, value in demand.args.items())
+    return f"{demand.verb} it"
+
+
+def _unreadable(context: Context, found: Found, row: Accepted) -> bool:
+    """An entry of ours with a value that can not be: back to what was accepted, all of it."""
+    wish = wanted.expected(row, found)
+    if wish is None:
+        return True  # written by us after this was read
+    logged = context.directory.writers(found, set(ATTRIBUTE.values()), row.at - CLOCKS)
+    if logged is None and not context.impatient(found.ve, writers.LOG_PATIENCE):
+        return False
+    writer = writers.writer_of(context, list(logged.values())[-1]) if logged else writers.NOBODY
+    error = Invalid(found.reason, todo="Write a value that can be.")
+    node = VE.objects.filter(pk=found.ve).values_list("node", flat=True).first() or ""
+    record = VERecord(found.ve, row.name, row.project, wish.owner, wish.spec, wish.desired, found.generation, found.job, node)
+    with context.leader.transaction():
+        refusal = writers.refusal_of(writer, error)
+        job = writers.refused(context, record, writer, Verb.ALTER, error)
+        told = [(EventType.REFUSED.value, f"change in the directory undone: {refusal}", job.pk)]
+        wanted.announce(context, row, found, job.pk, wish, jobs=[job.pk], told=told)
+    point("server.foreign.announced")
+    stored = context.directory.restore_ve(found, wish.desired, wish.spec, wish.owner, job=job.pk, refusal=refusal)
+    point("server.foreign.written")
+    with context.leader.transaction():
+        wanted.conclude(context, row, stored.generation, wish)
+    point("server.foreign.concluded")
+    return True
+
+
+# ---------------------------------------------------------------------------------------------------------- what the watch says
+
+
+def note(context: Context, ve: UUID) -> None:
+    """The watch shows an entry that can not be read."""
+    context.foreign.add(ve)
+    context.suspect(ve)
+
+
+def note_removal(context: Context, ve: UUID) -> None:
+    """The watch says that an entry is gone; inside a transaction, before the read model forgets it."""
+    node = VE.objects.filter(pk=ve).values_list("node", flat=True).first() or ""
+    context.foreign.discard(ve)
+    context.vanished[ve] = (node, context.clock())
+    context.again = True
+
+
+def note_untold(context: Context) -> None:
+    """The watch has told all there is: what was accepted and is not among it went while nobody watched; inside a transaction."""
+    shown = VE.objects.values_list("uuid", flat=True)
+    for ve in Accepted.objects.exclude(pk__in=shown).values_list("ve", flat=True):
+        if ve not in context.suspects:
+            context.vanished.setdefault(ve, ("", context.clock()))
+
+
+def _look_for_removed(context: Context) -> None:
+    """Entries that are gone: by a job of ours, which has left a tombstone, or by somebody's hand. Guests are left alone."""
+    for ve, (node, since) in list(context.vanished.items()):
+        try:
+            row = Accepted.objects.filter(pk=ve).first()
+            if row is None or context.directory.find_ve(ve) is not None:
+                context.vanished.pop(ve, None)
+                continue
+            dn = context.directory.tree.ve(row.project, row.name)
+            remover = context.directory.remover(dn)
+            buried = context.directory.tombstone(ve) is not None
+        except DirectoryUnavailable as error:
+            context.projection.down = error.problem.sentence()
+            return
+        if not (remover or buried) and context.clock() - since < writers.LOG_PATIENCE:
+            continue
+        with context.leader.transaction():
+            if not buried and remover.lower() != context.directory.tree.service("server").lower():
+                _tell_removed(context, row, node, remover)
+            wanted.gone(ve)
+        context.vanished.pop(ve, None)
+
+
+def _tell_removed(context: Context, row: Accepted, node: str, remover: str) -> None:
+    who = (codec.rdns(remover) or ["somebody"])[0] if remover else "somebody unknown"
+    where = f" on node {node}" if node else ""
+    text = f"its entry was deleted from the directory by {who}; the guest{where} is left as it is, and is nobody's now. "
+    text += "To have it back: `vmcloud ve adopt`. (What deletes a VE is `vmcloud ve delete`, or vmcDesiredState: absent.)"
+    about = {"project": row.project, "owner": row.wish["owner"], "ve": row.ve, "ve_name": row.name, "node": node}
+    events.note(EventType.REMOVED, text, at=context.clock(), **about)
+    log.warning("%s: %s", row.name, text)

@@ -1,0 +1,179 @@
+"""What is wanted of each VE, as it was last accepted: kept in SQL, announced there before it is written to the directory.
+
+Each desired write of ours is made in two parts: (1) the row says what the entry will hold, under which generation and job; (2)
+the directory is written. So of any entry it can be said which of its attributes are ours and which somebody else has changed,
+also where both came before anybody looked, and after a crash between the two.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from vmcloud.directory.store import Found
+from vmcloud.domain.foreign import Wish
+from vmcloud.domain.records import VERecord
+from vmcloud.domain.spec import Spec
+from vmcloud.domain.vocabulary import Desired, Drift, EventType, JobState, Kind, Restart, Verb
+from vmcloud.fleet.models import VE, Accepted, Job
+from vmcloud.fleet.services import events
+
+from .context import Context
+
+log = logging.getLogger("server.wanted")
+
+
+def wish_of(record: VERecord) -> Wish:
+    """What an entry says is wanted."""
+    return Wish(record.desired, record.spec, record.owner)
+
+
+def decode(data: dict[str, Any]) -> Wish:
+    """Inverse of :meth:`Wish.to_json`. What was accepted is not checked again."""
+    spec = dict(data["spec"])
+    for name, vocabulary in (("kind", Kind), ("restart", Restart), ("drift", Drift)):
+        spec[name] = vocabulary(spec[name])
+    return Wish(Desired(data["desired"]), Spec(**spec), data["owner"])
+
+
+def expected(row: Accepted, entry: VERecord | Found) -> Wish | None:
+    """What the entry should say at its generation; None where it has passed by, or is one that nobody announced."""
+    if entry.generation == row.generation:
+        return decode(row.wish)
+    if row.writing and (entry.generation, entry.job) == (row.writing["generation"], row.writing["job"]):
+        return decode(row.writing["wish"])
+    return None
+
+
+def learn(context: Context, records: Iterable[VERecord]) -> None:
+    """Compare what the watch has shown with what was accepted; inside a transaction. What differs is somebody else's change."""
+    shown = {record.ve: record for record in records}
+    rows = Accepted.objects.in_bulk(list(shown))
+    for ve, record in shown.items():
+        row = rows.get(ve) or _first(record)
+        if row is None:
+            context.foreign.add(ve)
+            context.suspect(ve)
+            continue
+        if record.generation > row.generation:
+            row = _reached(context, row, record)
+        if record.generation < row.generation:
+            continue  # said before our last write
+        if wish_of(record) != decode(row.wish):
+            context.foreign.add(ve)
+            context.suspect(ve)
+        else:
+            context.foreign.discard(ve)
+            if row.writing and row.writing["jobs"]:
+                context.suspect(ve)
+
+
+def accepted(record: VERecord) -> Accepted | None:
+    """The row of an entry, made where there is none yet; inside a transaction. None: nobody of ours has made this entry."""
+    return Accepted.objects.filter(pk=record.ve).first() or _first(record)
+
+
+def _first(record: VERecord) -> Accepted | None:
+    """An entry that is new to us. What a create asked for is in its job; of one that was there before there were such rows, or of
+    which SQL was lost, what it says is taken as it is: only the parts can write a generation."""
+    if not record.generation:
+        return None
+    made = wish_of(record)
+    job = Job.objects.filter(pk=record.job, ve=record.ve, verb=Verb.CREATE).first() if record.generation == 1 else None
+    if job is not None and "spec" in job.args:
+        made = decode({"desired": job.args["power"], "spec": job.args["spec"], "owner": job.owner})
+    about = {"project": record.project, "name": record.name, "generation": record.generation, "wish": made.to_json()}
+    return Accepted.objects.create(ve=record.ve, **about)
+
+
+def _reached(context: Context, row: Accepted, record: VERecord) -> Accepted:
+    """The entry has a later generation than the row: the one announced, or one that was written without."""
+    now = expected(row, record)
+    if now is None:
+        log.warning("VE %s has generation %d, which was not announced; it is taken as it is", record.name, record.generation)
+        now = wish_of(record)
+    conclude(context, row, record.generation, now)
+    return row
+
+
+def conclude(context: Context, row: Accepted, generation: int, wish: Wish) -> None:
+    """The directory holds this now: the jobs that waited for it go on; inside a transaction."""
+    writing = row.writing or {}
+    if writing.get("generation") == generation:
+        _release(context, row, writing)
+    elif writing.get("jobs"):
+        forget(row)
+    row.generation, row.wish, row.writing, row.at = generation, wish.to_json(), None, context.clock()
+    row.save()
+
+
+def _release(context: Context, row: Accepted, writing: dict[str, Any]) -> None:
+    now = context.clock()
+    for job in Job.objects.filter(pk__in=writing["jobs"], state=JobState.CLAIMING).order_by("id"):
+        ended = {"state": JobState.COMPLETE, "settled": True, "started_at": now, "ended_at": now}
+        job.change(**(ended if job.outcome else {"state": JobState.QUEUED}))
+        context.again = True
+    about = VE.objects.filter(pk=row.ve).values_list("node", flat=True).first() or ""
+    for type, text, job_id in writing["events"]:
+        told = {"project": row.project, "owner": row.wish["owner"], "ve": row.ve, "ve_name": row.name, "node": about}
+        events.note(EventType(type), text, at=now, job=job_id, **told)
+
+
+def forget(row: Accepted) -> None:
+    """What was announced was not written: the jobs that waited for it never were; inside a transaction."""
+    if row.writing:
+        Job.objects.filter(pk__in=row.writing["jobs"], state=JobState.CLAIMING).delete()
+        row.writing = None
+
+
+def announce(
+    context: Context,
+    row: Accepted,
+    entry: VERecord | Found,
+    job: int,
+    wish: Wish,
+    *,
+    jobs: Sequence[int] = (),
+    told: Sequence[Any] = (),
+) -> None:
+    """Say what is about to be written over ``entry``; inside a transaction."""
+    if (shown := expected(row, entry)) is not None and entry.generation > row.generation:
+        conclude(context, row, entry.generation, shown)
+    forget(row)
+    about = {"generation": entry.generation + 1, "job": job, "wish": wish.to_json()}
+    row.writing = {**about, "jobs": list(jobs), "events": [list(each) for each in told]}
+    row.save()
+
+
+def write(
+    context: Context,
+    record: VERecord,
+    job: Job,
+    change: Callable[[Wish], Wish],
+    *,
+    refusal: str | None = None,
+    before: dict[str, Any] | None = None,
+) -> VERecord:
+    """A desired write of ours: announced, then made. ``change`` is done to what was accepted and to what the entry says, so that
+    what somebody else has changed stays theirs. ``before``: what the job goes back to, kept in the same transaction. Raises
+    Stale, Gone: then decide again."""
+    found = wish_of(record)
+    with context.leader.transaction():
+        row = accepted(record)
+        if row is not None:
+            announce(context, row, record, job.pk, change(expected(row, record) or found))
+        if before is not None:
+            job.change(before=before)
+    made = change(found)
+    return context.directory.change_ve(
+        record, job=job.pk, desired=made.desired, spec=made.spec, owner=made.owner, refusal=refusal
+    )
+
+
+def gone(ve: UUID) -> None:
+    """The VE was deleted by a job of ours; inside a transaction."""
+    for row in Accepted.objects.filter(pk=ve):
+        forget(row)
+        row.delete()

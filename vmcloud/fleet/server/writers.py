@@ -1,0 +1,45 @@
+"""Who has written to the directory, and the jobs that are made of what they wrote."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vmcloud.domain.errors import VmcloudError
+from vmcloud.domain.foreign import Writer
+from vmcloud.domain.records import VERecord
+from vmcloud.domain.vocabulary import JobState, Outcome, Verb
+from vmcloud.fleet.models import Job
+
+from .context import Context
+
+ORIGIN = "ldap"
+LOG_PATIENCE = 3.0
+"""Seconds that the access log may need to come to a change before its writer counts as unknown."""
+NOBODY = Writer("")
+
+
+def writer_of(context: Context, dn: str) -> Writer:
+    """Somebody who writes to the directory, as one of ours."""
+    if dn.lower() in (context.directory.tree.service(part).lower() for part in ("server", "web", "monitor")):
+        return NOBODY
+    who = context.directory.who(dn)
+    return Writer(who.name[:150], "administrators" in who.groups, "operators" in who.groups, who.person)
+
+
+def refusal_of(writer: Writer, error: VmcloudError) -> str:
+    """For ``vmcRefusal``: who was refused what, and why."""
+    return f"{writer.name or 'somebody'}: {error.problem.sentence()}."[:900]
+
+
+def refused(context: Context, record: VERecord, writer: Writer, verb: Verb, error: VmcloudError, **fields: Any) -> Job:
+    """A job that says what was asked for and why it is not done; inside a transaction."""
+    return claim(context, record, writer, verb, outcome=Outcome.FAILED.value, error=error.problem.to_json(), **fields)
+
+
+def claim(context: Context, record: VERecord, writer: Writer, verb: Verb, **fields: Any) -> Job:
+    """A job that begins, or is over if it has an outcome, once the directory names it; inside a transaction."""
+    about = {"project": record.project, "ve": record.ve, "ve_name": record.name, "kind": record.spec.kind.value}
+    about |= {"node": record.node, "owner": writer.name or "unknown", "origin": ORIGIN, "created_at": context.clock()}
+    job = Job.objects.create(verb=verb.value, state=JobState.CLAIMING, **about, **fields)
+    context.note(job, f"asked for in the directory by {writer.name or 'somebody unknown'}")
+    return job
