@@ -7,6 +7,8 @@ from playwright.sync_api import expect
 
 from tests.browser_kit import LAPTOP, SOON, Desk, Screen, log_in, make, password_of
 from tests.cloud import Cloud
+from vmcloud.domain.vocabulary import Observed
+from workers.drivers.simulated import outside
 
 pytestmark = pytest.mark.browser
 
@@ -141,6 +143,21 @@ def manage(running: Cloud, *arguments: str) -> None:
 
     env = {**os.environ, "VMCLOUD_DATA": str(running.data), "PYTHONPATH": str(SOURCE)}
     subprocess.run([sys.executable, "-m", "vmcloud.site", *arguments], env=env, check=True, capture_output=True, timeout=60)
+
+
+def test_a_guest_made_by_hand_shows_as_an_orphan_and_becomes_a_ve(screen: Screen, running: Cloud) -> None:
+    page = screen.open("fleet/stray/")
+    outside(running.simulated_file(running.node_names()[0]), "made-by-hand", Observed.STOPPED)
+    page.get_by_role("link", name="made-by-hand").click()
+    page.get_by_role("link", name="Adopt").click()
+    expect(page.get_by_label("Name")).to_have_value("made-by-hand")
+    screen.fill(name="tamed", memory_mib=96)
+    page.get_by_role("button", name="Adopt").click()
+    expect(page.locator(".vmc-big")).to_have_text("ok", timeout=SOON)
+    page.get_by_role("link", name="To tamed").click()
+    expect(page.locator(".vmc-big")).to_have_text("stopped")
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator(".vmc-big")).to_have_text("running", timeout=SOON)
 
 
 def test_stored_markup_is_text_everywhere(screen: Screen, running: Cloud) -> None:

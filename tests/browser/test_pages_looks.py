@@ -33,13 +33,15 @@ def full(running: Cloud) -> Cloud:
     simulated.plan_fault(running.simulated_file(node), "stop", "error", 10)
     running.wait(running.ask("POST", "/ves/cache-1/stop", {}))
     simulated.plan_fault(running.simulated_file(node), "stop", "", 0)
-    simulated.outside(running.simulated_file(node), "test-by-hand", Observed.RUNNING)
+    simulated.outside(running.simulated_file(node), "test-by-hand", Observed.STOPPED)
+    running.until(lambda: running.ask("GET", "/strays")["items"], 10, "the orphan to be seen")
     return running
 
 
 def pages(full: Cloud) -> dict[str, str]:
     """Every sort of page."""
     ve, failed = full.ves()["db-1"], full.ask("GET", "/jobs?ve=cache-1")["items"][0]["id"]
+    orphan = full.ask("GET", "/strays")["items"][0]["name"].replace("_", "_5F").replace("/", "_2F")
     return {
         "now": "",
         "ves": "fleet/ve/",
@@ -58,6 +60,8 @@ def pages(full: Cloud) -> dict[str, str]:
         "image": "fleet/image/busybox/change/",
         "events": "fleet/event/",
         "orphans": "fleet/stray/",
+        "orphan": f"fleet/stray/{orphan}/change/",
+        "adopt": f"fleet/stray/{orphan}/adopt/",
         "users": "auth/user/",
         "user": "auth/user/1/change/",
         "add-user": "auth/user/add/",
@@ -123,6 +127,7 @@ def test_a_phone_has_the_whole_menu_and_can_ask_for_things(desk: Desk, full: Clo
     page = screen.open("fleet/ve/")
     page.get_by_text("Filter", exact=True).tap()
     page.get_by_role("link", name="stopped").last.tap()
+    expect(page.get_by_role("link", name="Show all")).to_be_visible()
     page = screen.ve("web-1")
     page.get_by_role("link", name="Stop", exact=True).tap()
     expect(page.get_by_role("button", name="Stop")).to_be_in_viewport()

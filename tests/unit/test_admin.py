@@ -493,3 +493,55 @@ def test_page_and_script_say_times_in_the_same_words(web: Web) -> None:  # noqa:
     ]
     script = (Path(vmcloud.fleet.__file__).parent / "static/fleet/live.js").read_text()
     assert '[[90, 1, "s"], [5400, 60, "min"], [129600, 3600, "h"]]' in script
+
+
+def test_an_orphan_is_adopted_by_a_form(web: Web, admin: Any, ann: Any) -> None:  # noqa: F811
+    from vmcloud.fleet.models import Stray
+
+    row = {"node": "node-1", "kind": "lxc", "vcpus": 1}
+    Stray.objects.bulk_create(
+        [
+            Stray(key="node-1/by_hand", native="by_hand", state="stopped", **row),
+            Stray(key="node-1/at-work", native="at-work", state="running", memory_mib=64, **row),
+        ]
+    )
+    page = re.search(r'href="/admin/(fleet/stray/[^"]+by_?5?F?hand[^"]*)"', words(admin, "fleet/stray/"))
+    assert page, "a link to its page"
+    adopt = page[1].replace("/change/", "/adopt/")
+    assert f'href="/admin/{adopt}"' in words(admin, page[1])
+    busy = words(admin, "fleet/stray/node-1_2Fat-work/change/")
+    assert "adopted once it is stopped" in busy and 'adopt/"' not in busy
+    form = {"name": "tamed", "project": "main", "restart": "never", "key": "k"}
+    assert "has no limit" in words(admin, adopt)
+    assert "This field is required" in admin.post(f"/admin/{adopt}", form).content.decode()
+    for _ in range(2):
+        assert admin.post(f"/admin/{adopt}", {**form, "memory_mib": 64}).status_code == 302
+    assert jobs() == [("adopt", "tamed", "admin")]
+    words(ann, adopt, 404)
+    assert ann.post(f"/admin/{adopt}", {**form, "memory_mib": 64, "key": "other"}).status_code == 404
+
+
+def test_a_job_that_has_not_begun_is_held_and_released_and_one_that_failed_asked_for_again(
+    web: Web,  # noqa: F811
+    admin: Any,
+    monkeypatch: Any,
+) -> None:
+    from vmcloud.fleet.services import waiting
+
+    monkeypatch.setattr(waiting, "DECIDE_SECONDS", 0.0)
+    row = web.ve("web-1")
+    queued = job(ve=row.uuid, ve_name="web-1")
+    page = f"fleet/job/{queued.pk}"
+    assert ">Hold<" in words(admin, f"{page}/change/") and ">Begin now<" in words(admin, f"{page}/change/")
+    admin.post(f"/admin/{page}/hold/")
+    queued.refresh_from_db()
+    assert queued.holds == "u" and ">Release<" in words(admin, f"{page}/change/")
+    admin.post(f"/admin/{page}/release/")
+    queued.refresh_from_db()
+    assert queued.holds == ""
+    failed = job(ve=row.uuid, ve_name="web-1", verb="stop", state="C", outcome="failed")
+    for _ in range(2):
+        admin.post(f"/admin/fleet/job/{failed.pk}/retry/", {"key": "again"})
+    assert jobs()[2:] == [("stop", "web-1", "admin")]
+    for word in ("hold", "release", "run", "retry"):
+        assert admin.get(f"/admin/{page}/{word}/").status_code == 405

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.utils import quote, unquote
 from django.contrib.admin.views.main import PAGE_VAR, ChangeList
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
@@ -20,11 +21,17 @@ from django.utils.safestring import SafeString
 from vmcloud.domain.errors import VmcloudError
 from vmcloud.fleet.models import Job
 from vmcloud.fleet.services import accounts
+from vmcloud.fleet.templatetags.cloud import status
 
 
 def actor(request: HttpRequest) -> accounts.Actor:
     """Who asks."""
     return accounts.actor_of(request.user)  # type: ignore[arg-type]
+
+
+def reasoned(shown: dict[str, Any]) -> SafeString:
+    """A status word with its reason beside it."""
+    return format_html('{} <span class="vmc-why" title="{}">{}</span>', status(shown["status"]), shown["reason"], shown["reason"])
 
 
 def new_key() -> str:
@@ -34,7 +41,7 @@ def new_key() -> str:
 
 def page_of(kind: str, key: Any) -> str:
     """The address of a thing's page."""
-    return reverse(f"admin:fleet_{kind}_change", args=[key])
+    return reverse(f"admin:fleet_{kind}_change", args=[quote(key)])
 
 
 def link_to(address: str, text: Any) -> SafeString:
@@ -161,7 +168,7 @@ class CloudAdmin(Listed):
 
     def found(self, request: HttpRequest, key: str) -> Any:
         """The row with this key, if the asker may see it; else there is none."""
-        row = self.get_object(request, key)
+        row = self.get_object(request, unquote(key))
         if row is None:
             raise Http404(f"no {self.one} {key}")
         return row

@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from vmcloud.domain.errors import VmcloudError
 from vmcloud.domain.kinds import KINDS, Support
 from vmcloud.domain.vocabulary import Desired, Kind, Power, Restart, Verb
-from vmcloud.fleet.models import VE, Image, Job, Node
+from vmcloud.fleet.models import VE, Image, Job, Node, Stray
 from vmcloud.fleet.services import accounts, matrix, submit
 
 from . import base
@@ -45,6 +45,15 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
+def _restart() -> forms.ChoiceField:
+    return forms.ChoiceField(
+        choices=[(each.value, each.value) for each in Restart],
+        initial=Restart.ON_FAILURE.value,
+        label="Restart policy",
+        help_text="Seen stopped though wanted running: on-failure starts it after a crash or kill and leaves its own shutdown.",
+    )
+
+
 class CreateForm(Asking):
     """A new VE."""
 
@@ -55,12 +64,7 @@ class CreateForm(Asking):
     vcpus = forms.IntegerField(initial=1, min_value=1, label="Virtual CPUs")
     memory_mib = forms.IntegerField(initial=128, min_value=1, label="Memory (MiB)")
     power = forms.ChoiceField(choices=[(each.value, each.value) for each in (Desired.RUNNING, Desired.STOPPED)], label="Wanted")
-    restart = forms.ChoiceField(
-        choices=[(each.value, each.value) for each in Restart],
-        initial=Restart.ON_FAILURE.value,
-        label="Restart policy",
-        help_text="Seen stopped though wanted running: on-failure starts it after a crash or kill and leaves its own shutdown.",
-    )
+    restart = _restart()
     node = forms.ChoiceField(required=False, help_text="Empty: the scheduler chooses.")
     description = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 3}))
 
@@ -106,6 +110,32 @@ class ResizeForm(Asking):
                 actor, str(row.uuid), Verb.RESIZE, args, project=row.project, origin="admin", key=f"{wanted['key']}:{row.uuid}"
             )
         )
+
+
+class AdoptForm(Asking):
+    """What an orphan is to be as a VE."""
+
+    name = forms.CharField(max_length=50, help_text="A DNS label, such as web-1; unique in its project.")
+    project = forms.CharField(max_length=63, initial="main")
+    owner = forms.CharField(max_length=150, required=False, help_text="Empty: you.")
+    vcpus = forms.IntegerField(min_value=1, required=False, label="Virtual CPUs")
+    memory_mib = forms.IntegerField(min_value=1, required=False, label="Memory (MiB)")
+    restart = _restart()
+    description = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 3}))
+
+    def __init__(self, row: Stray, *args: Any, **kwargs: Any) -> None:
+        self.row = row
+        super().__init__(*args, initial={"name": row.native}, **kwargs)
+        for name, unit in (("vcpus", ""), ("memory_mib", " MiB")):
+            has = getattr(row, name)
+            self.fields[name].help_text = f"Empty: what it has, {has}{unit}." if has else "It has no limit: say how much."
+            self.fields[name].required = not has and name == "memory_mib"
+
+    def ask(self, actor: accounts.Actor) -> Job | None:
+        """Submit what was filled in."""
+        data = {name: value for name, value in self.cleaned_data.items() if name != "key" and value not in ("", None)}
+        row, key = self.row, self.cleaned_data["key"]
+        return self._try(lambda: submit.adopt(actor, row.node, row.native, data, origin="admin", key=key))
 
 
 class SnapshotForm(Asking):

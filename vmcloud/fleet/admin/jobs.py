@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any
 
@@ -12,9 +13,10 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 
 from vmcloud.domain.errors import Problem, VmcloudError
+from vmcloud.domain.terms import Hold
 from vmcloud.domain.vocabulary import JobState, Outcome, Verb
-from vmcloud.fleet.models import Job
-from vmcloud.fleet.services import jobs, queries, views
+from vmcloud.fleet.models import UNBEGUN, Job
+from vmcloud.fleet.services import accounts, jobs, queries, submit, views, waiting
 from vmcloud.fleet.templatetags.cloud import job_status, lasted, when
 
 from . import base
@@ -37,9 +39,11 @@ class OpenFilter(admin.SimpleListFilter):
         return found.filter(state=self.value()) if self.value() else found
 
 
+CHANGES = {"hold": "Hold", "release": "Release", "run": "Begin now", "retry": "Ask again"}
+"""What may be done about a job beside cancelling it, and the words on the button."""
 ASKED = {"vcpus": "Virtual CPUs", "memory_mib": "Memory (MiB)", "disk_mib": "Disk (MiB)", "restart": "Restart policy"}
 """Arguments under the names that the forms give them."""
-SHOWN = (JobState.QUEUED, JobState.RUNNING, JobState.EXITING, JobState.COMPLETE)
+SHOWN = (JobState.QUEUED, JobState.HELD, JobState.WAITING, JobState.RUNNING, JobState.EXITING, JobState.COMPLETE)
 
 
 class OutcomeFilter(OpenFilter):
@@ -97,7 +101,11 @@ class JobAdmin(base.CloudAdmin):
         return queries.jobs(base.actor(request))
 
     def get_urls(self) -> list[URLPattern]:
-        return [path("<path:key>/cancel/", self.admin_site.admin_view(self.cancel), name="fleet_job_cancel"), *super().get_urls()]
+        own = [path("<path:key>/cancel/", self.admin_site.admin_view(self.cancel), name="fleet_job_cancel")]
+        for word in CHANGES:
+            view = functools.update_wrapper(functools.partial(self.change, word=word), self.change)
+            own.append(path(f"<path:key>/{word}/", self.admin_site.admin_view(view), name=f"fleet_job_{word}"))
+        return [*own, *super().get_urls()]
 
     def empty_words(self, request: HttpRequest, filtered: bool) -> tuple[Any, ...]:
         if filtered:
@@ -164,6 +172,9 @@ class JobAdmin(base.CloudAdmin):
             "events": list(job.events.all()),
             "took": (job.ended_at or now) - job.created_at,
             "arguments": _arguments(job),
+            "terms": views.job_json(job),
+            "changes": [(CHANGES[word], reverse(f"admin:fleet_job_{word}", args=[job.pk])) for word in _fitting(job, who)],
+            "key": base.new_key(),
             "can_cancel": job.state != JobState.COMPLETE and job.cancel_requested_at is None,
             "watch": f"kinds=job&key={job.pk}",
         }
@@ -178,6 +189,21 @@ class JobAdmin(base.CloudAdmin):
             messages.success(request, f"Job {job.pk}: {words}.")
         except VmcloudError as error:
             base.refused(request, error, f"Job {job.pk}")
+
+    def change(self, request: HttpRequest, key: str, word: str) -> HttpResponse:
+        """Hold, release, let begin now, or ask for again; nothing by a mere look."""
+        job, who = self.found(request, key), base.actor(request)
+        if request.method != "POST":
+            return HttpResponse(status=405)
+        try:
+            if word == "retry":
+                job = submit.retry(who, job.pk, origin="admin", key=request.POST.get("key", "")[:200])
+                base.asked(request, job)
+            else:
+                {"hold": waiting.hold, "release": waiting.release, "run": waiting.run_now}[word](who, job.pk)
+        except VmcloudError as error:
+            base.refused(request, error, f"Job {job.pk}")
+        return HttpResponseRedirect(base.page_of("job", job.pk))
 
     def cancel(self, request: HttpRequest, key: str) -> HttpResponse:
         """Ask for the end of one job; nothing by a mere look."""
@@ -195,6 +221,14 @@ class JobAdmin(base.CloudAdmin):
             "trail": [self.trail(), (f"Job {job.pk}", base.page_of("job", job.pk))],
         }
         return self.page(request, "fleet/confirm.html", context)
+
+
+def _fitting(job: Job, who: accounts.Actor) -> list[str]:
+    """Which of :data:`CHANGES` fit a job as it is."""
+    if job.state in UNBEGUN:
+        held = Hold.USER in job.holds
+        return [*(["release"] if held else ["hold"]), *(["run"] if who.is_admin and not job.holds else [])]
+    return ["retry"] if job.state == JobState.COMPLETE and job.outcome != Outcome.OK else []
 
 
 def _arguments(job: Job) -> list[tuple[str, Any]]:

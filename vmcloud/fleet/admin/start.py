@@ -12,6 +12,7 @@ from vmcloud.fleet.models import VE
 from vmcloud.fleet.services import events, queries, views
 from vmcloud.fleet.services.accounts import Actor
 
+from . import base
 from .nodes import usable_mib
 
 TROUBLE = (Status.ERROR, Status.CRASHED, Status.LOST, Status.DUPLICATE, Status.WRONG_NODE)
@@ -86,7 +87,7 @@ def _trouble(actor: Actor, statuses: dict[Any, Any], nodes: list[dict[str, Any]]
         )
     if actor.is_admin:
         for stray in queries.strays()[:SHOWN]:
-            address = reverse("admin:fleet_stray_changelist")
+            address = base.page_of("stray", stray.key)
             found.append(
                 {"word": "orphan", "what": stray.native, "why": f"seen {stray.state} on {stray.node}", "address": address}
             )

@@ -1,4 +1,4 @@
-"""Orphans: guests seen where they do not belong. Administrators see them; nobody owns them."""
+"""Orphans: guests seen where they do not belong, and the form by which one becomes a VE. For administrators; nobody owns them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
 
-from vmcloud.fleet.models import VE, Stray
-from vmcloud.fleet.services import queries
-from vmcloud.fleet.templatetags.cloud import status
+from vmcloud.domain.vocabulary import Observed, Status
+from vmcloud.fleet.models import Stray
+from vmcloud.fleet.services import queries, views
+from vmcloud.fleet.templatetags.cloud import mib, status
 
 from . import base
+from .forms import AdoptForm
 
 
 @admin.register(Stray)
@@ -20,7 +23,7 @@ class StrayAdmin(base.CloudAdmin):
     """Orphans."""
 
     one, many = "orphan", "orphans"
-    list_display = ("native", "on", "kind", "seen", "belongs")
+    list_display = ("native", "what", "on", "kind", "seen", "size")
     list_filter = ("node", "kind", "state")
     search_fields = ("native", "node")
     search_help_text = "Name, node"
@@ -30,24 +33,28 @@ class StrayAdmin(base.CloudAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Stray]:
         return queries.strays() if base.actor(request).is_admin else Stray.objects.none()
 
+    def get_urls(self) -> list[URLPattern]:
+        return [path("<path:key>/adopt/", self.admin_site.admin_view(self.adopt), name="fleet_stray_adopt"), *super().get_urls()]
+
     def empty_words(self, request: HttpRequest, filtered: bool) -> tuple[Any, ...]:
         if filtered:
             return super().empty_words(request, filtered)
-        return (
-            "No orphans",
-            "Every guest that the nodes see is recorded where it runs. A guest made by hand on a node would show here.",
-            None,
-        )
+        words = "Every guest that the nodes see is recorded where it runs. A guest made by hand on a node would show here."
+        return ("No orphans", words, None)
 
     def prepare(self, request: HttpRequest, rows: list[Stray]) -> None:
-        names = dict(VE.objects.filter(pk__in=[row.ve for row in rows if row.ve]).values_list("pk", "name"))
-        for row in rows:
-            row.belongs_to = names.get(row.ve, "")
+        for row, shown in zip(rows, views.strays_json(rows), strict=True):
+            row.shown = shown
 
     @admin.display(description="Seen as", ordering="native")
     def native(self, row: Stray) -> str:
         """Its name on the node."""
-        return row.native
+        return base.link("stray", row.key, row.native)
+
+    @admin.display(description="What it is")
+    def what(self, row: Stray) -> str:
+        """Nobody's, or a copy of a recorded VE, and why that is said."""
+        return base.reasoned(row.shown)
 
     @admin.display(description="Node", ordering="node")
     def on(self, row: Stray) -> str:
@@ -59,12 +66,36 @@ class StrayAdmin(base.CloudAdmin):
         """What the node saw."""
         return status(row.state)
 
-    @admin.display(description="What it is")
-    def belongs(self, row: Stray) -> str:
-        """A copy of a recorded VE, or nobody's."""
-        if row.belongs_to:
-            return base.link("ve", row.ve, f"{row.belongs_to}, which belongs elsewhere")
-        return "of a VE that is recorded no more" if row.ve else "made by hand on the node"
+    @admin.display(description="Size", ordering="memory_mib")
+    def size(self, row: Stray) -> str:
+        """Virtual CPUs and memory that it has."""
+        return f"{row.vcpus or '?'} × {mib(row.memory_mib) if row.memory_mib else 'no limit'}"
 
     def show(self, request: HttpRequest, row: Stray) -> HttpResponse:
-        return HttpResponseRedirect(self.trail()[1])
+        (shown,) = views.strays_json([row])
+        still = row.state in (Observed.STOPPED, Observed.CRASHED)
+        context = {
+            "title": row.native,
+            "object": row,
+            "stray": shown,
+            "adopt": reverse("admin:fleet_stray_adopt", args=[base.quote(row.key)]) if shown["status"] == Status.ORPHAN else "",
+            "still": still,
+            "watch": f"kinds=stray,job&key={row.node}",
+        }
+        return self.page(request, "fleet/stray.html", context)
+
+    def adopt(self, request: HttpRequest, key: str) -> HttpResponse:
+        """The form by which it becomes a VE."""
+        row = self.found(request, key)
+        form = AdoptForm(row, request.POST or None)
+        if request.method == "POST" and form.is_valid() and (job := form.ask(base.actor(request))):
+            base.asked(request, job)
+            return HttpResponseRedirect(base.page_of("job", job.pk))
+        context = {
+            "title": f"Adopt {row.native}",
+            "form": form,
+            "row": row,
+            "back": base.page_of("stray", row.key),
+            "trail": [self.trail(), (row.native, base.page_of("stray", row.key))],
+        }
+        return self.page(request, "fleet/adopt.html", context)

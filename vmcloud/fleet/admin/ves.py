@@ -18,7 +18,7 @@ from vmcloud.domain.status import Shown
 from vmcloud.domain.vocabulary import Desired, Kind, Observed, Restart, Status, Verb
 from vmcloud.fleet.models import VE, Job, JobEvent
 from vmcloud.fleet.services import accounts, events, matrix, offers, queries, snapshots, usage, views
-from vmcloud.fleet.templatetags.cloud import mib, status, when
+from vmcloud.fleet.templatetags.cloud import mib, when
 
 from . import base, verbs
 from .forms import CreateForm, ResizeForm, SnapshotForm, restart_needed
@@ -166,10 +166,7 @@ class VEAdmin(base.CloudAdmin):
     @admin.display(description="Status")
     def status(self, row: VE) -> str:
         """The derived status and why."""
-        shown = row.shown
-        return format_html(
-            '{} <span class="vmc-why" title="{}">{}</span>', status(shown["status"]), shown["reason"], shown["reason"]
-        )
+        return base.reasoned(row.shown)
 
     @admin.display(description="Node", ordering="node")
     def node(self, row: VE) -> str:
