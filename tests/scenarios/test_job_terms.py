@@ -196,3 +196,71 @@ def test_held_and_waiting_jobs_survive_the_server(running: Cloud) -> None:
     running.ask("POST", f"/jobs/{first['id']}/release")
     assert [running.wait(job)["outcome"] for job in (held, first, follows)] == ["ok"] * 3
     assert effects(node_file(running)), "the node did it"
+
+
+# ------------------------------------------------------------------------------------------------------------------- queues
+
+
+@pytest.fixture
+def batch(running: Cloud) -> Iterator[str]:
+    running.run("queue", "create", "batch", "--max-running", "1")
+    yield "batch"
+    for job in running.ask("GET", "/jobs?queue=batch&active=true")["items"]:
+        running.ask("POST", f"/jobs/{job['id']}/cancel")
+        running.wait(job)
+    running.run("queue", "delete", "batch")
+
+
+def test_a_queue_runs_as_many_jobs_as_it_may(running: Cloud, batch: str) -> None:
+    with running.frozen("worker"):
+        jobs = [ask(running, ve=ve, queue=batch) for ve in ("one", "two", "three")]
+        running.until(lambda: "1 are allowed" in state(running, jobs[2])[1], 10, "the last one to be told why it waits")
+        assert [state(running, job)[0] for job in jobs] == ["R", "Q", "Q"]
+        free = ask(running, ve="two")
+        running.until(lambda: "after job" in state(running, free)[1], 10, "the lane to be kept")
+    assert begun(running, *jobs) == [job["id"] for job in jobs]
+    assert running.wait(free)["outcome"] == "ok"
+
+
+def test_a_stopped_queue_keeps_its_jobs_and_a_job_can_leave_it(running: Cloud, batch: str) -> None:
+    running.run("queue", "set", batch, "--stopped")
+    stays, leaves = ask(running, ve="one", queue=batch), ask(running, ve="two", queue=batch)
+    running.until(lambda: "is stopped" in state(running, stays)[1], 10, "the reason")
+    running.run("job", "move", "main", str(leaves["id"]))
+    assert running.wait(leaves)["outcome"] == "ok" and running.job(leaves["id"])["queue"] == "main"
+    assert state(running, stays)[0] == "Q"
+    assert "has 1 job" in running.run("queue", "delete", batch, check=False).stderr
+    running.run("queue", "set", batch, "--started")
+    assert running.wait(stays)["outcome"] == "ok"
+
+
+def test_a_queue_that_takes_no_jobs_refuses_them_in_words(running: Cloud, batch: str) -> None:
+    running.run("queue", "set", batch, "--disabled")
+    refused = running.api("POST", "/ves/one/restart", {"job": {"queue": batch}})
+    assert refused.status == 422 and "takes no jobs" in refused.body["why"]
+    assert running.api("POST", "/ves/one/restart", {"job": {"queue": "nowhere"}}).status == 404
+
+
+def test_routes_and_labels_choose(running: Cloud, batch: str) -> None:
+    running.run("queue", "set", batch, "--max-memory", "100M", "--label", "ssd")
+    running.run("queue", "create", "front", "--route", batch, "--route", "main")
+    try:
+        asked = {"image": "busybox", "kind": "simulated", "job": {"queue": "front"}}
+        small = running.ask("POST", "/ves", {"name": "small", "memory_mib": 64, **asked})
+        big = running.ask("POST", "/ves", {"name": "big", "memory_mib": 128, **asked})
+        assert (small["queue"], big["queue"]) == (batch, "main")
+        assert running.wait(big)["outcome"] == "ok"
+        running.until(lambda: "has no label ssd" in state(running, small)[1], 10, "the reason, node by node")
+        assert "a route of front" in running.run("queue", "delete", batch, check=False).stderr
+    finally:
+        running.run("queue", "delete", "front")
+
+
+def test_only_administrators_change_queues(running: Cloud) -> None:
+    running.run("passwd", "ann", "--create", "--password-stdin", stdin="a long enough word\n")
+    token = running.ask("POST", "/tokens", {"username": "ann", "password": "a long enough word", "name": "t"})["token"]
+    as_ann = {"Authorization": f"Bearer {token}"}
+    for method, path, body in (("POST", "/queues", {"name": "q"}), ("PATCH", "/queues/main", {"priority": 1})):
+        assert running.api(method, path, body, **as_ann).status == 403
+    assert running.api("DELETE", "/queues/main", **as_ann).status == 403
+    assert "main" in {each["name"] for each in running.ask("GET", "/queues", **as_ann)["items"]}

@@ -86,6 +86,8 @@ def test_answers_match_their_description(web: Web) -> None:
         "/jobs/1": schemas.JobFullOut,
         "/jobs/1/events": schemas.EventPage,
         "/events": schemas.HappeningPage,
+        "/queues": schemas.QueuePage,
+        "/queues/main": schemas.QueueOut,
         "/whoami": schemas.WhoOut,
         "/healthz": schemas.HealthOut,
     }
@@ -413,3 +415,29 @@ def test_a_defect_of_ours_is_an_incident_without_traceback(
     problem = refused(web.call("GET", "/nodes"), 500, "internal")
     assert "incident" in problem["why"] and "secret detail" not in json.dumps(problem)
     assert problem["why"] in caplog.text and "ZeroDivisionError" in caplog.text
+
+
+def test_the_schema_of_a_queue_has_the_fields_the_domain_knows(web: Web) -> None:
+    from vmcloud.api.schemas import QueueIn, TermsIn
+    from vmcloud.domain.queueing import Queue
+
+    assert set(QueueIn.model_fields) == set(Queue.__dataclass_fields__)
+    for field in TermsIn.model_fields:
+        refused = web.call("POST", "/ves/none/stop", {"job": {field: object.__name__ * 99}}).json()
+        assert refused["where"] == f"job.{field}", "each is known, and none takes this"
+
+
+def test_queues_are_made_altered_and_removed(web: Web) -> None:
+    made = web.call("POST", "/queues", {"name": "batch", "max_running": 2})
+    assert made.status_code == 201 and made.json()["max_running"] == 2 and made["Location"] == "/api/v1/queues/batch"
+    assert web.call("POST", "/queues", {"name": "batch"}).json()["code"] == "name-taken"
+    assert web.call("PATCH", "/queues/batch", {"started": False}).json()["started"] is False
+    web.ve("one")
+    job = web.call("POST", "/ves/one/stop", {"job": {"queue": "batch", "hold": True}}).json()
+    assert (job["queue"], job["state"]) == ("batch", "H")
+    assert web.call("GET", "/queues/batch").json()["queued"] == 1
+    assert web.call("DELETE", "/queues/batch").status_code == 409
+    for wrong in ({"name": "x y"}, {"name": "x", "colour": 1}, {"name": "x", "routes": ["nowhere"]}, []):
+        assert 400 <= web.call("POST", "/queues", wrong).status_code < 500
+    assert [each["name"] for each in web.call("GET", "/queues").json()["items"]] == ["batch", "main"]
+    assert web.call("DELETE", "/queues/main").status_code == 204

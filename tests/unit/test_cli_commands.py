@@ -22,6 +22,7 @@ import pytest
 
 from vmcloud.cli import rest
 from vmcloud.cli.main import main
+from vmcloud.domain.queueing import Queue
 
 pytestmark = pytest.mark.unit
 TOKEN = "vmc_of_a_test"
@@ -124,7 +125,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cloud]:
 
 def job(number: int = 12, verb: str = "start", state: str = "Q", **fields: Any) -> dict[str, Any]:
     """A job as the API tells it."""
-    words = {"Q": "queued", "R": "running", "E": "exiting", "C": "complete"}
+    words = {"Q": "queued", "H": "held", "R": "running", "E": "exiting", "C": "complete"}
     return {
         "id": number,
         "verb": verb,
@@ -141,6 +142,9 @@ def job(number: int = 12, verb: str = "start", state: str = "Q", **fields: Any) 
         "error": None,
         "origin": "cli",
         "args": {},
+        "queue": "main",
+        "priority": 0,
+        "depend": "",
         "version": 1,
         "cancel_requested": False,
         "created": "2026-01-01T00:00:00.000+00:00",
@@ -242,7 +246,8 @@ def test_every_list_has_every_form(cloud: Cloud, run: Run) -> None:
         "description": "",
     }
     image = {"name": "busybox", "kind": "lxc", "size": 5, "sha256": "a" * 64, "description": ""}
-    lists = {"ve": [ve("a")], "node": [node], "image": [image], "job": [job(state="C")]}
+    queue = {"name": "main", "queued": 1, "running": 0, **Queue("main", max_vcpus=4).to_json()}
+    lists = {"ve": [ve("a")], "node": [node], "image": [image], "job": [job(state="C")], "queue": [queue]}
     for word, items in lists.items():
         cloud.answers[f"GET /{word}s"] = {"items": items, "next": None}
         assert json.loads(run(word, "list", "-o", "json")[1]) == items
@@ -709,7 +714,7 @@ def test_a_wrong_command_line_is_exit_2_with_a_hint(cloud: Cloud, run: Run, argu
 
 
 def test_a_verb_without_its_group_is_guessed(run: Run) -> None:
-    assert "Did you mean 've create'?" in run("create", "web")[2]
+    assert "Did you mean 've resize'?" in run("resize", "web")[2]
     assert all(f"'{group} show'" in run("show", "web")[2] for group in ("ve", "node", "job"))
 
 
@@ -835,7 +840,7 @@ def test_wrong_terms_are_refused_before_anything_is_asked(cloud: Cloud, run: Run
 
 
 def test_jobs_that_have_not_begun_are_changed(cloud: Cloud, run: Run) -> None:
-    held = {**job(12), "state": "H", "state_name": "held", "reason": "held by its user"}
+    held = job(12, state="H", reason="held by its user")
     cloud.answers |= {f"POST /jobs/12/{verb}": held for verb in ("hold", "release", "run", "retry", "order")}
     cloud.answers["PATCH /jobs/12"] = held
     for arguments, method, body in (

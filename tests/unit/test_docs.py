@@ -53,7 +53,7 @@ def words_of(command: str) -> list[str]:
     lexer = shlex.shlex(re.sub(r"\$\w+", "1", command), posix=True, punctuation_chars=True)
     lexer.commenters = ""
     lexer.whitespace_split = True
-    return list(takewhile(lambda word: not set(word) <= set("();<>|&"), lexer))
+    return list(takewhile(lambda word: not word or not set(word) <= set("();<>|&"), lexer))
 
 
 FOUND = [*((page.name, command) for page in PAGES for command in commands(page)), *examples()]

@@ -67,3 +67,9 @@ def test_a_chosen_node_has_the_room_and_order_does_not_matter(sizes: list[tuple[
         assert chosen.usable_mib - chosen.used_mib >= memory
     else:
         assert len(placement.reasons) == len(nodes)
+
+
+def test_only_nodes_with_all_labels_are_chosen() -> None:
+    nodes = [node("bare"), node("fast", labels=frozenset({"ssd"})), node("best", labels=frozenset({"ssd", "gpu"}))]
+    assert place(spec(), nodes, ("gpu", "ssd")).node == "best"
+    assert place(spec(), nodes[:2], ("gpu", "ssd")).reasons == {"bare": "has no label gpu, ssd", "fast": "has no label gpu"}

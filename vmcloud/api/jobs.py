@@ -11,10 +11,11 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
 from vmcloud.domain.errors import Invalid
+from vmcloud.domain.names import check_label
 from vmcloud.domain.terms import JOB_MAX, Hold, whole
 from vmcloud.domain.vocabulary import JobState
 from vmcloud.fleet.models import Job, JobEvent
-from vmcloud.fleet.services import jobs, queries, submit, views, waiting
+from vmcloud.fleet.services import jobs, queries, queues, submit, views, waiting
 from vmcloud.fleet.services.accounts import Actor
 from vmcloud.fleet.services.moments import moment
 
@@ -28,6 +29,7 @@ from .schemas import (
     JobFullOut,
     JobOut,
     JobPage,
+    MoveIn,
     OrderIn,
     ProblemOut,
     body,
@@ -47,6 +49,7 @@ FILTERS = (
     ("node", ""),
     ("verb", ""),
     ("owner", ""),
+    ("queue", ""),
 )
 BEGUN: dict[int, Any] = {400: ProblemOut, 403: ProblemOut, 404: ProblemOut, 409: ProblemOut}
 YES, NO = ("1", "true", "yes"), ("0", "false", "no")
@@ -163,6 +166,14 @@ def order_jobs(request: HttpRequest, job_id: int) -> HttpResponse:
     no_filters(request)
     other = whole(_only(request, "job", optional=False), (1, JOB_MAX), "job")
     return accepted(waiting.exchange(actor(request), job_id, other)[0])
+
+
+@router.post("/{job_id}/move", response={202: JobOut, **BEGUN}, summary="Move a job", openapi_extra=body(MoveIn))
+def move_job(request: HttpRequest, job_id: int) -> HttpResponse:
+    """Put a job that has not begun into another queue."""
+    no_filters(request)
+    name = _only(request, "queue", optional=False)
+    return accepted(queues.move(actor(request), job_id, check_label(name, where="queue")))
 
 
 @router.post("/{job_id}/retry", response={202: JobOut, **BEGUN}, summary="Ask again for what did not end well")

@@ -231,6 +231,7 @@ class JobOut(Schema):
     error: dict[str, Any] | None = Field(description="what went wrong: code, what, where, why, todo")
     origin: str = Field(description="through which door: api, cli, admin, reconcile:Rn", examples=["api"])
     args: dict[str, Any]
+    queue: str | None = Field(description="null: in none (a session, or what a rule asked for)", examples=["main"])
     priority: int = Field(description="from -1024 to 1023; higher begins first", examples=[0])
     not_before: datetime | None
     holds: str = Field(description="who keeps it from beginning: u (user), o (operator), s (system)", examples=["u"])
@@ -327,6 +328,35 @@ class HappeningPage(_Page):
     items: list[HappeningOut]
 
 
+class QueueOut(Schema):
+    """A named line of jobs with limits; 0 is no limit."""
+
+    name: str = Field(description=NAME, examples=["batch"])
+    enabled: bool = Field(description="takes jobs")
+    started: bool = Field(description="its jobs may begin")
+    priority: int
+    max_running: int
+    max_user_running: int
+    max_queued: int
+    max_user_queued: int
+    min_vcpus: int
+    max_vcpus: int
+    min_memory_mib: int
+    max_memory_mib: int
+    users: list[str] = Field(description="who may submit; none: everybody")
+    routes: list[str] = Field(description="hands its jobs to the first of these that takes them")
+    labels: list[str] = Field(description="what the nodes of its creates must have")
+    queued: int = Field(description="jobs that have not begun")
+    running: int
+
+
+class QueuePage(Schema):
+    """All queues; always one page."""
+
+    items: list[QueueOut]
+    next: None = None
+
+
 class EventPage(_Page):
     """A page of a job's events, oldest first."""
 
@@ -357,6 +387,7 @@ class HealthOut(Schema):
 class TermsIn(Schema):
     """When and how a job may run; the member `job` of any action."""
 
+    queue: str = Field("", description="default `main`")
     priority: int = Field(0, ge=-1024, le=1023)
     not_before: datetime | None = Field(None, description="ISO 8601; without an offset: UTC")
     hold: bool = Field(False, description="held by its user until it is released")
@@ -373,6 +404,32 @@ class AlterIn(Schema):
     depend: str | None = None
     walltime: float | None = None
     retries: int | None = None
+
+
+class QueueIn(Schema):
+    """A queue's limits; 0 is no limit. `name` only for a new one."""
+
+    name: str = ""
+    enabled: bool = True
+    started: bool = True
+    priority: int = 0
+    max_running: int = 0
+    max_user_running: int = 0
+    max_queued: int = 0
+    max_user_queued: int = 0
+    min_vcpus: int = 0
+    max_vcpus: int = 0
+    min_memory_mib: int = 0
+    max_memory_mib: int = 0
+    users: list[str] = []
+    routes: list[str] = []
+    labels: list[str] = []
+
+
+class MoveIn(Schema):
+    """The queue to move to."""
+
+    queue: str = Field(examples=["batch"])
 
 
 class HoldIn(Schema):

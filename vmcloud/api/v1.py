@@ -10,7 +10,7 @@ from ninja import NinjaAPI, Swagger
 from vmcloud.domain.errors import Invalid
 from vmcloud.fleet.services import accounts, logins
 
-from . import events, images, jobs, kinds, nodes, problems, snapshots, strays, usage, ves
+from . import events, images, jobs, kinds, nodes, problems, queues, snapshots, strays, usage, ves
 from .answers import read_object, send
 from .auth import Bearer, actor, check_login_rate
 from .schemas import HealthOut, LoginIn, TokenOut, WhoOut, body
@@ -20,8 +20,9 @@ Every action is a **job**: it is answered with 202 and the job's JSON, and is co
 address in `Location`, or with `GET /jobs/{id}?wait=20&version=N`.
 
 `GET /watch` is a stream of server-sent events (`text/event-stream`): a `change` with kind and key for everything that is not as
-it was, narrowed by `kinds` (`ve,node,image,stray,job,event`) and `key`, resumed by `Last-Event-ID` or `after`; `reset` means that
-more was missed than is kept. A read with `after=<directory_version of a job>` waits up to half a second for that write.
+it was, narrowed by `kinds` (`ve,node,image,stray,job,queue,event`) and `key`, resumed by `Last-Event-ID` or `after`; `reset`
+means that more was missed than is kept. A read with `after=<directory_version of a job>` waits up to half a second for that
+write.
 
 Send `Authorization: Bearer <token>`; `POST /tokens` exchanges a password for one. Send `Idempotency-Key` with an action, and
 a repetition of the same request answers with the first one's job. Errors are `application/problem+json` (RFC 9457) with
@@ -36,7 +37,7 @@ api = NinjaAPI(
     docs=Swagger(settings={"persistAuthorization": True, "tryItOutEnabled": True}),
     urls_namespace="api-v1",
     openapi_extra={
-        "tags": [{"name": name} for name in ("VEs", "jobs", "events", "kinds", "nodes", "images", "accounts", "health")]
+        "tags": [{"name": name} for name in ("VEs", "jobs", "queues", "events", "kinds", "nodes", "images", "accounts", "health")]
     },
 )
 problems.install(api)
@@ -50,6 +51,7 @@ api.add_router("/strays", strays.router, tags=["nodes"])
 api.add_router("/images", images.router, tags=["images"])
 api.add_router("/blobs", images.blobs, tags=["images"])
 api.add_router("/jobs", jobs.router, tags=["jobs"])
+api.add_router("/queues", queues.router, tags=["queues"])
 api.add_router("/events", events.router, tags=["events"])
 
 

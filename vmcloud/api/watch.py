@@ -36,7 +36,7 @@ from .threads import ask
 log = logging.getLogger(__name__)
 
 PATH = "/api/v1/watch"
-KINDS = frozenset({"ve", "node", "image", "stray", "job", "event"})
+KINDS = frozenset({"ve", "node", "image", "stray", "job", "queue", "event"})
 LOOK_SECONDS = 0.1
 """Between two looks at the feed: one read of a few rows, whatever the number of listeners."""
 REST_SECONDS = 15.0

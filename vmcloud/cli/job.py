@@ -34,6 +34,7 @@ def group() -> None:
 @click.option("--ve", type=Name(), metavar="NAME", help="Only this VE's.", shell_complete=names("/ves"))
 @click.option("--node", type=Name(), metavar="NAME", help="Only this node's.", shell_complete=names("/nodes"))
 @click.option("--verb", type=click.Choice([verb.value for verb in Verb]), metavar="VERB", help="Only this verb, such as create.")
+@click.option("--queue", type=Name(), metavar="NAME", help="Only this queue's.", shell_complete=names("/queues"))
 @click.option("--state", type=click.Choice(list("QHWRETSC")), help="Only this state (Torque's letters).")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many, the newest.")
 @output_option()
@@ -225,6 +226,20 @@ def run(jobs: tuple[int, ...], form: str) -> None:
 def retry(jobs: tuple[int, ...], form: str) -> None:
     """Retry jobs."""
     _ask_each(jobs, form, "POST", "/retry", None)
+
+
+@group.command()
+@click.argument("queue", type=Name(), shell_complete=names("/queues"))
+@job_ids
+@output_option("name")
+def move(jobs: tuple[int, ...], queue: str, form: str) -> None:
+    """Put jobs that have not begun into another queue.
+
+    \b
+    Examples:
+      vmcloud job move batch 12 13
+    """
+    _ask_each(jobs, form, "POST", "/move", {"queue": queue})
 
 
 @group.command()

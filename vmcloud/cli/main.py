@@ -18,6 +18,7 @@ COMMANDS = {
     "kind": ("kind", "group"),
     "image": ("image", "group"),
     "job": ("job", "group"),
+    "queue": ("queue", "group"),
     "directory": ("directory", "group"),
     "login": ("account", "login"),
     "whoami": ("account", "whoami"),

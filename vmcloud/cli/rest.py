@@ -140,6 +140,8 @@ class Client:
             self._connection = None
 
     def _result(self, status: int, content: bytes) -> Any:
+        if status == 204:
+            return {}
         try:
             data = json.loads(content) if content else None
         except ValueError:

@@ -12,7 +12,7 @@ import click
 from vmcloud.domain.errors import Invalid
 from vmcloud.domain.terms import PRIORITY, RETRIES, parse_depend
 
-from .common import Seconds
+from .common import Seconds, names
 
 F = TypeVar("F", bound=Callable[..., Any])
 META = "vmcloud.terms"
@@ -69,9 +69,12 @@ def terms_options(function: F) -> F:
 
 
 def submit_options(function: F) -> F:
-    """Those, and ``--hold``, which only a new job can have."""
+    """Those, and what only a new job can have: ``--queue --hold``."""
+    queue = click.option(
+        "--queue", metavar="NAME", **_kept("queue"), help="The queue (default: main).", shell_complete=names("/queues")
+    )
     hold = click.option("--hold", is_flag=True, default=None, **_kept("hold"), help="Hold it until `vmcloud job release`.")
-    return terms_options(hold(function))
+    return queue(terms_options(hold(function)))
 
 
 def given() -> dict[str, Any]:

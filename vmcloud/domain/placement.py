@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from .kinds import KINDS
@@ -26,6 +26,7 @@ class Candidate:
     cordoned: bool = False
     maintenance: bool = False
     simulated: bool = False
+    labels: frozenset[str] = frozenset()
 
     @property
     def usable_mib(self) -> int:
@@ -78,12 +79,13 @@ def _not_now(spec: Spec, node: Candidate) -> str:
     return ""
 
 
-def place(spec: Spec, candidates: Iterable[Candidate]) -> Placement:
-    """Choose a node for ``spec``: the one with the largest free share of memory (striping), names break ties."""
+def place(spec: Spec, candidates: Iterable[Candidate], labels: Collection[str] = ()) -> Placement:
+    """Choose a node for ``spec`` that has all of ``labels``: the one with the largest free share of memory (striping); names
+    break ties."""
     reasons: dict[str, str] = {}
     best: tuple[float, str] | None = None
     for node in candidates:
-        if reason := _not_now(spec, node):
+        if reason := _unlabelled(node, labels) or _not_now(spec, node):
             reasons[node.name] = reason
             continue
         free = (node.usable_mib - node.used_mib - spec.memory_mib) / max(1, node.usable_mib)
@@ -91,6 +93,11 @@ def place(spec: Spec, candidates: Iterable[Candidate]) -> Placement:
         if best is None or score < best:
             best = score
     return Placement(best[1] if best else "", reasons)
+
+
+def _unlabelled(node: Candidate, labels: Collection[str]) -> str:
+    missing = sorted(set(labels) - node.labels)
+    return f"has no label {', '.join(missing)}" if missing else ""
 
 
 def impossible(spec: Spec, candidates: Iterable[Candidate]) -> str:

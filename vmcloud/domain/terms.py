@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from .errors import Invalid
+from .names import check_label
 
 PRIORITY = (-1024, 1023)
 RETRIES = (0, 20)
@@ -74,6 +75,7 @@ class Terms:
     how often a failure worth another try is tried again. ``awaits``: ``on:N``, how many of the jobs that were told to run
     *before* this one must have done so."""
 
+    queue: str = ""
     priority: int = 0
     not_before: float | None = None
     hold: bool = False
@@ -87,14 +89,16 @@ class Terms:
         """From untrusted JSON; unknown fields are refused. ``depend`` is Torque's text: ``afterok:12:13,on:2``."""
         if not isinstance(data, Mapping):
             raise Invalid("a JSON object is needed", where="job", todo='Send something like {"priority": 10}.')
-        known = ("priority", "not_before", "hold", "depend", "walltime", "retries")
+        known = ("queue", "priority", "not_before", "hold", "depend", "walltime", "retries")
         if unknown := sorted(set(map(str, data)) - set(known)):
             raise Invalid(f"no field is called {unknown[0]!r}", where=f"job.{unknown[0]}", todo=f"Known: {', '.join(known)}.")
         hold = data.get("hold", False)
         if not isinstance(hold, bool):
             raise Invalid("true or false is needed", where="job.hold")
         depends, awaits = parse_depend(data.get("depend", ""))
+        queue = data.get("queue") or ""
         return cls(
+            queue=check_label(queue, where="job.queue") if queue else "",
             priority=whole(data.get("priority", 0), PRIORITY, "job.priority"),
             not_before=None if data.get("not_before") is None else moment(data["not_before"], now, "job.not_before"),
             hold=hold,
@@ -108,6 +112,8 @@ class Terms:
         """These terms with what ``data`` says of them; the hold has verbs of its own."""
         if "hold" in data:
             raise Invalid("a hold is not altered", where="job.hold", todo="Use hold and release.")
+        if "queue" in data:
+            raise Invalid("a queue is not altered", where="job.queue", todo="Use move.")
         if not data:
             raise Invalid("nothing to alter was given", where="job")
         said = type(self).parse(data, now)

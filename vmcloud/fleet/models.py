@@ -36,11 +36,12 @@ class Job(models.Model):
     """A requested action. ``version`` grows with every change, so that a reader can wait for the next one.
 
     ``before`` keeps what a failed verb goes back to: {"desired": ..., "spec": ...}; ``settled``: the directory has been told
-    how it ended. ``priority``, ``not_before``, ``awaits``, ``walltime``, ``retries``: see :class:`~vmcloud.domain.terms.Terms`;
-    ``holds`` are the letters of those in force; ``rank`` is its place among jobs of the same priority, and in its lane: the time
-    of its submission, unless it was exchanged with another's. ``to_review``: somebody changed what it waits for (only the leader
-    changes ``state`` after the submission). ``directory_version``: of the entry as the job last wrote it (:class:`Watermark`).
-    ``key`` is the Idempotency-Key of the request and ``fingerprint`` the SHA-256 of what was asked under it.
+    how it ended. ``queue``: empty for what is in none (what the rules ask for, sessions). ``priority``, ``not_before``,
+    ``awaits``, ``walltime``, ``retries``: see :class:`~vmcloud.domain.terms.Terms`; ``holds`` are the letters of those in force;
+    ``rank`` is its place among jobs of the same priority, and in its lane: the time of its submission, unless it was exchanged
+    with another's. ``to_review``: somebody changed what it waits for (only the leader changes ``state`` after the submission).
+    ``directory_version``: of the entry as the job last wrote it (:class:`Watermark`). ``key`` is the Idempotency-Key of the
+    request and ``fingerprint`` the SHA-256 of what was asked under it.
     """
 
     project = models.CharField(max_length=63, default="main")
@@ -60,6 +61,7 @@ class Job(models.Model):
     error = models.JSONField(null=True)
     result = models.JSONField(null=True)
     settled = models.BooleanField(default=False)
+    queue = models.CharField(max_length=63, default="", blank=True)
     priority = models.IntegerField(default=0)
     rank = models.FloatField(default=0.0)
     not_before = models.FloatField(null=True)
@@ -84,6 +86,7 @@ class Job(models.Model):
             models.Index(fields=["state", "id"], name="job_by_state"),
             models.Index(F("state"), F("priority").desc(), F("rank"), F("id"), name="job_by_turn"),
             models.Index(fields=["state"], condition=Q(to_review=True), name="job_to_review"),
+            models.Index(fields=["queue", "owner", "state"], condition=~Q(state=JobState.COMPLETE), name="job_by_queue"),
             models.Index(fields=["ve", "id"], name="job_by_ve"),
         ]
         constraints = [models.UniqueConstraint(fields=["owner", "key"], condition=~Q(key=""), name="one_job_per_idempotency_key")]
@@ -107,6 +110,19 @@ class Job(models.Model):
         """Put it on the feed, as new or changed."""
         about = {"project": self.project, "owner": self.owner, "ve": self.ve, "node": self.node}
         Change.objects.create(at=time.time(), kind="job", key=str(self.pk), **about)
+
+
+class QueueRow(models.Model):
+    """A queue; ``data`` is all of :class:`vmcloud.domain.queueing.Queue` but its name."""
+
+    name = models.CharField(max_length=63, primary_key=True)
+    data = models.JSONField(default=dict)
+
+    class Meta:
+        verbose_name = "queue"
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class JobLink(models.Model):
@@ -201,9 +217,10 @@ class Event(models.Model):
 
 
 class Change(models.Model):
-    """The feed of live pages: that something is not as it was. ``kind``: ve, node, image, stray, job, event. Kept for minutes.
+    """The feed of live pages: that something is not as it was. Kept for minutes.
 
-    ``project`` and ``owner`` decide who may know; ``ve`` and ``node`` are what it has to do with."""
+    ``kind``: ve, node, image, stray, job, queue, event. ``project`` and ``owner`` decide who may know; ``ve`` and ``node`` are
+    what it has to do with."""
 
     at = models.FloatField()
     kind = models.CharField(max_length=10)

@@ -28,8 +28,9 @@ class Context:
     ``foreign``: VEs whose entry says what nobody has accepted; the rules leave them alone. ``suspects``: entries that are to be
     judged, with the time since when. ``vanished``: VEs whose entry is gone, with the node they were on and when.
     ``again``: something was done that may allow more; look again at once. ``reserved``: placements (node, MiB) that the read
-    model does not show yet. ``cursor``: the last queued job that was looked at. ``changed``: VEs that reconcile is to look at
-    without waiting for its turn.
+    model does not show yet. ``cursor``: the last queued job that was looked at, by its turn. ``touched``: jobs that began or
+    ended since it was looked who waits for them; ``reviewed_at``: when all that wait for others were looked at. ``changed``: VEs
+    that reconcile is to look at without waiting for its turn.
     """
 
     config: Config
@@ -41,7 +42,7 @@ class Context:
     broker_down: str = ""
     broker_again_at: float = 0.0
     reserved: dict[UUID, tuple[str, int]] = field(default_factory=dict)
-    cursor: tuple[int, float, int] | None = None
+    cursor: tuple[int, int, float, int] | None = None
     touched: set[int] = field(default_factory=set)
     reviewed_at: float = 0.0
     changed: set[UUID] = field(default_factory=set)

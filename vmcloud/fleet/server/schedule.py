@@ -20,11 +20,13 @@ from vmcloud.domain.errors import VmcloudError
 from vmcloud.domain.foreign import Wish
 from vmcloud.domain.messages import POWER_AFTER, Snapshot
 from vmcloud.domain.placement import place
+from vmcloud.domain.queueing import Filling, keeps_waiting
 from vmcloud.domain.records import ImageRecord, VERecord
+from vmcloud.domain.terms import PRIORITY
 from vmcloud.domain.vocabulary import SESSIONS, JobState, Kind, NodeState, Outcome, Verb
 from vmcloud.faults import point
 from vmcloud.fleet.models import HOLDING, OPEN_JOBS, UNBEGUN, VE, Image, Job, Liveness, Step, StepState
-from vmcloud.fleet.services import queries
+from vmcloud.fleet.services import queries, queues
 from vmcloud.fleet.services.sessions import SECONDS_MAX
 
 from . import admit, foreign, orders, wanted
@@ -72,13 +74,18 @@ def run(context: Context) -> None:
     _drop_cancelled(context)
     batch = _batch(context)
     first = _first_of_lanes(batch)
+    lines = Lines()
     for job in batch:
         lane = lane_of(job)
         if first[lane] != job.pk:
             context.tell(job, f"after job {first[lane]}, which is under way on the same {lane.partition(':')[0]}")
             continue
+        if why := lines.keep_waiting(job):
+            context.tell(job, why)
+            continue
         try:
             begin(context, job)
+            lines.note_begun(job)
         except Wait as wait:
             context.tell(job, wait.reason)
         except DirectoryUnavailable as error:
@@ -94,16 +101,40 @@ def run(context: Context) -> None:
             _refuse(context, job, {"code": "internal", "what": f"the server could not begin it: {error}"})
 
 
+class Lines:
+    """The queues in one cycle: what each lets run, counted on as jobs begin."""
+
+    def __init__(self) -> None:
+        self._queues = queues.load()
+        limited = [name for name, each in self._queues.items() if each.max_running or each.max_user_running]
+        self._fillings = queues.fillings(limited) if limited else {}
+
+    def keep_waiting(self, job: Job) -> str:
+        """Why a job's queue does not let it begin; empty if it does. What was told to run now waits for no limit."""
+        if not job.queue or job.priority > PRIORITY[1]:
+            return ""
+        return keeps_waiting(self._queues.get(job.queue), job.owner, self._fillings.get(job.queue, Filling()))
+
+    def note_begun(self, job: Job) -> None:
+        """One more of its queue's jobs runs."""
+        if (filling := self._fillings.get(job.queue)) is not None:
+            of = {**filling.running_of, job.owner: filling.running_of.get(job.owner, 0) + 1}
+            self._fillings[job.queue] = replace(filling, running=filling.running + 1, running_of=of)
+
+
 def _batch(context: Context) -> list[Job]:
-    """The next queued jobs in their turn: higher priority first, then rank."""
+    """The next queued jobs in their turn: of queues with a higher priority first, then by their own, then by rank."""
+    first = [When(queue=name, then=queue.priority) for name, queue in queues.load().items() if queue.priority]
     rows = Job.objects.filter(state=JobState.QUEUED).order_by("-priority", "rank", "id")
+    rows = rows.annotate(line=Case(*first, default=0)).order_by("-line", "-priority", "rank", "id") if first else rows
     if context.cursor is not None:
-        priority, rank, number = context.cursor
+        line, priority, rank, number = context.cursor
         later = Q(rank__gt=rank) | Q(rank=rank, id__gt=number)
-        rows = rows.filter(Q(priority__lt=priority) | Q(later, priority=priority))
+        later = Q(priority__lt=priority) | Q(later, priority=priority)
+        rows = rows.filter(Q(line__lt=line) | Q(later, line=line) if first else later)
     batch = list(rows[:PER_CYCLE])
     last = batch[-1] if len(batch) == PER_CYCLE else None
-    context.cursor = (last.priority, last.rank, last.pk) if last else None
+    context.cursor = (getattr(last, "line", 0), last.priority, last.rank, last.pk) if last else None
     context.again = context.again or last is not None
     return batch
 
@@ -168,7 +199,7 @@ def _begin_on_ve(context: Context, job: Job, verb: Verb) -> None:
         raise Gone(f"VE {job.ve_name!r} is recorded no more", where="ve", todo="It was deleted before this job began.")
     if verb is Verb.ADOPT and not record.node:
         record = context.directory.change_ve(record, node=job.node)  # where it is
-    record = _placed(context, record) if verb is Verb.CREATE else _on_living_node(context, record)
+    record = _placed(context, record, job) if verb is Verb.CREATE else _on_living_node(context, record)
     plans = _plans(context, job, verb, record)
     record = _wanted(context, job, verb, record)
     point("server.dispatch.desired")
@@ -177,11 +208,12 @@ def _begin_on_ve(context: Context, job: Job, verb: Verb) -> None:
     orders.send(context, step)
 
 
-def _placed(context: Context, record: VERecord) -> VERecord:
+def _placed(context: Context, record: VERecord, job: Job) -> VERecord:
     """The record with a node; an earlier placement stands."""
     if record.node:
         return record
-    placement = place(record.spec, queries.candidates(context.clock(), _reserved(context)))
+    queue = queues.load().get(job.queue)
+    placement = place(record.spec, queries.candidates(context.clock(), _reserved(context)), queue.labels if queue else ())
     if not placement.node:
         raise Wait(f"no node has room: {placement.why_not()}")
     record = context.directory.change_ve(record, node=placement.node)

@@ -42,7 +42,7 @@ def _ref(ref: str, project: str) -> Q:
 
 
 def jobs(actor: Actor, filters: Mapping[str, str] | None = None) -> QuerySet[Job]:
-    """Jobs the actor may see, newest first. Filters: ``state ve node verb owner active``."""
+    """Jobs the actor may see, newest first. Filters: ``state ve node verb owner queue active``."""
     found = Job.objects.exclude(state=JobState.CLAIMING).order_by("-id")
     if not actor.is_admin:
         found = found.filter(owner=actor.username)
@@ -51,7 +51,7 @@ def jobs(actor: Actor, filters: Mapping[str, str] | None = None) -> QuerySet[Job
         found = found.exclude(state=JobState.COMPLETE)
     if name := filters.pop("ve", ""):
         found = found.filter(_job_of_ve(name))
-    return _filtered(found, filters, ("state", "node", "verb", "owner"))
+    return _filtered(found, filters, ("state", "node", "verb", "owner", "queue"))
 
 
 def _job_of_ve(ref: str) -> Q:
@@ -149,6 +149,7 @@ def candidates(now: float, reserved: Mapping[str, int] | None = None) -> list[Ca
             cordoned=each.cordoned,
             maintenance=each.maintenance,
             simulated=each.simulated,
+            labels=frozenset(each.labels),
         )
         for each in Node.objects.all()
     ]

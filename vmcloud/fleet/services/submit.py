@@ -32,7 +32,7 @@ from vmcloud.faults import point
 from vmcloud.fleet import ports
 from vmcloud.fleet.models import OPEN_JOBS, VE, Image, Job, JobEvent
 
-from . import admission, jobs, queries, sessions, snapshots, waiting
+from . import admission, jobs, queries, queues, sessions, snapshots, waiting
 from .accounts import Actor
 
 GRACE = (0.0, 3600.0)
@@ -52,10 +52,10 @@ def create_ve(actor: Actor, data: object, *, origin: str = "api", key: str = "")
     if earlier := _earlier(actor, key, print_):
         return earlier
     check_new(actor, request.spec)
-    record = VERecord(
-        uuid.uuid4(), request.name, request.project, actor.username, request.spec, request.power, generation=1, job=0
-    )
-    return _claim(actor, Verb.CREATE, record, asked, terms, origin=origin, key=key, fingerprint=print_)
+    spec = request.spec
+    record = VERecord(uuid.uuid4(), request.name, request.project, actor.username, spec, request.power, generation=1, job=0)
+    queue = queues.choose(actor, terms.queue, vcpus=spec.vcpus, memory_mib=spec.memory_mib)
+    return _claim(actor, Verb.CREATE, record, asked, terms, queue=queue, origin=origin, key=key, fingerprint=print_)
 
 
 def check_new(actor: Actor, spec: Spec) -> None:
@@ -111,7 +111,8 @@ def adopt(actor: Actor, node: str, native: str, data: object, *, origin: str = "
     spec = request.spec(Kind(stray.kind), stray.vcpus, stray.memory_mib)
     asked = {"target": target, "orphan": native, "sizes": request.sizes, "spec": spec.to_json()}
     record = VERecord(uuid.uuid4(), request.name, request.project, owner, spec, Desired.STOPPED, generation=1, job=0)
-    return _claim(actor, Verb.ADOPT, record, asked, ANY_TIME, node=node, origin=origin, key=key, fingerprint=print_)
+    queue = queues.choose(actor, "")
+    return _claim(actor, Verb.ADOPT, record, asked, ANY_TIME, queue=queue, node=node, origin=origin, key=key, fingerprint=print_)
 
 
 def _without_terms(data: Any) -> tuple[Any, Any]:
@@ -125,7 +126,7 @@ def _without_terms(data: Any) -> tuple[Any, Any]:
 def _claim(
     actor: Actor, verb: Verb, record: VERecord, asked: dict[str, Any], terms: Terms, *, node: str = "", **request: Any
 ) -> Job:
-    """Steps 2 to 4 of the module's docstring. ``request``: origin, key, fingerprint."""
+    """Steps 2 to 4 of the module's docstring. ``request``: queue, origin, key, fingerprint."""
     if VE.objects.filter(project=record.project, name=record.name).exists():
         raise _taken(record)
     job = _insert(
@@ -208,6 +209,10 @@ def act(
         raise Invalid("a session begins at once or not at all", where="job")
     if verb is Verb.CREATE or verb not in (*POWER_AFTER, Verb.RESIZE, *snapshots.VERBS, *SESSIONS):
         raise Invalid(f"{verb} is no verb for an existing VE", where="verb")
+    asked = checked(row, verb, args)
+    size = asked.get("size", {})
+    sizes = {"vcpus": size.get("vcpus") or 0, "memory_mib": size.get("memory_mib") or 0}
+    queue = "" if verb in SESSIONS else queues.choose(actor, terms.queue, **sizes)
     return _queue(
         actor,
         verb,
@@ -219,7 +224,8 @@ def act(
         ve_name=row.name,
         kind=row.kind,
         node=row.node,
-        args=checked(row, verb, args),
+        args=asked,
+        queue=queue,
         origin=origin,
     )
 
@@ -264,15 +270,16 @@ def retry(actor: Actor, number: int, *, origin: str = "api", key: str = "") -> J
     if job.state != JobState.COMPLETE or job.outcome == Outcome.OK:
         what = "ended well" if job.state == JobState.COMPLETE else "is not complete"
         raise Conflict(f"job {number} {what}", where="job", why="only what failed or was cancelled is asked for again")
-    args, verb = job.args, Verb(job.verb)
+    args, verb, terms = job.args, Verb(job.verb), {"queue": job.queue}
     if verb is Verb.CREATE:
         about = {"name": job.ve_name, "project": job.project, "power": args["power"]}
-        return create_ve(actor, {**args["spec"], **about}, origin=origin, key=key)
+        return create_ve(actor, {**args["spec"], **about, "job": terms}, origin=origin, key=key)
     if verb in (Verb.CORDON, Verb.UNCORDON):
         return node_action(actor, job.node, verb, origin=origin, key=key)
     if verb not in (*POWER_AFTER, Verb.RESIZE) or "stray" in args:
         raise Invalid(f"{verb} is not asked for again by its number", where="job", todo="Give the command anew.")
-    return act(actor, str(job.ve), verb, args.get("size", args), project=job.project, origin=origin, key=key)
+    asked = {**args.get("size", args), "job": terms}
+    return act(actor, str(job.ve), verb, asked, project=job.project, origin=origin, key=key)
 
 
 def node_action(actor: Actor, name: str, verb: Verb, *, origin: str = "api", key: str = "") -> Job:

@@ -188,6 +188,7 @@ def _job_json(job: Job, depend: str) -> dict[str, Any]:
         "error": job.error,
         "origin": job.origin,
         "args": job.args,
+        "queue": job.queue or None,
         "priority": job.priority,
         "not_before": moment(job.not_before),
         "holds": job.holds,

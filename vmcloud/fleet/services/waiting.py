@@ -88,12 +88,12 @@ def depends_of(numbers: Iterable[int]) -> dict[int, list[Dependency]]:
 
 def hold(actor: Actor, number: int, who: Hold = Hold.USER) -> Job:
     """Keep a job that has not begun from beginning. Holding it twice is holding it once."""
-    return _change(actor, number, "hold", lambda job: _with_holds(actor, job, {*job.holds, who}, who))
+    return change(actor, number, "hold", lambda job: _with_holds(actor, job, {*job.holds, who}, who))
 
 
 def release(actor: Actor, number: int, who: Hold = Hold.USER) -> Job:
     """Take back a hold of that sort."""
-    return _change(actor, number, "release", lambda job: _with_holds(actor, job, set(job.holds) - {who}, who))
+    return change(actor, number, "release", lambda job: _with_holds(actor, job, set(job.holds) - {who}, who))
 
 
 def _with_holds(actor: Actor, job: Job, wanted: set[str], who: Hold) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def alter(actor: Actor, number: int, data: Mapping[str, Any]) -> Job:
 
     def changes(job: Job) -> dict[str, Any]:
         depends = tuple(depends_of([job.pk]).get(job.pk, ()))
-        before = Terms(job.priority, job.not_before, False, depends, job.awaits, job.walltime, job.retries)
+        before = Terms(job.queue, job.priority, job.not_before, False, depends, job.awaits, job.walltime, job.retries)
         after = before.altered(data, time.time())
         if not actor.is_admin and after.priority > before.priority:
             raise Forbidden("only an administrator may raise a priority", where="job.priority")
@@ -121,7 +121,7 @@ def alter(actor: Actor, number: int, data: Mapping[str, Any]) -> Job:
         del found["holds"]
         return found
 
-    return _change(actor, number, "alter", changes)
+    return change(actor, number, "alter", changes)
 
 
 def run_now(actor: Actor, number: int) -> Job:
@@ -134,7 +134,7 @@ def run_now(actor: Actor, number: int) -> Job:
         JobLink.objects.filter(job=job).delete()
         return {"priority": PRIORITY_MOST, "not_before": None, "awaits": 0}
 
-    return _change(actor, number, "run now", changes)
+    return change(actor, number, "run now", changes)
 
 
 def exchange(actor: Actor, first: int, second: int) -> tuple[Job, Job]:
@@ -152,7 +152,7 @@ def exchange(actor: Actor, first: int, second: int) -> tuple[Job, Job]:
     return pair[0], pair[1]
 
 
-def _change(actor: Actor, number: int, word: str, changes: Callable[[Job], dict[str, Any]]) -> Job:
+def change(actor: Actor, number: int, word: str, changes: Callable[[Job], dict[str, Any]]) -> Job:
     """Change a job that has not begun, and give the leader a moment to draw the consequences."""
     with transaction.atomic():
         row = Job.objects.select_for_update().filter(pk=number).first()
