@@ -26,7 +26,7 @@ class Intervals:
     node_down: float = 45.0
     resend: float = 3.0
     reask: float = 20.0
-    lease: float = 5.0
+    lease: float = 3.0
     reconcile: float = 5.0
     claim: float = 30.0
     complete: float = 5.0
