@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from vmcloud.domain.vocabulary import Observed
-from workers.drivers.base import NoSpace
+from workers.drivers import tools
+from workers.drivers.base import NoSpace, ToolFailed
 from workers.drivers.lxc import LxcSettings, folder
 from workers.drivers.lxc.config import Host
 from workers.drivers.lxc.exits import End, how
@@ -40,13 +41,46 @@ def guests(tmp_path: Path) -> Guests:
 
 
 def test_the_power_that_was_ordered_is_on_disk_before_it_is_acted_on(guests: Guests, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[Path] = []
-    monkeypatch.setattr(folder, "sync_directory", synced.append)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    path = guests.path / "web" / folder.POWER
+    path.write_text(Observed.STOPPED)
+    number = path.stat().st_ino
+    guests.set_power("web", Observed.RUNNING)
+    assert guests.power("web") == Observed.RUNNING and path.stat().st_ino == number and synced == [number]
+    guests.set_power("web", Observed.RUNNING)
+    assert synced == [number, number]  # the first writer may have been killed before its own
+
+
+def test_power_that_is_recorded_while_it_is_carried_out_is_on_disk_when_that_is_done(
+    guests: Guests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
     (guests.path / "web" / folder.POWER).write_text(Observed.STOPPED)
-    guests.set_power("web", Observed.RUNNING)
-    assert guests.power("web") == Observed.RUNNING and synced == [guests.path / "web"]
-    guests.set_power("web", Observed.RUNNING)
+    recorded = guests.order_power("web", Observed.RUNNING)
+    assert guests.power("web") == Observed.RUNNING and not synced
+    tools.run(["/bin/true"], operation="start", timeout=5, daemonizes=True, meanwhile=recorded)
     assert len(synced) == 1
+
+
+@pytest.mark.parametrize("before", [None, "?"])
+def test_power_without_a_former_one_of_its_length_takes_the_place_of_the_file(guests: Guests, before: str | None) -> None:
+    path = guests.path / "web" / folder.POWER
+    if before is not None:
+        path.write_text(before)
+    guests.order_power("web", Observed.RUNNING)()
+    assert path.read_text() == Observed.RUNNING and list(path.parent.iterdir()) == [path]
+
+
+def test_a_disk_that_fails_is_named(guests: Guests, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    (guests.path / "web" / folder.POWER).write_text(Observed.STOPPED)
+    monkeypatch.setattr(os, "fdatasync", broken)
+    with pytest.raises(ToolFailed, match="Input/output error"):
+        guests.set_power("web", Observed.RUNNING)
 
 
 def test_a_full_disk_is_named_and_nothing_is_left(guests: Guests, monkeypatch: pytest.MonkeyPatch) -> None:

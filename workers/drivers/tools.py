@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from shutil import which
 
@@ -51,12 +51,13 @@ def run(
     path: str = SYSTEM_PATH,
     extra: Mapping[str, str] | None = None,
     stdin: str | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Completed:
     """Run ``argv`` to its end within ``timeout`` seconds, in a clean environment (``LC_ALL=C``, ``PATH`` = ``path``, ``extra``).
 
     ``daemonizes``: the program leaves a process behind (in a session of its own) that would inherit its output and any
     descriptor; so it gets neither pipes nor ``pass_fds`` (a lock passed on would be held as long as the guest lives), and its
-    output is lost.
+    output is lost. ``meanwhile`` is called while such a program runs.
 
     Raises :class:`Unsupported` (no such program), :class:`TimedOut` (it was killed), :class:`ToolFailed` (a non-zero exit code,
     unless ``check`` is false).
@@ -64,7 +65,7 @@ def run(
     environment = {"LC_ALL": "C", "PATH": path, **(extra or {})}
     try:
         if daemonizes:
-            result = Completed(_run_silently(list(argv), environment, timeout), "", "")
+            result = Completed(_run_silently(list(argv), environment, timeout, meanwhile), "", "")
         else:
             done = subprocess.run(
                 list(argv),
@@ -89,13 +90,14 @@ def run(
     return result
 
 
-def _run_silently(argv: list[str], environment: dict[str, str], timeout: float) -> int:
+def _run_silently(argv: list[str], environment: dict[str, str], timeout: float, meanwhile: Callable[[], None]) -> int:
     """The exit code of a program without input and output. Waits on a process descriptor: the standard library's own wait with
     a timeout sleeps up to 50 ms too long, longer than a container takes to start."""
     null = subprocess.DEVNULL
     with subprocess.Popen(argv, stdin=null, stdout=null, stderr=null, env=environment) as process:
         handle = os.pidfd_open(process.pid)
         try:
+            meanwhile()
             poll = select.poll()
             poll.register(handle, select.POLLIN)
             if not poll.poll(timeout * 1000):

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 from workers.drivers.base import BadRequest, CannotLook, TimedOut
@@ -135,13 +136,8 @@ class Groups:
     def count_disk(self, path: Path) -> None:
         """Have version 1 count the bytes that the guest moves on the disk of ``path``: newer kernels (measured: 6.18) do so only
         once a limit was written for that disk, and 0 writes none. Where the disk is of another kind, nothing is counted."""
-        found = path.stat().st_dev
-        device = f"{os.major(found)}:{os.minor(found)}"
-        disk = Path("/sys/dev/block", device)
         with suppress(OSError):
-            if (disk / "partition").exists():
-                device = (disk.resolve().parent / "dev").read_text().strip()
-            self.file("blkio.throttle.write_bps_device").write_text(f"{device} 0")
+            self.file("blkio.throttle.write_bps_device").write_text(f"{_disk(path.stat().st_dev)} 0")
 
     @property
     def frozen(self) -> bool:
@@ -165,6 +161,14 @@ class Groups:
             if first:
                 # Version 1 moves on only when asked: a second write finishes a freeze that some task escaped.
                 self.write(name, value)
+
+
+@lru_cache(maxsize=8)
+def _disk(device: int) -> str:
+    """The numbers of the disk that a block device is, or is a part of."""
+    numbers = f"{os.major(device)}:{os.minor(device)}"
+    folder = Path("/sys/dev/block", numbers)
+    return (folder.resolve().parent / "dev").read_text().strip() if (folder / "partition").exists() else numbers
 
 
 def _payload(path: str) -> str:
@@ -199,18 +203,26 @@ def remove_leftovers(native: str, prefix: str = "", root: Path = ROOT) -> None:
     """Remove the empty groups that a killed liblxc left behind; with them there it would choose other names. Only groups of this
     guest are looked at, below the group of process 1, as liblxc does for root."""
     try:
-        own = Path("/proc/1/cgroup").read_text().splitlines()
+        own = _read("/proc/1/cgroup")
     except OSError:
         return
-    for line in own:
+    for above in _above_guests(own, prefix, root):
+        for kind in ("payload", "monitor"):
+            group = f"{above}/lxc.{kind}.{native}"
+            if os.access(group, os.F_OK):
+                _remove_tree(Path(group))
+
+
+@lru_cache(maxsize=1)
+def _above_guests(own: str, prefix: str, root: Path) -> tuple[str, ...]:
+    """The folders in which liblxc makes guests' groups, one or two dozen; ``own`` are process 1's. Each start asks."""
+    found: list[Path] = []
+    for line in own.splitlines():
         _, controllers, path = line.split(":", 2)
         below = Path(path.removesuffix("/init.scope").lstrip("/")) / prefix
         name = controllers.removeprefix("name=")
-        for mount in (root / name,) if name else (root, root / "unified"):
-            for kind in ("payload", "monitor"):
-                group = mount / below / f"lxc.{kind}.{native}"
-                if group.is_dir():
-                    _remove_tree(group)
+        found += [mount / below for mount in ((root / name,) if name else (root, root / "unified"))]
+    return tuple(map(str, found))
 
 
 def _remove_tree(group: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from vmcloud.domain.vocabulary import Observed
@@ -61,12 +63,13 @@ class Guests:
             return Life(Observed.RUNNING, life.init, life.monitor)
         return life
 
-    def booted(self, marker: Marker, life: Life) -> None:
+    def booted(self, marker: Marker, life: Life, *, fresh: bool = False) -> None:
         """What a guest needs that runs by other processes than before. One that rebooted itself has from liblxc the sizes of its
-        last start, and not those that it was given since."""
+        last start, and not those that it was given since; one that we started just now (``fresh``) has those."""
         if life.init and life.state in (Observed.RUNNING, Observed.SUSPENDED):
             with suppress(DriverError):
-                life.groups.set(limits(marker.guest, self.settings, self.host))
+                if not fresh:
+                    life.groups.set(limits(marker.guest, self.settings, self.host))
                 life.groups.count_disk(self.path)
             process.remember(self.path, marker.guest.native, life)
 
@@ -101,12 +104,28 @@ class Guests:
 
     def set_power(self, native: str, power: Observed) -> None:
         """Record what we order; durable when this returns, since it tells a crash from a shutdown after a power cut."""
-        if self.power(native) == power:
-            return
+        self.order_power(native, power)()
+
+    def order_power(self, native: str, power: Observed) -> Callable[[], None]:
+        """Record what we order; durable once the function that this returns was called, which must be. In between there is time
+        to carry it out. Both raise :class:`DriverError`."""
+        path = self.path / native / POWER
+
+        def durably() -> None:
+            try:
+                sync()
+            except OSError as error:
+                raise translate("power", error) from error
+
         try:
-            folder.replace_durably({self.path / native / POWER: power})
+            sync = folder.overwrite(path, power)
+        except (FileNotFoundError, ValueError):
+            sync = partial(folder.replace_durably, {path: power})
+            durably()
+            return lambda: None
         except OSError as error:
             raise translate("power", error) from error
+        return durably
 
     def unplug(self, veth: str) -> None:
         """Remove a cable that a killed liblxc left; the next start could not make one of the same name."""

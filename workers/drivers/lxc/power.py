@@ -50,15 +50,18 @@ def start(guests: Guests, native: str) -> None:
             os.truncate(path / name, 0)
     guests.remove_groups(native)
     guests.unplug(host_veth(marker.guest))
-    guests.set_power(native, Observed.RUNNING)
+    recorded = guests.order_power(native, Observed.RUNNING)
     faults.point("driver.lxc.start.ordered")
     if checkpoint.saved(path):
+        recorded()
         _go_on(guests, marker)
         return
     program = tools.require("lxc-start", operation="start", package="lxc")
     argv = [program, "-P", str(guests.path), "-n", native, "-o", str(path / LOG), "-l", "DEBUG"]
     try:
-        done = tools.run(argv, operation="start", timeout=START_TIMEOUT, daemonizes=True, check=False, path=LXC_PATH)
+        done = tools.run(
+            argv, operation="start", timeout=START_TIMEOUT, daemonizes=True, check=False, path=LXC_PATH, meanwhile=recorded
+        )
     except TimedOut:
         # What it has left in the background could boot the guest later, when nobody expects that.
         process.end_monitors(guests.path, native)
@@ -66,7 +69,7 @@ def start(guests: Guests, native: str) -> None:
         raise
     life = process.look(guests.path, native)
     if done.code == 0 and life.state is Observed.RUNNING:
-        guests.booted(marker, life)
+        guests.booted(marker, life, fresh=True)
         return
     text = read(path / LOG)
     why = exits.errors(text) or exits.how(text)[1] or f"its init is {life.state}"

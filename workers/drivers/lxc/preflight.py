@@ -6,6 +6,7 @@ import os
 import platform
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from vmcloud.domain.vocabulary import Kind
@@ -37,7 +38,17 @@ _CONTROLLERS = ("cpu", "memory", "pids", "freezer", "devices")
 
 def overlay_usable(home: Path) -> bool:
     """Whether guests can be layers: overlayfs inside a user namespace needs Linux 5.11, and layers cannot lie on an overlay."""
-    return "overlay" in _filesystems() and _kernel() >= (5, 11) and _filesystem_of(home) != "overlay"
+    try:
+        mount = home.stat().st_dev
+    except OSError:
+        mount = 0  # it is not made yet, and lies in one of its parents
+    return _kernel() >= (5, 11) and _overlay_usable(home, mount)
+
+
+@lru_cache(maxsize=8)
+def _overlay_usable(home: Path, mount: int) -> bool:
+    """Asked for by each new driver; another file system mounted at ``home`` has another number."""
+    return "overlay" in _filesystems() and _filesystem_of(home) != "overlay"
 
 
 def fingerprint(settings: LxcSettings) -> Fingerprint:

@@ -78,7 +78,7 @@ def look(guests: Path, native: str) -> Life:
     if lxc is None:
         raise CannotLook("list", "the Python binding of liblxc is missing", todo="pip install lxc==3.0.4.0 (needs lxc-dev).")
     try:
-        container: Any = lxc.Container(native, str(guests))
+        container = _container(native, str(guests))
         word = str(container.state)
         init = int(container.init_pid) if word != "STOPPED" else 0
     except Exception as error:
@@ -94,6 +94,13 @@ def look(guests: Path, native: str) -> Life:
     life = Life(state, init, parent, began)
     # liblxc knows only of freezes that it ordered itself.
     return _perhaps_frozen(life) if state is Observed.RUNNING else life
+
+
+@lru_cache(maxsize=1)
+def _container(native: str, guests: str) -> Any:
+    """The binding's object: it reads the whole configuration when it is made, of which nothing is used here. State and process
+    ids it asks of the guest's monitor process, each time anew."""
+    return lxc.Container(native, guests)
 
 
 def remember(guests: Path, native: str, life: Life) -> None:
