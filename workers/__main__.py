@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from vmcloud.config import Config
 from vmcloud.dispatch.app import consumer_app
+from vmcloud.dispatch.intake import AHEAD, Intake
 from vmcloud.dispatch.routes import ORDER_TASK, node_list
 
 from . import many
@@ -40,16 +42,22 @@ def _one(config: Config) -> int:
     # Root is meant: a worker makes containers. The tasks carry no pickles, which is what the warning is about.
     warnings.filterwarnings("ignore", message=".*superuser privileges")
     logging.getLogger("celery").setLevel(logging.WARNING)
-    app = consumer_app(config, f"node-{agent.name}", [node_list(agent.name)])
+    app = consumer_app(config, f"node-{agent.name}", [node_list(agent.name)], ahead=AHEAD)
 
     app.conf.worker_redirect_stdouts = False
 
-    @app.task(name=ORDER_TASK, ignore_result=True)
+    def take(arguments: Sequence[Any]) -> None:
+        if texts := [argument for argument in arguments if isinstance(argument, str)]:
+            agent.order(texts)
+
+    intake = Intake(take)
+
+    @app.task(name=ORDER_TASK, ignore_result=True, Strategy=intake.strategy)
     def order(text: Any) -> None:
-        if isinstance(text, str):
-            agent.order([text])
+        """Never called: the strategy takes its messages."""
 
     agent.start()
+    intake.start()
     worker = app.Worker(
         pool="threads",
         concurrency=1,
@@ -61,6 +69,7 @@ def _one(config: Config) -> int:
         quiet=True,
     )
     worker.start()
+    intake.stop()
     agent.stop(PATIENCE)
     return int(worker.exitcode or 0)
 

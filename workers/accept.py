@@ -23,6 +23,9 @@ new, on a deleted VE                ``refused`` (gone), unless it is a delete: t
 A cancel of a step that was never heard of leaves a cancelled result in the journal: should the step still arrive, late, that
 result is its answer. A cancel after the end is answered by the result: it came too late.
 
+``accepted`` is held back for a moment (:data:`workers.reporter.DELAY`): of a step that has ended by then, the result is the
+answer.
+
 A fetch that waits or runs is asked for again with a fresh ticket: that is the one it begins with.
 """
 

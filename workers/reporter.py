@@ -1,7 +1,8 @@
 """All that one node says, in one order, without ever making its work wait.
 
-Reports go through a thread of their own. While the broker does not answer they are kept in the journal (progress and digests are
-not: they describe a moment that is over) and sent in order when it is back; then a full list follows at once.
+Reports go through a thread of their own, at once what waits at the same time. While the broker does not answer they are kept in
+the journal (progress and digests are not: they describe a moment that is over) and sent in order when it is back; then a full
+list follows at once.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from vmcloud import faults
 from vmcloud.domain.errors import Unavailable
-from vmcloud.domain.messages import Digest, Mark, Message, Progress, Result
+from vmcloud.domain.messages import Accepted, Digest, Mark, Message, Progress, Result
 
 from .journal import Journal
 
@@ -24,15 +25,18 @@ log = logging.getLogger(__name__)
 faults.declare("worker", "worker.report.before-result")
 
 RETRY_MAX = 5.0
-PROGRESS_DELAY = 0.15
-"""Seconds for which progress is held back: of a step that is quicker, nobody wants to hear it."""
+DELAY = 0.15
+"""Seconds for which it is held back that a step was accepted, or how far it is: of one that is quicker its result says both. Far
+below the seconds after which the server asks again."""
+TOGETHER = 100
+"""At most so many reports are sent at once."""
 
 
 class Publisher(Protocol):
     """The transport (:class:`vmcloud.dispatch.send.Sender`)."""
 
-    def report(self, message: Message) -> None:
-        """Publish; raises :class:`Unavailable` where that is not certain."""
+    def report(self, *messages: Message) -> None:
+        """Publish, in this order; raises :class:`Unavailable` where that is not certain."""
 
     def close(self) -> None:
         """Close this thread's connection."""
@@ -46,11 +50,11 @@ class Reporter:
         self._journal, self._publisher, self.on_return = journal, publisher, on_return
         self._sequence = 0
         self._lock = threading.Lock()
-        self._queue: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Message, ...] | None] = queue.SimpleQueue()
         self._away = bool(journal.spooled(1))
         self._wait = 0.5
         self._retry = 0.0
-        self._held: dict[tuple[int, int], tuple[float, Progress]] = {}
+        self._held: dict[tuple[type[Message], int, int], tuple[float, Accepted | Progress]] = {}
         self._thread = threading.Thread(target=self._run, name=f"reporter-{name}", daemon=True)
 
     def start(self) -> None:
@@ -68,9 +72,20 @@ class Reporter:
             self._sequence += 1
             return Mark(self._journal.epoch, self._sequence)
 
-    def say(self, message: Message) -> None:
-        """Send ``message`` after all those before it."""
-        self._queue.put(message)
+    def say(self, *messages: Message) -> None:
+        """Send ``messages`` after all those before them."""
+        (message, *more) = messages
+        if more or not isinstance(message, Accepted | Progress):
+            self._queue.put(messages)
+            return
+        # Held back for a moment. The sending thread need not wake for it, unless it would sleep for longer.
+        key = type(message), message.job, message.step
+        with self._lock:
+            alone = not self._held
+            due, _ = self._held.get(key, (time.monotonic() + DELAY, None))
+            self._held[key] = due, message
+        if alone:
+            self._queue.put(())
 
     def _run(self) -> None:
         while True:
@@ -81,58 +96,81 @@ class Reporter:
                 log.exception("a report was dropped")
 
     def _turn(self) -> bool:
-        """Wait for the next report and send it; False at the end."""
-        try:
-            message = self._queue.get(timeout=self._patience())
-        except queue.Empty:
-            if self._away and time.monotonic() >= self._retry:
-                self._flush()
-            message = self._due()
-            if message is None:
-                return True
-        else:
-            if isinstance(message, Progress):
-                due, _ = self._held.get((message.job, message.step), (time.monotonic() + PROGRESS_DELAY, None))
-                self._held[message.job, message.step] = due, message
-                return True
-            if isinstance(message, Result):
-                self._held.pop((message.job, message.step), None)
-        if message is None:
-            if self._away:
-                self._flush()
+        """Wait for what is next to be said, and say it; False at the end."""
+        ready, ended = self._heard()
+        self._let_go(ready)
+        self._send_or_keep([*self._due(float("inf") if ended else time.monotonic()), *ready])
+        if self._away and (ended or time.monotonic() >= self._retry):
+            self._flush()
+        if ended:
             self._publisher.close()
-            return False
-        self._send_or_keep(message)
-        return True
+        return not ended
+
+    def _heard(self) -> tuple[list[Message], bool]:
+        """What there is to be said, nothing if something else is due first; and whether it is the end."""
+        heard: list[Message] = []
+        try:
+            said = self._queue.get(timeout=self._patience())
+            while said is not None:
+                heard += said
+                if len(heard) >= TOGETHER:
+                    return heard, False
+                said = self._queue.get_nowait()
+        except queue.Empty:
+            return heard, False
+        return heard, True
+
+    def _let_go(self, ready: Sequence[Message]) -> None:
+        """A result makes up for what is held back of its step."""
+        with self._lock:
+            for message in ready:
+                if isinstance(message, Result):
+                    for kind in (Accepted, Progress):
+                        key = kind, message.job, message.step
+                        if key in self._held and self._held[key][1].attempt <= message.attempt:
+                            del self._held[key]
 
     def _patience(self) -> float | None:
         """Seconds until something is due by itself."""
-        due = [when for when, _ in self._held.values()] + ([self._retry] if self._away else [])
+        with self._lock:
+            due = [when for when, _ in self._held.values()]
+        due += [self._retry] if self._away else []
         return max(min(due) - time.monotonic(), 0.001) if due else None
 
-    def _due(self) -> Progress | None:
-        now = time.monotonic()
-        for key, (when, message) in self._held.items():
-            if when <= now:
-                del self._held[key]
-                return message
-        return None
+    def _due(self, now: float) -> list[Message]:
+        """What was held back for long enough."""
+        with self._lock:
+            over = [key for key, (when, _) in self._held.items() if when <= now]
+            return [self._held.pop(key)[1] for key in over]
 
-    def _send_or_keep(self, message: Message) -> None:
+    def _send_or_keep(self, messages: Sequence[Message]) -> None:
+        if not messages:
+            return
         if not self._away:
-            if isinstance(message, Result):
+            if any(isinstance(message, Result) for message in messages):
                 faults.point("worker.report.before-result")
             try:
-                self._publisher.report(message)
+                self._publisher.report(*messages)
                 return
             except Unavailable as error:
                 log.warning("the broker is away, reports are kept: %s", error)
                 self._away, self._wait = True, 0.5
                 self._retry = time.monotonic() + self._wait
-        if not isinstance(message, Progress | Digest):
-            self._journal.spool(message)
-        if time.monotonic() >= self._retry:
-            self._flush()
+            except Exception:
+                if len(messages) == 1:
+                    raise
+                for message in messages:  # one that can not be sent at all must not take the others with it
+                    self._alone(message, self._send_or_keep)
+                return
+        for message in messages:
+            if not isinstance(message, Progress | Digest):
+                self._alone(message, lambda each: self._journal.spool(each[0]))
+
+    def _alone(self, message: Message, do: Callable[[Sequence[Message]], None]) -> None:
+        try:
+            do([message])
+        except Exception:
+            log.exception("a %s report was dropped", message.type)
 
     def _flush(self) -> None:
         """Send what was kept; if the broker is still away, or the journal fails, try later."""

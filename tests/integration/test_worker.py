@@ -38,11 +38,10 @@ def create(job: int = 1, **more: object) -> object:
     return order(job, verb=Verb.CREATE, **more)  # type: ignore[arg-type]
 
 
-def test_an_order_is_accepted_done_shown_and_answered_in_this_order(desk: Desk) -> None:
+def test_an_order_is_done_shown_and_answered_in_this_order(desk: Desk) -> None:
     desk.up()
     result = desk.done(order(verb=Verb.CREATE))
     shown = desk.wait(Sighting, lambda each: not each.full)
-    assert desk.wait(Accepted).job == 1
     assert result.outcome is Outcome.OK and result.mark == shown.mark
     (guest,) = shown.guests
     assert guest == result.seen
@@ -122,7 +121,7 @@ def test_a_hundred_duplicates_have_one_effect(desk: Desk) -> None:
     desk.result(1)
     desk.listen(1.0)
     answers = [heard for heard in desk.heard if isinstance(heard, Accepted | Result)]
-    assert len(answers) == 101
+    assert {each.job for each in answers} == {1} and len({each for each in answers if isinstance(each, Result)}) == 1
     assert effects(desk.guests) == {(NATIVE, "define"): 1, (NATIVE, "start"): 1}
 
 

@@ -38,8 +38,8 @@ class Ears:
     def __init__(self) -> None:
         self.heard: list[Message] = []
 
-    def report(self, message: Message) -> None:
-        self.heard.append(message)
+    def report(self, *messages: Message) -> None:
+        self.heard += messages
 
     def close(self) -> None:
         pass

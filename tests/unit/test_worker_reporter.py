@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from vmcloud.domain.errors import Unavailable
-from vmcloud.domain.messages import Accepted, Message
+from vmcloud.domain.messages import Accepted, Mark, Message, Progress, Result
+from vmcloud.domain.vocabulary import Outcome
 from workers import reporter as reporter_module
 from workers.journal import Journal
 from workers.reporter import Reporter
@@ -23,16 +24,18 @@ class Broker:
 
     def __init__(self) -> None:
         self.heard: list[int] = []
+        self.calls: list[tuple[Message, ...]] = []
         self.away = False
-        self.disliked = 0
+        self.disliked = -1
 
-    def report(self, message: Message) -> None:
+    def report(self, *messages: Message) -> None:
         if self.away:
             raise Unavailable("away")
-        assert isinstance(message, Accepted)
-        if message.job == self.disliked:
-            raise TypeError("no such message")
-        self.heard.append(message.job)
+        for message in messages:
+            if getattr(message, "job", 0) == self.disliked:
+                raise TypeError("no such message")
+        self.calls.append(messages)
+        self.heard += [message.job for message in messages if isinstance(message, Accepted)]
 
     def close(self) -> None:
         pass
@@ -58,8 +61,57 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reporter_module, "RETRY_MAX", 0.05)
 
 
-def said(job: int) -> Accepted:
-    return Accepted("n1", job, 1, 1, 1.0)
+def said(job: int, attempt: int = 1) -> Accepted:
+    return Accepted("n1", job, 1, attempt, 1.0)
+
+
+def ended(job: int, attempt: int = 1) -> Result:
+    return Result("n1", job, 1, attempt, 2.0, Outcome.OK, Mark(1, 1))
+
+
+def far(job: int, percent: int) -> Progress:
+    return Progress("n1", job, 1, 1, 1.5, "copy", percent)
+
+
+def all_said(journal: Journal, broker: Broker, *messages: Message) -> list[Message]:
+    """What became of messages that waited together when the node's voice was started, and then ended."""
+    voice = Reporter("n1", journal, broker)
+    for message in messages:
+        voice.say(message)
+    voice.start()
+    voice.stop(5.0)
+    return [message for call in broker.calls for message in call]
+
+
+def test_what_waits_together_is_said_at_once_in_its_order(journal: Journal) -> None:
+    broker = Broker()
+    assert all_said(journal, broker, ended(1), ended(2), ended(3)) == [ended(1), ended(2), ended(3)]
+    assert len(broker.calls) == 1
+
+
+def test_of_a_step_that_ends_at_once_only_its_result_is_said(journal: Journal) -> None:
+    assert set(all_said(journal, Broker(), said(1), far(1, 5), said(2), ended(1))) == {said(2), ended(1)}
+
+
+def test_a_result_of_an_earlier_attempt_says_nothing_of_the_later(journal: Journal) -> None:
+    assert said(1, attempt=2) in all_said(journal, Broker(), said(1, attempt=2), ended(1, attempt=1))
+
+
+def test_of_a_step_that_takes_longer_it_is_said_that_it_was_accepted_and_how_far_it_is(journal: Journal) -> None:
+    broker = Broker()
+    voice = Reporter("n1", journal, broker)
+    voice.start()
+    for message in (said(1), far(1, 5), far(1, 50)):
+        voice.say(message)
+    assert broker.hears(1)
+    voice.stop(5.0)
+    assert [message for call in broker.calls for message in call] == [said(1), far(1, 50)]
+
+
+def test_one_report_that_can_not_be_sent_does_not_take_those_with_it_that_waited_with_it(journal: Journal) -> None:
+    broker = Broker()
+    broker.disliked = 2
+    assert all_said(journal, broker, ended(1), ended(2), ended(3)) == [ended(1), ended(3)]
 
 
 def test_a_report_that_can_not_be_read_is_dropped_and_the_others_are_said(journal: Journal) -> None:

@@ -90,10 +90,11 @@ def base_app(config: Config, identity: str) -> Celery:
     return app
 
 
-def consumer_app(config: Config, identity: str, lists: list[str]) -> Celery:
-    """An app whose worker, the sole consumer of that identity, reads ``lists``."""
+def consumer_app(config: Config, identity: str, lists: list[str], *, ahead: int = 1) -> Celery:
+    """An app whose worker, the sole consumer of that identity, reads ``lists``. ``ahead``: how many messages it takes before the
+    first of them is acknowledged."""
     app = base_app(config, identity)
-    app.conf.update(task_queues=[queue(name) for name in lists], task_default_queue=lists[0])
+    app.conf.update(task_queues=[queue(name) for name in lists], task_default_queue=lists[0], worker_prefetch_multiplier=ahead)
     app.steps["consumer"].add(RestoreOwn)
     return app
 

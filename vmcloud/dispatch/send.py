@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from kombu import Producer, uuid
+from kombu import Connection
 from kombu.exceptions import KombuError
 
 from vmcloud.config import Config
@@ -21,6 +23,7 @@ from vmcloud.domain.messages import Message, Wake
 from .app import base_app
 from .envelope import Order, seal
 from .routes import ORDER_TASK, REPORT_TASK, route, wake_list
+from .transport import item
 
 WAKE_PAUSE = 2.0
 """Seconds without wake-ups after one that failed."""
@@ -41,14 +44,15 @@ class Sender:
             "socket_connect_timeout": timeout,
         }
         self._silent_until = 0.0
-        self._idle: list[Producer] = []
+        self._idle: list[Connection] = []
         self._lock = threading.Lock()
         connection = self._app.connection_for_write()
         self._errors = (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
 
-    def report(self, message: Message) -> None:
-        """Put a node's message on the list that :func:`route` says. :class:`Unavailable` if that is not certain."""
-        self._publish(route(message), REPORT_TASK, message.to_json())
+    def report(self, *messages: Message) -> None:
+        """Put a node's messages, in this order and at once, on the lists that :func:`route` says. :class:`Unavailable` if that is
+        not certain."""
+        self._publish(*((route(message), item(REPORT_TASK, message.to_json())) for message in messages))
 
     def wake(self, topic: str) -> bool:
         """Wake server (topic ``jobs``) or monitor (``nodes``). False where the broker did not answer: harmless, they poll too.
@@ -59,7 +63,7 @@ class Sender:
             return False
         message = Wake(topic=topic)
         try:
-            self._publish(wake_list(message), REPORT_TASK, message.to_json())
+            self._publish((wake_list(message), item(REPORT_TASK, message.to_json())))
         except Unavailable:
             self._silent_until = time.monotonic() + WAKE_PAUSE
             return False
@@ -67,13 +71,13 @@ class Sender:
 
     def envelope(self, list_name: str, sealed: str) -> None:
         """Put a sealed order on a node's list. :class:`Unavailable` if that is not certain."""
-        self._publish(list_name, ORDER_TASK, sealed)
+        self._publish((list_name, item(ORDER_TASK, sealed)))
 
     def waiting(self, list_name: str) -> int:
         """How many messages of a list nobody has taken yet. 1 where the broker does not answer: not known to be none."""
         try:
-            with self._producer() as producer:
-                return int(producer.channel.client.llen(list_name))
+            with self._borrowed() as client:
+                return int(client.llen(list_name))
         except self._errors:
             return 1
 
@@ -81,44 +85,47 @@ class Sender:
         """Close the connections that nobody uses right now."""
         with self._lock:
             idle, self._idle = self._idle, []
-        for producer in idle:
-            producer.connection.release()
+        for connection in idle:
+            connection.release()
 
     @contextmanager
-    def _producer(self) -> Iterator[Producer]:
-        """A producer of the caller's for a moment. After an error all idle connections count as dead."""
+    def _borrowed(self) -> Iterator[Any]:
+        """The broker's client of a connection that is the caller's for a moment. After an error all idle ones count as dead."""
         with self._lock:
-            producer = self._idle.pop() if self._idle else None
-        if producer is None:
-            producer = self._app.amqp.Producer(self._app.connection_for_write(), auto_declare=False)
+            connection = self._idle.pop() if self._idle else None
+        if connection is None:
+            connection = self._app.connection_for_write()
         try:
-            yield producer
+            with connection.default_channel.conn_or_acquire() as client:
+                yield client
         except BaseException:
-            producer.connection.release()
+            connection.release()
             self.close()
             raise
         with self._lock:
-            self._idle.append(producer)
+            self._idle.append(connection)
 
-    def _publish(self, list_name: str, task: str, argument: object) -> None:
-        # A task message as Celery makes it, sent without Celery.send_task: that makes a result backend anew in each thread.
-        message = self._app.amqp.create_task_message(uuid(), task, (argument,), {}, argsrepr="-")
+    def _publish(self, *items: tuple[str, bytes]) -> None:
+        """Push what is for lists in a row with one command each, all in one round trip."""
+        pushes = [(name, [text for _, text in group]) for name, group in groupby(items, lambda each: each[0])]
         for last in (False, True):
             try:
-                with self._producer() as producer:
-                    producer.publish(
-                        message.body,
-                        exchange="",
-                        routing_key=list_name,
-                        headers=message.headers,
-                        serializer="json",
-                        retry=False,
-                        **message.properties,
-                    )
+                with self._borrowed() as client:
+                    _push(client, pushes)
                 return
             except self._errors as error:  # a connection kept over a restart of the broker fails once: try a fresh one
                 if last or "timed out" in str(error).lower() or isinstance(error, TimeoutError):
                     raise Unavailable("the broker does not answer", why=str(error), todo="See `vmcloud status`.") from error
+
+
+def _push(client: Any, pushes: Sequence[tuple[str, Sequence[bytes]]]) -> None:
+    if len(pushes) == 1:
+        client.lpush(pushes[0][0], *pushes[0][1])
+        return
+    pipeline = client.pipeline(transaction=False)
+    for name, texts in pushes:
+        pipeline.lpush(name, *texts)
+    pipeline.execute()
 
 
 class OrderSender:
