@@ -117,12 +117,17 @@ def list_guests(place: Place, natives: tuple[str, ...], pipe: Connection, lifeli
 
 def events(place: Place, pipe: Connection, lifeline: Handed) -> None:
     """Say on ``pipe`` each :class:`~vmcloud.domain.messages.Seen` and :class:`~workers.drivers.base.Gone` as it happens; ends
-    where the source is lost."""
+    where the source is lost. Before a look it says ("wanted", native), which is answered."""
     _arm(lifeline)
+
+    def wanted(native: str) -> bool:
+        pipe.send(("wanted", native))
+        return bool(pipe.recv())
+
     driver = place.driver()
     assert driver is not None
     try:
-        for seen in driver.events():
+        for seen in driver.events(wanted):
             pipe.send(seen)
     except CannotLook as error:
         pipe.send(error.problem().sentence())

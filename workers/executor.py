@@ -121,8 +121,7 @@ class Executor:
         while self._open and len(self._running) < self._slots and (taken := self._lanes.take()) is not None:
             ticket, lane = taken
             stop = Stop(float("inf"))
-            name = f"step-{ticket[0]}.{ticket[1]}"
-            thread = threading.Thread(target=self._attend, args=(ticket, lane, stop), name=name, daemon=True)
+            thread = threading.Thread(target=self._attend, args=(ticket, lane, stop), name="steps", daemon=True)
             try:
                 thread.start()
             except RuntimeError as error:  # until another step ends, or the server asks again
@@ -132,16 +131,22 @@ class Executor:
             self._running[ticket] = stop
 
     def _attend(self, ticket: Ticket, lane: str, stop: Stop) -> None:
-        pause = PAUSE[0]
-        try:
-            while not self._tried(ticket, lane, stop) and not self._leaving.wait(pause):
-                pause = min(pause * 2, PAUSE[1])
-        finally:
-            with self._condition:
-                del self._running[ticket]
-                self._lanes.release(lane)
-                self._condition.notify_all()
-                self._fill()
+        """See a step through, and then, in the same thread, those that wait for a slot."""
+        taken: tuple[Ticket, str] | None = ticket, lane
+        while taken is not None:
+            (ticket, lane), pause = taken, PAUSE[0]
+            try:
+                while not self._tried(ticket, lane, stop) and not self._leaving.wait(pause):
+                    pause = min(pause * 2, PAUSE[1])
+            finally:
+                with self._condition:
+                    del self._running[ticket]
+                    self._lanes.release(lane)
+                    self._condition.notify_all()
+                    taken = self._lanes.take() if self._open else None
+                    if taken is not None:
+                        stop = self._running[taken[0]] = Stop(float("inf"))
+                    self._fill()
 
     def _tried(self, ticket: Ticket, lane: str, stop: Stop) -> bool:
         """See one step through; False where the executor itself failed. What the machine lacked is not held against the step."""
@@ -155,12 +160,6 @@ class Executor:
             return False
         return True
 
-    def _begin(self, ticket: Ticket) -> StepRow | None:
-        """Count a start; None where the step is over or another order took the place of this one."""
-        with self._journal.transaction(synced=False):
-            row = self._journal.step(ticket[:2])
-            return self._journal.begin(row.key) if row is not None and row.sequence == ticket[2] else None
-
     def _see_through(self, ticket: Ticket, lane: str, stop: Stop) -> None:
         key = ticket[:2]
         row = self._journal.step(key)
@@ -173,7 +172,7 @@ class Executor:
             return
         self._observer.begin(order.native)
         try:
-            while (row := self._begin(ticket)) is not None:
+            while (row := self._journal.begin(key, ticket[2])) is not None:
                 run = _Run(self, row, hands, held, stop)
                 if run.done():
                     return
@@ -319,8 +318,9 @@ class _Run:
             strayed = known is not None and known.native != order.native  # its own guest is not gone with it
             guests, gone = ((seen,), ()) if seen is not None else ((), () if strayed else (order.ve,))
             left = (str(order.args["orphan"]),) if order.verb is Verb.ADOPT and outcome is Outcome.OK else ()
-            x._reporter.say(Sighting(x._node, mark, now, full=False, guests=guests, gone=gone, left=left))
-        x._reporter.say(result)
+            x._reporter.say(Sighting(x._node, mark, now, full=False, guests=guests, gone=gone, left=left), result)
+        else:
+            x._reporter.say(result)
         if order.verb is Verb.FETCH:
             x._observer.soon()
         sentence = ended.error.sentence() if ended.error else str(seen.state if seen else "gone")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import select
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -100,8 +101,8 @@ class Hands(Protocol):
     def inspect(self, native: str) -> Seen | None:
         """One guest. Raises :class:`CannotLook`."""
 
-    def events(self) -> Iterator[Seen | Gone]:
-        """State changes and guests that come or go, for ever. Raises :class:`CannotLook`."""
+    def events(self, wanted: Callable[[str], bool]) -> Iterator[Seen | Gone]:
+        """State changes of guests that are ``wanted``, and guests that come or go, for ever. Raises :class:`CannotLook`."""
 
     def fingerprint(self) -> Fingerprint:
         """What is installed. Raises :class:`CannotLook`."""
@@ -154,9 +155,9 @@ class Inline:
         """See :class:`Hands`."""
         return self.driver.inspect(native)
 
-    def events(self) -> Iterator[Seen | Gone]:
+    def events(self, wanted: Callable[[str], bool]) -> Iterator[Seen | Gone]:
         """See :class:`Hands`."""
-        return self.driver.events()
+        return self.driver.events(wanted)
 
     def fingerprint(self) -> Fingerprint:
         """See :class:`Hands`."""
@@ -167,6 +168,8 @@ METERING = 3.0
 """Seconds in which a driver has to say what its guests use, after it has listed them."""
 IDLE_SECONDS = 10.0
 """How long a child waits for work: a node at rest keeps none."""
+POLL_MAX = 1 << 30
+"""Milliseconds: the longest that poll(2) can wait, twelve days."""
 USES_MAX = 200
 """Steps of one child: what a binding forgets to free is bounded."""
 
@@ -200,7 +203,7 @@ class Isolated:
         """Hear a child to the end of its step."""
         with stop.killing(pipe.killer()):
             try:
-                while pipe.connection.poll(max(stop.left(), 0)):
+                while pipe.says(max(stop.left(), 0)):
                     match pipe.connection.recv():
                         case ("report", name, percent):
                             watch.report(name, percent)
@@ -221,7 +224,7 @@ class Isolated:
         """See :class:`Hands`."""
         with _Child(child.session, self._place, order) as pipe, stop.killing(pipe.kill):
             try:
-                if not pipe.connection.poll(max(stop.left(), 0)):
+                if not pipe.says(max(stop.left(), 0)):
                     stop.wish(Reason.TIMED_OUT)
                     return None
                 spoken: Spoken = pipe.connection.recv()
@@ -287,12 +290,15 @@ class Isolated:
         """See :class:`Hands`."""
         return next(iter(_seen(self._call(child.list_guests, (native,)))), None)
 
-    def events(self) -> Iterator[Seen | Gone]:
+    def events(self, wanted: Callable[[str], bool]) -> Iterator[Seen | Gone]:
         """See :class:`Hands`."""
         with _Child(child.events, self._place) as pipe:
             while True:
                 try:
                     said = pipe.connection.recv()
+                    if isinstance(said, tuple):
+                        pipe.connection.send(wanted(said[1]))
+                        continue
                 except (EOFError, OSError) as error:
                     raise CannotLook("events", "the process that watches the guests died") from error
                 if isinstance(said, str):
@@ -312,7 +318,7 @@ class Isolated:
         """The next that a child says."""
         patience = self._patience if patience is None else patience
         try:
-            if pipe.connection.poll(patience):
+            if pipe.says(patience):
                 return pipe.connection.recv()
         except (EOFError, OSError) as error:
             raise CannotLook(what, f"the {self._place.kind} driver's process died") from error
@@ -337,6 +343,8 @@ class _Child:
     def __init__(self, target: Callable[..., None], *arguments: object) -> None:
         self.connection: Connection
         self.connection, theirs = multiprocessing.Pipe()
+        self._poll = select.poll()
+        self._poll.register(self.connection, select.POLLIN)
         reading, self._lifeline = os.pipe()
         self._lock = threading.Lock()
         self.done = False
@@ -365,6 +373,10 @@ class _Child:
                     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (root, known)))
                 cls._context.set_forkserver_preload(["workers.preload"])
             return cls._context
+
+    def says(self, seconds: float) -> bool:
+        """Whether it says something, or dies, within that time. (The connection's own method makes a selector each time.)"""
+        return bool(self._poll.poll(min(seconds * 1000, POLL_MAX)))
 
     def killer(self) -> Callable[[], None]:
         """A function that ends the child in its present use and does nothing in a later one: a late wish to stop a step must not

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -163,7 +164,7 @@ class Journal:
         """Record ``order`` as accepted, after all others; whatever was known of the same step is replaced."""
         with self.transaction():
             self._db.execute("DELETE FROM steps WHERE job = ? AND step = ?", (order.job, order.step))
-            self._db.execute(
+            made = self._db.execute(
                 'INSERT INTO steps (job, step, attempt, state, "order", accepted) VALUES (?, ?, ?, ?, ?, ?)',
                 (order.job, order.step, order.attempt, State.ACCEPTED, json.dumps(order.to_json()), now),
             )
@@ -174,9 +175,8 @@ class Journal:
                     native = order.native  # a guest of a VE that is wanted no more is called what its sighting said
                 high = max(known.generation_high, order.generation)
                 self.put_ve(replace(known, native=native, kind=kind, generation_high=high))
-            row = self.step((order.job, order.step))
-        assert row is not None
-        return row
+        assert made.lastrowid is not None
+        return StepRow(made.lastrowid, order.job, order.step, order.attempt, State.ACCEPTED, order)
 
     def adopt(self, order: StepOrder) -> None:
         """Let an unfinished step go on under a later attempt's number and arguments; its place in its lane stays."""
@@ -191,15 +191,16 @@ class Journal:
         with self.transaction():
             self._db.execute("UPDATE steps SET cancel = 1, attempt = ? WHERE job = ? AND step = ?", (attempt, *key))
 
-    def begin(self, key: Key) -> StepRow | None:
-        """Count a start of an unfinished step and say what it is; None if it is done or unknown."""
+    def begin(self, key: Key, sequence: int) -> StepRow | None:
+        """Count a start of an unfinished step and say what it is; None if it is done or unknown, or if another order took the
+        place of the one with this ``sequence``."""
         with self.transaction(synced=False):
-            self._db.execute(
-                "UPDATE steps SET state = ?, starts = starts + 1 WHERE job = ? AND step = ? AND state != ?",
-                (State.RUNNING, *key, State.DONE),
-            )
-            row = self.step(key)
-        return row if row is not None and row.state is State.RUNNING else None
+            found = self._db.execute(
+                "UPDATE steps SET state = ?, starts = starts + 1 WHERE job = ? AND step = ? AND sequence = ? AND state != ? "
+                f"RETURNING {_STEP}",
+                (State.RUNNING, *key, sequence, State.DONE),
+            ).fetchall()
+        return _step(found[0]) if found else None
 
     def before(self, key: Key, state: str) -> None:
         """Keep the state in which a step's first start found its guest."""
@@ -351,12 +352,18 @@ def _step(row: tuple[Any, ...]) -> StepRow:
         step=step,
         attempt=attempt,
         state=State(state),
-        order=StepOrder.decode(json.loads(order)) if order else None,
+        order=_order(order) if order else None,
         starts=starts,
         cancel=bool(cancel),
         before=before,
         result=Result.decode(json.loads(result)) if result else None,
     )
+
+
+@lru_cache(maxsize=64)
+def _order(text: str) -> StepOrder:
+    """An order is read several times on its way through one step."""
+    return StepOrder.decode(json.loads(text))
 
 
 def _ve(row: tuple[Any, ...]) -> VERow:

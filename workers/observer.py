@@ -196,7 +196,7 @@ class Observer:
         while True:
             began = time.monotonic()
             try:
-                for said in hands.events():
+                for said in hands.events(self._wanted):
                     if isinstance(said, Gone):
                         self._gone(said.native)
                     else:
@@ -208,6 +208,11 @@ class Observer:
             pause = SOURCE_LOST[0] if time.monotonic() - began > STEADY else pause
             time.sleep(pause)
             pause = min(pause * 2, SOURCE_LOST[1])
+
+    def _wanted(self, native: str) -> bool:
+        """Whether a change of this guest is worth a look: what a step does, the step says."""
+        with self._lock:
+            return native not in self._at_work
 
     def _take(self, seen: Seen) -> None:
         """Say what an event shows, at once or a moment later."""

@@ -79,7 +79,7 @@ class Sessions:
         began = time.time()
         spoken = Spoken(error=Problem("lost", "the session's process died", todo="Ask for a new one."))
         try:
-            begun = self._journal.begin(row.key)
+            begun = self._journal.begin(row.key, row.sequence)
             if begun is None or begun.order is None:
                 return
             hands = self._hands.get(begun.order.kind)

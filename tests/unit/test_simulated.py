@@ -250,6 +250,15 @@ def test_events_that_are_kept_no_more_are_a_lost_source(path: Path) -> None:
     assert next(iter(driver.events())).state is Observed.RUNNING
 
 
+def test_what_happens_to_a_guest_that_nobody_asks_about_is_not_said(path: Path) -> None:
+    driver, told, untold = SimulatedDriver(path), guest(), guest()
+    events = driver.events(lambda native: native != untold.native)
+    for each in (untold, told):
+        driver.define(each)
+        driver.start(each.native)
+    assert next(events).native == told.native
+
+
 # ---------------------------------------------------------------------------------------------------------------- inside
 
 

@@ -53,6 +53,11 @@ class Node:
         self.acceptor.take([seal(each, private_key(PRIVATE), now=issued, lifetime=600) for each in orders])
         return self.said[-1] if len(self.said) > before else None
 
+    def begin(self) -> StepRow | None:
+        row = self.journal.step((1, 1))
+        assert row is not None
+        return self.journal.begin(row.key, row.sequence)
+
     def end(self, each: StepOrder, outcome: Outcome = Outcome.OK) -> Result:
         result = Result("n1", each.job, each.step, each.attempt, self.now, outcome, Mark(1, 7))
         self.journal.finish(result)
@@ -81,7 +86,7 @@ def test_a_new_step_is_journalled_offered_and_accepted(node: Node) -> None:
 
 def test_a_second_delivery_is_answered_and_not_offered_again(node: Node) -> None:
     node.take(order(), order())
-    node.journal.begin((1, 1))
+    node.begin()
     answer = node.take(order())
     assert isinstance(answer, Accepted) and answer.running
     assert set(node.offered) == {(1, 1)}  # the executor knows whether it has it still
@@ -108,7 +113,7 @@ def test_a_later_attempt_of_a_step_that_ended_runs_anew(node: Node) -> None:
 
 def test_a_later_attempt_of_an_unfinished_step_goes_on_under_the_new_number(node: Node) -> None:
     node.take(order())
-    node.journal.begin((1, 1))
+    node.begin()
     assert node.take(order(attempt=2)) == Accepted("n1", 1, 1, 2, NOW, running=True)
     row = node.journal.step((1, 1))
     assert row is not None and row.attempt == 2 and row.starts == 1
@@ -133,7 +138,7 @@ def test_cancel_of_what_waits_is_certain_and_answered_at_once(node: Node) -> Non
     node.take(order())
     answer = node.take(CancelOrder(1, 1, 1, "n1"))
     assert isinstance(answer, Result) and answer.outcome is Outcome.CANCELLED
-    assert node.journal.begin((1, 1)) is None
+    assert node.begin() is None
 
 
 def test_a_cancelled_step_that_comes_late_is_answered_by_the_cancel(node: Node) -> None:
@@ -144,7 +149,7 @@ def test_a_cancelled_step_that_comes_late_is_answered_by_the_cancel(node: Node) 
 
 def test_cancel_of_what_runs_is_kept_and_stops_it(node: Node) -> None:
     node.take(order())
-    node.journal.begin((1, 1))
+    node.begin()
     assert node.take(CancelOrder(1, 1, 1, "n1")) is None
     row = node.journal.step((1, 1))
     assert node.stopped == [(1, 1)] and row is not None and row.cancel
@@ -192,7 +197,7 @@ def test_an_order_that_is_another_one_does_not_get_the_stored_result(node: Node,
 
 def test_an_order_that_is_another_one_takes_the_place_of_one_that_runs(node: Node) -> None:
     node.take(order(attempt=3))
-    node.journal.begin((1, 1))
+    node.begin()
     assert isinstance(node.take(other(order())), Accepted)
     assert node.stopped == [(1, 1)]
     row = node.journal.step((1, 1))
@@ -204,7 +209,7 @@ def test_a_fetch_that_waits_begins_with_the_ticket_that_came_last(node: Node) ->
     fresh = replace(fetch, args={**fetch.args, "url": "http://b", "ticket": "new"})
     node.take(fetch)
     assert node.take(fresh) == Accepted("n1", 1, 1, 1, NOW, running=False)
-    row = node.journal.begin((1, 1))
+    row = node.begin()
     assert row is not None and row.order == fresh and row.attempt == 1
 
 

@@ -21,15 +21,17 @@ pytestmark = pytest.mark.unit
 def test_each_start_is_a_new_epoch_and_finds_what_was_unfinished(tmp_path: Path) -> None:
     first = Journal(tmp_path / "j")
     first.accept(order(1), 1.0)
-    first.accept(order(2, generation=2), 2.0)
-    first.begin((2, 1))
+    second = first.accept(order(2, generation=2), 2.0)
+    assert first.begin(second.key, second.sequence - 1) is None  # that was another order's
+    begun = first.begin(second.key, second.sequence)
+    assert begun == replace(second, state=State.RUNNING, starts=1)
     first.close()
-    second = Journal(tmp_path / "j")
-    assert second.epoch == first.epoch + 1
-    assert [(row.job, row.state, row.starts) for row in second.unfinished()] == [(1, State.ACCEPTED, 0), (2, State.RUNNING, 1)]
-    known = second.ve(VE)
+    later = Journal(tmp_path / "j")
+    assert later.epoch == first.epoch + 1
+    assert [(row.job, row.state, row.starts) for row in later.unfinished()] == [(1, State.ACCEPTED, 0), (2, State.RUNNING, 1)]
+    known = later.ve(VE)
     assert known is not None and known.generation_high == 2
-    second.close()
+    later.close()
 
 
 def test_a_new_journal_speaks_later_than_one_that_was_lost(tmp_path: Path) -> None:

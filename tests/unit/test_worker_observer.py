@@ -187,3 +187,10 @@ def test_a_change_right_after_a_step_that_bears_an_old_time_is_looked_at_once_mo
     time.sleep(0.03)
     node.observer._take(Seen(NATIVE, Kind.SIMULATED, Observed.RUNNING, VE, since=began))
     node.until(lambda each: each.guests[0].state is Observed.RUNNING)
+
+
+def test_nobody_looks_at_a_guest_for_what_a_step_does_to_it(node: Node) -> None:
+    node.observer.begin(NATIVE)
+    assert not node.observer._wanted(NATIVE) and node.observer._wanted("other")
+    node.observer.looking(NATIVE)
+    assert node.observer._wanted(NATIVE)

@@ -29,6 +29,11 @@ def silent(name: str, percent: int) -> None:
     """A :data:`Report` that tells nobody."""
 
 
+def always(native: str) -> bool:
+    """Every guest's changes are wanted."""
+    return True
+
+
 class DriverError(Exception):
     """A driver could not do what it was asked. ``retryable``: the same call may work later without anybody's help."""
 
@@ -208,10 +213,11 @@ class Driver(ABC):
         """What the guest has written to its console since its last start, or the end of it. Raises :class:`NoSuchGuest`."""
 
     @abstractmethod
-    def events(self) -> Iterator[Seen | Gone]:
+    def events(self, wanted: Callable[[str], bool] = always) -> Iterator[Seen | Gone]:
         """State changes as they happen, for ever, and guests that come or go without a call of ours; blocks. What may have been
-        missed, such as before the first call, is made good by saying every guest. Raises :class:`CannotLook` when the source is
-        lost."""
+        missed, such as before the first call, is made good by saying every guest. Before a guest that changed is looked at,
+        ``wanted`` is asked about its native name: where nobody wants to know, it is not said. Raises :class:`CannotLook` when the
+        source is lost."""
 
 
 class Freezer(ABC):

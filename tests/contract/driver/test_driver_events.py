@@ -36,7 +36,7 @@ class Watch:
 
     def _listen(self) -> None:
         self._listening.set()
-        for seen in self._driver.events():
+        for seen in self._driver.events(lambda native: native == self._native):
             if isinstance(seen, Seen) and seen.native == self._native:
                 self.heard.append((time.monotonic(), seen))
 

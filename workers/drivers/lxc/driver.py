@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from workers.drivers.base import (
     Runner,
     Saver,
     Snapshotter,
+    always,
     silent,
 )
 from workers.drivers.session import Session
@@ -126,7 +127,7 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter, Adopter):
             snapshots=snapshots.listed(path),
         )
 
-    def events(self) -> Iterator[Seen | Gone]:
+    def events(self, wanted: Callable[[str], bool] = always) -> Iterator[Seen | Gone]:
         """A lost connection is made again at once, and then every guest is said, since changes may have been missed. One that is
         lost again and again is the caller's to wait for."""
         folder.prepare(self.guests, self.settings.idmap_base)
@@ -147,7 +148,7 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter, Adopter):
                             told.pop(native, None)
                             yield Gone(folder.printable(native))
                         case _:
-                            seen = self._after(ears, heard, told)
+                            seen = self._after(ears, heard, told, wanted)
                             if seen is not None:
                                 told[heard.native] = seen.state
                                 yield seen
@@ -164,7 +165,13 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter, Adopter):
             told[path.name] = seen.state
             yield seen
 
-    def _after(self, ears: Ears, heard: monitor.Event | monitor.Exit | Ended | Came, told: dict[str, Observed]) -> Seen | None:
+    def _after(
+        self,
+        ears: Ears,
+        heard: monitor.Event | monitor.Exit | Ended | Came,
+        told: dict[str, Observed],
+        wanted: Callable[[str], bool],
+    ) -> Seen | None:
         """The guest after what was heard of it. A guest of ours that is gone by now is no news here."""
         native = heard.native
         if "/" in native or native.startswith("."):
@@ -188,6 +195,11 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter, Adopter):
                 ears.hold(native, life.monitor)
             case monitor.Event(state=word):
                 life = Life(process.STATES[word])
+                if not wanted(native):
+                    told[native] = life.state
+                    if life.state is Observed.RUNNING:
+                        ears.hold(native, process.holder(self.guests, native))
+                    return None
                 if life.state in (Observed.RUNNING, Observed.SUSPENDED):
                     found = self._guests.look(marker) if marker else _foreign_life(self.guests, native)
                     ears.hold(native, found.monitor)

@@ -103,6 +103,15 @@ def _container(native: str, guests: str) -> Any:
     return lxc.Container(native, guests)
 
 
+def holder(guests: Path, native: str) -> int:
+    """The monitor process of a guest that runs, for one question to liblxc; 0 where it tells none."""
+    try:
+        init = int(_container(native, str(guests)).init_pid)
+    except Exception:
+        return 0
+    return _parent(init)[0] if init > 0 else 0
+
+
 def remember(guests: Path, native: str, life: Life) -> None:
     """Keep for :func:`recall` by which processes a guest of ours runs."""
     if life.init:

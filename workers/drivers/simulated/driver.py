@@ -31,6 +31,7 @@ from ..base import (
     Runner,
     Saver,
     Snapshotter,
+    always,
     check_name,
     silent,
 )
@@ -89,7 +90,7 @@ class SimulatedDriver(Driver, Freezer, Saver, Snapshotter, Meter, Runner, Adopte
         running = (record for record in self._store.records() if record.seen.state is Observed.RUNNING)
         return [_usage(record, now) for record in running if record.seen.ve is not None]
 
-    def events(self) -> Iterator[Seen | Gone]:
+    def events(self, wanted: Callable[[str], bool] = always) -> Iterator[Seen | Gone]:
         """Every change of state, in order, also of our own calls; those from outside after :data:`POLL` at the latest."""
         position = self._told
         while not self._closed:
@@ -99,7 +100,7 @@ class SimulatedDriver(Driver, Freezer, Saver, Snapshotter, Meter, Runner, Adopte
                 self._told = self._store.last
                 raise CannotLook("events", "more happened than is kept") from None
             self._told = max(self._told, position)
-            yield from fresh
+            yield from (seen for seen in fresh if wanted(seen.native))
             with self._store.changed:
                 if not self._closed and self._store.last <= position:
                     self._store.changed.wait(POLL)
