@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -17,11 +18,13 @@ from vmcloud.config import Config
 from vmcloud.dispatch.app import broker_url
 from vmcloud.domain.names import native_name
 from vmcloud.domain.spec import Spec
+from vmcloud.domain.vocabulary import Kind
 from workers.drivers import tools
 from workers.drivers.base import Guest
-from workers.drivers.lxc import LxcDriver, LxcSettings
+from workers.drivers.lxc import LxcDriver
 from workers.drivers.lxc.config import render_config
 from workers.drivers.lxc.power import LXC_PATH
+from workers.drivers.registry import make_driver
 from workers.network.addresses import hardware_address
 
 
@@ -66,8 +69,9 @@ class Tools:
     def __init__(self, config: Config, folder: Path) -> None:
         node = config.node
         folder.mkdir(mode=0o711)
-        theirs = LxcDriver(LxcSettings(config.node_home(node.name), node.bridge, node.idmap_base, node.idmap_size))
-        self._settings = LxcSettings(folder, node.bridge, node.idmap_base, node.idmap_size, theirs.settings.cgroup_prefix)
+        theirs = make_driver(Kind.LXC, config, node.name)
+        assert isinstance(theirs, LxcDriver)
+        self._settings = replace(theirs.settings, home=folder)
         self._host = theirs.host
         self._like = next(theirs.guests.glob("*/config")).read_text()
         self._prefix, self._number = node.subnet.rpartition(".")[0], 200
