@@ -21,12 +21,16 @@ class Gathering:
     def first(self, seen: Seen, now: float) -> bool:
         """Whether to say this at once. If not it is held, in place of what was held of the same guest."""
         if now - self._said.get(seen.native, float("-inf")) >= self._window:
-            if len(self._said) >= KEPT:
-                self._said = {native: when for native, when in self._said.items() if now - when < self._window}
-            self._said[seen.native] = now
+            self.spoken(seen.native, now)
             return True
         self._held[seen.native] = seen
         return False
+
+    def spoken(self, native: str, now: float) -> None:
+        """A word about the guest is said, here or by a step that looks at it: what follows is held for a moment."""
+        if len(self._said) >= KEPT:
+            self._said = {name: when for name, when in self._said.items() if now - when < self._window or name in self._held}
+        self._said[native] = now
 
     def due(self, now: float) -> tuple[Seen, ...]:
         """What has been held for long enough, to be said now, all in one."""

@@ -97,6 +97,7 @@ class Observer:
         with self._lock:
             self._at_work.discard(native)
             self._looked[native] = time.time()
+            self._gathering.spoken(native, time.monotonic())  # by the step, as soon as its end is in the journal
 
     def said(self, native: str, mark: Mark, state: Observed | None) -> None:
         """What was said of a guest with this mark, by a step or here; None where it is not there."""

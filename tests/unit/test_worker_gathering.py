@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vmcloud.domain.messages import Seen
 from vmcloud.domain.vocabulary import Kind, Observed
-from workers.gathering import Gathering
+from workers.gathering import KEPT, Gathering
 
 pytestmark = pytest.mark.unit
 
@@ -82,3 +82,19 @@ def test_the_last_change_of_every_guest_is_said_last_and_none_is_said_twice(chan
     assert len(said) <= len(changes)
     for native, wanted in last.items():
         assert [each for each in said if each.native == native][-1] == wanted
+
+
+def test_what_comes_right_after_a_steps_look_waits_for_the_steps_word() -> None:
+    gathering = Gathering(0.02)
+    gathering.spoken("a", 1.0)
+    assert not gathering.first(seen(Observed.RUNNING), 1.001)
+    assert gathering.due(1.021) == (seen(Observed.RUNNING),)
+
+
+def test_what_is_held_is_said_also_where_many_others_are_spoken_of() -> None:
+    gathering = Gathering(0.02)
+    gathering.first(seen(Observed.STOPPING), 1.0)
+    gathering.first(seen(Observed.STOPPED), 1.001)
+    for number in range(KEPT):
+        gathering.spoken(f"b{number}", 1.1)
+    assert gathering.due(1.1) == (seen(Observed.STOPPED),)
