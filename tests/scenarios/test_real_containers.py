@@ -180,7 +180,7 @@ def test_console_program_and_boot_log_of_a_container(running: Cloud) -> None:
     create(running, "talk")
     done = running.run("ve", "exec", "talk", "--", "sh", "-c", "hostname; id -u; echo wrong >&2; exit 7", check=False)
     assert (done.returncode, done.stdout, done.stderr) == (7, "talk\n0\n", "wrong\n")
-    assert running.run("ve", "exec", "talk", "-e", check=False).returncode == 127, "what follows the name is the program's"
+    assert running.run("ve", "exec", "talk", "--", "-e", check=False).returncode == 127, "what follows -- is the program's"
     assert running.run("ve", "exec", "-e", "A=b c", "talk", "--", "sh", "-c", 'echo "$A"').stdout == "b c\n"
     assert "vmcloud: talk ready" in running.run("ve", "logs", "talk").stdout
     assert "console-42" in running.run("ve", "console", "talk", stdin="\necho console-$((40+2))\n").stdout
