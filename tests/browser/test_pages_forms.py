@@ -37,12 +37,14 @@ def test_from_login_to_a_running_ve_another_size_and_its_end(desk: Desk, running
     page.get_by_role("link", name="To shop-1").click()
     expect(page.locator(".vmc-big")).to_have_text("running")
     expect(page.get_by_text("Sells <b>bold</b> things.")).to_be_visible()
-    page.get_by_role("link", name="Resize").click()
+    page.get_by_role("link", name="Change", exact=True).click()
     expect(page.get_by_text("No restart is needed")).to_be_visible()
-    screen.fill(memory_mib=256)
-    page.get_by_role("button", name="Resize").click()
+    screen.fill(memory_mib=256, restart="always", description="Sells more.")
+    page.get_by_role("button", name="Change").click()
     memory = page.get_by_role("row", name="Memory")
     expect(memory.get_by_role("cell")).to_have_text(["256 MiB", "256 MiB"], timeout=SOON)
+    expect(page.get_by_text("Sells more.")).to_be_visible(timeout=SOON)
+    expect(page.get_by_text("always: it is started again")).to_be_visible()
 
     page.get_by_role("link", name="Snapshot", exact=True).click()
     screen.fill(snapshot="before")
@@ -59,7 +61,7 @@ def test_from_login_to_a_running_ve_another_size_and_its_end(desk: Desk, running
     page.get_by_label("By force").check()
     page.get_by_role("button", name="Stop").click()
     expect(page.locator(".vmc-big")).to_have_text("stopped", timeout=SOON)
-    assert verbs(running, "shop-1") == ["create", "resize", "snapshot", "revert", "stop"]
+    assert verbs(running, "shop-1") == ["create", "resize", "alter", "snapshot", "revert", "stop"]
     page.get_by_role("button", name="Start").click()
     expect(page.locator(".vmc-big")).to_have_text("running", timeout=SOON)
     page.get_by_role("link", name="Delete", exact=True).first.click()
@@ -121,7 +123,7 @@ def test_one_who_is_no_administrator_sees_and_does_only_what_is_theirs(desk: Des
     page = screen.open("fleet/ve/")
     expect(page.get_by_text("No VEs yet")).to_be_visible()
     foreign = running.ves()["not-hers"]["id"]
-    for path in ("change/", "stop/", "delete/", "resize/", "snapshot/"):
+    for path in ("change/", "stop/", "delete/", "alter/", "snapshot/"):
         assert page.request.get(f"{running.url}/admin/fleet/ve/{foreign}/{path}").status == 404
     screen.open("fleet/ve/add/")
     screen.fill(name="hers", kind="simulated", memory_mib=64)

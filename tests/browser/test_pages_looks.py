@@ -48,7 +48,7 @@ def pages(full: Cloud) -> dict[str, str]:
         "no-ves": "fleet/ve/?q=nothing-is-called-so",
         "ve": f"fleet/ve/{ve['id']}/change/",
         "create": "fleet/ve/add/",
-        "resize": f"fleet/ve/{ve['id']}/resize/",
+        "change": f"fleet/ve/{ve['id']}/alter/",
         "snapshot": f"fleet/ve/{ve['id']}/snapshot/",
         "stop": f"fleet/ve/{ve['id']}/stop/",
         "revert": f"fleet/ve/{ve['id']}/revert/before-upgrade/",

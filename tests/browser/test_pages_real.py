@@ -45,10 +45,10 @@ def test_a_container_from_the_form_to_a_kill_behind_the_clouds_back(desk: Desk, 
     page.get_by_role("link", name="To real-1").click()
     expect(page.get_by_text("10.213.87.").first).to_be_visible(timeout=SOON)
 
-    page.get_by_role("link", name="Resize").click()
+    page.get_by_role("link", name="Change", exact=True).click()
     expect(page.get_by_text("No restart is needed")).to_be_visible()
     screen.fill(memory_mib=48)
-    page.get_by_role("button", name="Resize").click()
+    page.get_by_role("button", name="Change").click()
     expect(page.get_by_role("row", name="Memory").get_by_role("cell")).to_have_text(["48 MiB", "48 MiB"], timeout=20000)
 
     page.evaluate("window.mark = 1")

@@ -306,3 +306,16 @@ def test_an_entry_deleted_by_hand_leaves_its_guest_alone(running: Cloud, tools: 
     driver = simulated.SimulatedDriver(running.simulated_file(node))
     driver.delete(native)
     running.until(lambda: not running.directory().strays(), 20, "the orphan to be gone")
+
+
+def test_alter_by_rest_is_one_write_also_where_the_server_dies_after_it(running: Cloud, web: str) -> None:
+    before = show(running, web)["generation"]
+    done = running.wait(running.ask("POST", f"/ves/{web}/alter", {"restart": "always"}))
+    assert (done["outcome"], done["steps"]) == ("ok", [])
+    running.break_at("server.dispatch.desired")
+    done = running.wait(running.ask("POST", f"/ves/{web}/alter", {"drift": "apply", "description": "Sells."}), 60)
+    assert done["outcome"] == "ok" and running.broke_at("server.dispatch.desired")
+    shown = show(running, web)
+    assert (shown["restart"], shown["drift"], shown["description"]) == ("always", "apply", "Sells.")
+    assert (shown["generation"], shown["status"]) == (before + 2, "running")
+    running.check_truths()

@@ -230,23 +230,31 @@ def test_a_refusal_is_shown_in_words_beside_what_was_typed(
     assert jobs() == []
 
 
-def test_resize_says_whether_a_restart_is_needed_and_makes_one_job(web: Web, admin: Any, monkeypatch: Any) -> None:  # noqa: F811
+def test_the_change_form_says_whether_a_restart_is_needed(web: Web, admin: Any, monkeypatch: Any) -> None:  # noqa: F811
     from dataclasses import replace
 
     from vmcloud.domain.kinds import KINDS, Capability, Support
     from vmcloud.domain.vocabulary import Kind, Power
 
-    row = web.ve("web-1")
-    path = f"/admin/fleet/ve/{row.pk}/resize/"
-    assert "No restart is needed" in admin.get(path).content.decode()
+    path = f"fleet/ve/{web.ve('web-1').pk}/alter/"
+    assert "No restart is needed" in words(admin, path)
+    assert "had when it starts" in words(admin, f"fleet/ve/{web.ve('web-2', observed_state='stopped').pk}/alter/")
     cold = {Power.LIVE_RESIZE: Capability(Support.LATER, "its memory is fixed")}
     monkeypatch.setitem(KINDS, Kind.LXC, replace(KINDS[Kind.LXC], powers=cold))
-    assert "It needs a restart" in admin.get(path).content.decode() and "its memory is fixed" in admin.get(path).content.decode()
-    form = {"vcpus": 1, "memory_mib": 128, "key": "k"}
+    text = words(admin, path)
+    assert "It needs a restart" in text and "its memory is fixed" in text
+
+
+def test_the_change_form_asks_for_what_is_different_once_and_for_all_of_it_or_nothing(web: Web, admin: Any) -> None:  # noqa: F811
+    row = web.ve("web-1")
+    path = f"/admin/fleet/ve/{row.pk}/alter/"
+    form = {"vcpus": 1, "memory_mib": 128, "restart": "on-failure", "drift": "report", "description": "", "key": "k"}
     assert "Nothing is different" in admin.post(path, form).content.decode()
+    bad = admin.post(path, {**form, "memory_mib": 256, "description": "x" * 2000}).content.decode()
+    assert "1000 are allowed" in bad and 'value="256"' in bad and jobs() == []
     for _ in range(2):
-        assert admin.post(path, {**form, "memory_mib": 256}).status_code == 302
-    assert jobs() == [("resize", "web-1", "admin")]
+        assert admin.post(path, {**form, "memory_mib": 256, "restart": "never", "description": "Sells."}).status_code == 302
+    assert jobs() == [("resize", "web-1", "admin"), ("alter", "web-1", "admin")]
     assert "MiB" in admin.post(path, {**form, "key": "other", "memory_mib": 999999}).content.decode()
 
 
@@ -300,7 +308,7 @@ def test_looking_changes_nothing(web: Web, admin: Any) -> None:  # noqa: F811
         "delete",
         "revert/old",
         "delete-snapshot/old",
-        "resize",
+        "alter",
         "snapshot",
     ):
         assert admin.get(f"/admin/fleet/ve/{row.pk}/{path}/?confirmed=yes&key=x").status_code == 200, path
@@ -353,7 +361,7 @@ def test_who_is_no_administrator_sees_only_what_is_theirs(web: Web, ann: Any) ->
         assert "secret" not in text, path
     assert "own" in words(ann, "fleet/ve/")
     words(ann, f"fleet/ve/{own.pk}/change/")
-    for path in ("change", "stop", "delete", "resize", "snapshot", "revert/old"):
+    for path in ("change", "stop", "delete", "alter", "snapshot", "revert/old"):
         words(ann, f"fleet/ve/{foreign.pk}/{path}/", 404)
     words(ann, f"fleet/job/{hidden.pk}/change/", 404)
     words(ann, "auth/user/", 403)

@@ -50,6 +50,14 @@ def test_create_is_a_job_that_can_be_followed(web: Web) -> None:
     assert [record.name for record in web.directory.ves()] == ["hello"]
 
 
+def test_what_only_the_record_shows_is_altered(web: Web) -> None:
+    web.ve("one")
+    job = web.call("POST", "/ves/one/alter", {"restart": "always", "description": "Sells."}).json()
+    assert (job["verb"], job["args"]) == ("alter", {"restart": "always", "description": "Sells."})
+    for wrong in ({}, {"vcpus": 2}, {"restart": "sometimes"}, {"description": "\x00"}, {"owner": "me"}):
+        assert web.call("POST", "/ves/one/alter", wrong).status_code == 400, wrong
+
+
 def test_a_ve_that_is_not_placed_yet_may_be_resized(web: Web) -> None:
     web.ve("web-1", node="", observed_state="")
     assert web.call("PATCH", "/ves/web-1", {"memory_mib": 64}).status_code == 202

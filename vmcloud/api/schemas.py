@@ -485,6 +485,15 @@ class ResizeIn(Schema):
     job: TermsIn | None = None
 
 
+class AboutIn(Schema):
+    """What only the record shows; at least one."""
+
+    restart: Restart | None = Field(None, examples=["always"])
+    drift: Drift | None = None
+    description: str | None = Field(None, examples=["Sells things."])
+    job: TermsIn | None = None
+
+
 class PowerIn(Schema):
     """For stop and restart; the other verbs take nothing."""
 

@@ -17,6 +17,7 @@ from .schemas import (
     KEY,
     PAGES,
     PROJECT,
+    AboutIn,
     CreateIn,
     ExecIn,
     JobOut,
@@ -144,6 +145,17 @@ def logs_of_ve(request: HttpRequest, ref: str) -> HttpResponse:
 
 
 @router.post(
+    "/{ref}/alter",
+    response={202: JobOut, 400: ProblemOut, 404: ProblemOut, 409: ProblemOut},
+    summary="Alter a VE's restart policy, drift or description",
+    openapi_extra={**body(AboutIn), "parameters": [*PROJECT, *KEY]},
+)
+def alter_ve(request: HttpRequest, ref: str) -> HttpResponse:
+    """Ask for a change of what only the record shows. No node has to do anything, and nothing restarts."""
+    return _act(request, ref, Verb.ALTER)
+
+
+@router.post(
     "/{ref}/{verb}",
     response={202: JobOut, 400: ProblemOut, 404: ProblemOut, 422: ProblemOut},
     summary="Start, stop, restart, suspend or resume a VE",
@@ -158,7 +170,7 @@ def act_on_ve(request: HttpRequest, ref: str, verb: str) -> HttpResponse:
 
 
 def _act(request: HttpRequest, ref: str, verb: Verb) -> HttpResponse:
-    args = read_object(request, optional=verb is not Verb.RESIZE)
+    args = read_object(request, optional=verb not in (Verb.ALTER, Verb.RESIZE))
     job = submit.act(
         actor(request),
         ref,

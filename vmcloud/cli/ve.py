@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from vmcloud.domain.vocabulary import Kind, Restart, Status
+from vmcloud.domain.vocabulary import Drift, Kind, Restart, Status
 
 from . import orphan, session, snapshot, top
 from .common import (
@@ -247,6 +247,36 @@ def resize(
     if not body:
         raise click.UsageError("give a new size: --vcpus, --memory or --disk", click.get_current_context())
     _ask_each(names, "", body, project, method="PATCH", form=form, wait=wait, timeout=timeout, key=key)
+
+
+@group.command()
+@ve_names
+@click.option("--restart", type=click.Choice([each.value for each in Restart]), help="When it ends.")
+@click.option("--drift", type=click.Choice([each.value for each in Drift]), help="When somebody else changes its power or size.")
+@click.option("--description", metavar="TEXT", help="Free text; empty: none.")
+@project_option
+@submit_options
+@action_options
+def alter(
+    names: tuple[str, ...],
+    project: str,
+    form: str,
+    wait: bool,
+    timeout: float | None,
+    key: str | None,
+    **given: str | None,
+) -> None:
+    """Change what only the record of VEs shows: no node has to do anything, and nothing restarts.
+
+    \b
+    Examples:
+      vmcloud ve alter web-1 --restart always
+      vmcloud ve alter web-1 web-2 --description "the shop"
+    """
+    body = {name: value for name, value in given.items() if value is not None}
+    if not body:
+        raise click.UsageError("say what: --restart, --drift or --description", click.get_current_context())
+    _ask_each(names, "/alter", body, project, form=form, wait=wait, timeout=timeout, key=key)
 
 
 @group.command()

@@ -48,6 +48,7 @@ _VERBS: dict[Verb, Power | None] = {
     Verb.DELETE: None,
     Verb.SUSPEND: Power.FREEZE,
     Verb.RESUME: Power.FREEZE,
+    Verb.ALTER: None,
     Verb.RESIZE: Power.RESIZE,
     Verb.SNAPSHOT: Power.SNAPSHOT,
     Verb.REVERT: Power.SNAPSHOT,

@@ -15,6 +15,8 @@ from .vocabulary import Desired, Drift, Kind, Restart
 E = TypeVar("E", bound=StrEnum)
 
 DESCRIPTION_MAX = 1000
+ALTERABLE = ("restart", "drift", "description")
+"""Fields of a spec that only the record shows: no node has to do anything."""
 DEFAULT_PROJECT = "main"
 ADOPTED_IMAGE = "adopted"
 """What the spec of a VE has as its image that was made from none of ours."""
@@ -109,6 +111,17 @@ class Spec:
             raise Invalid("no new size was given", todo=f"Give any of: {', '.join(sorted(sizes))}.")
         wanted = type(self).parse({**self.to_json(), **data})
         return replace(self, vcpus=wanted.vcpus, memory_mib=wanted.memory_mib, disk_mib=wanted.disk_mib)
+
+    def altered(self, data: Mapping[str, Any]) -> Self:
+        """This spec with what ``data`` says of it that no node need know: ``restart``, ``drift``, ``description``."""
+        unknown = sorted(set(data) - set(ALTERABLE))
+        if unknown:
+            todo = f"Give any of: {', '.join(ALTERABLE)}."
+            raise Invalid(f"{unknown[0][:60]!r} is nothing that can be altered", where=unknown[0][:60], todo=todo)
+        if not data:
+            raise Invalid("nothing to alter was given", todo=f"Give any of: {', '.join(ALTERABLE)}.")
+        wanted = type(self).parse({**self.to_json(), **data})
+        return replace(self, restart=wanted.restart, drift=wanted.drift, description=wanted.description)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values under the API's field names; :meth:`parse` takes them back."""

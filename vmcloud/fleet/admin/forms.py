@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.db import transaction
 
 from vmcloud.domain.errors import VmcloudError
 from vmcloud.domain.kinds import KINDS, Support
-from vmcloud.domain.vocabulary import Desired, Kind, Power, Restart, Verb
+from vmcloud.domain.spec import ALTERABLE
+from vmcloud.domain.vocabulary import Desired, Drift, Kind, Power, Restart, Verb
 from vmcloud.fleet.models import VE, Image, Job, Node, Stray
 from vmcloud.fleet.services import accounts, matrix, submit
 
@@ -86,30 +89,49 @@ class CreateForm(Asking):
         return self._try(lambda: submit.create_ve(actor, data, origin="admin", key=self.cleaned_data["key"]))
 
 
-class ResizeForm(Asking):
-    """Another wanted size for a VE."""
+class ChangeForm(Asking):
+    """What is wanted of a VE: its size, and what only the record shows. Each of the two is a job of its own."""
 
     vcpus = forms.IntegerField(min_value=1, label="Virtual CPUs")
     memory_mib = forms.IntegerField(min_value=1, label="Memory (MiB)")
+    restart = _restart()
+    drift = forms.ChoiceField(
+        choices=[(each.value, each.value) for each in Drift],
+        help_text="When somebody else changes its power or size: report it, or apply what is wanted again.",
+    )
+    description = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 3}))
 
     def __init__(self, row: VE, *args: Any, **kwargs: Any) -> None:
         self.row = row
-        super().__init__(*args, initial={"vcpus": row.vcpus, "memory_mib": row.memory_mib}, **kwargs)
-        self.fields["vcpus"].help_text = f"Now {row.vcpus}."
-        self.fields["memory_mib"].help_text = f"Now {row.memory_mib} MiB."
+        self.now = {"vcpus": row.vcpus, "memory_mib": row.memory_mib, **{name: row.spec.get(name, "") for name in ALTERABLE}}
+        super().__init__(*args, initial=self.now, **kwargs)
+        for name, unit in (("vcpus", ""), ("memory_mib", " MiB")):
+            self.fields[name].help_text = f"Now {self.now[name]}{unit}."
+            self.fields[name].disabled = Verb.RESIZE not in KINDS[Kind(row.kind)].verbs
 
-    def ask(self, actor: accounts.Actor) -> Job | None:
-        """Submit what is new."""
-        row, wanted = self.row, self.cleaned_data
-        args = {name: wanted[name] for name in ("vcpus", "memory_mib") if wanted[name] != getattr(row, name)}
-        if not args:
+    def ask(self, actor: accounts.Actor) -> list[Job]:
+        """Submit what is different: all of it or nothing. Empty with the refusal on its field."""
+        said = self.cleaned_data
+        new = {name: said[name] for name, value in self.now.items() if said[name] != value}
+        asked = [
+            (verb, args)
+            for verb, names in ((Verb.RESIZE, ("vcpus", "memory_mib")), (Verb.ALTER, ALTERABLE))
+            if (args := {name: new[name] for name in names if name in new})
+        ]
+        if not asked:
             self.add_error(None, ValidationError("Nothing is different from what is wanted now."))
-            return None
-        return self._try(
-            lambda: submit.act(
-                actor, str(row.uuid), Verb.RESIZE, args, project=row.project, origin="admin", key=f"{wanted['key']}:{row.uuid}"
-            )
-        )
+        made = []
+        with transaction.atomic():
+            for verb, args in asked:
+                if (job := self._try(functools.partial(self._submit, actor, verb, args))) is None:
+                    transaction.set_rollback(True)
+                    return []
+                made.append(job)
+        return made
+
+    def _submit(self, actor: accounts.Actor, verb: Verb, args: dict[str, Any]) -> Job:
+        key = f"{self.cleaned_data['key']}:{verb}:{self.row.uuid}"
+        return submit.act(actor, str(self.row.uuid), verb, args, project=self.row.project, origin="admin", key=key)
 
 
 class AdoptForm(Asking):

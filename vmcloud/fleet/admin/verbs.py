@@ -30,7 +30,9 @@ CONFIRMED = {
 
 
 def words(verb: Verb) -> str:
-    """The verb on a button."""
+    """The verb on a button. What alters is the form that has sizes too."""
+    if verb is Verb.ALTER:
+        return "Change"
     return verb.value.replace("-", " ").capitalize()
 
 

@@ -21,7 +21,7 @@ from vmcloud.fleet.services import accounts, events, matrix, offers, queries, sn
 from vmcloud.fleet.templatetags.cloud import mib, when
 
 from . import base, verbs
-from .forms import CreateForm, ResizeForm, SnapshotForm, restart_needed
+from .forms import ChangeForm, CreateForm, SnapshotForm, restart_needed
 
 _ID_BEGINS = re.compile(r"[0-9a-f]{8}[0-9a-f-]{0,28}", re.IGNORECASE)
 
@@ -113,7 +113,7 @@ class VEAdmin(base.CloudAdmin):
             return self.admin_site.admin_view(view)
 
         own = [
-            path("<path:key>/resize/", one(self.resize), name="fleet_ve_resize"),
+            path("<path:key>/alter/", one(self.alter), name="fleet_ve_alter"),
             path("<path:key>/snapshot/", one(self.snapshot), name="fleet_ve_snapshot"),
             path("<path:key>/revert/<str:name>/", one(self._of_snapshot(Verb.REVERT)), name="fleet_ve_revert"),
             path(
@@ -205,7 +205,7 @@ class VEAdmin(base.CloudAdmin):
                 (verbs.words(verb), reverse(f"admin:fleet_ve_{verb.value}", args=[row.pk]), verb.value)
                 for verb in offers.fitting(row)
             ],
-            "asks": [verb.value for verb in (*verbs.CONFIRMED, Verb.RESIZE, Verb.SNAPSHOT)],
+            "asks": [verb.value for verb in (*verbs.CONFIRMED, Verb.ALTER, Verb.SNAPSHOT)],
             "first": [Verb.START.value, Verb.RESUME.value],
             "snapshots": snapshots.shown(row),
             "can_snapshot": Verb.SNAPSHOT in offers.fitting(row),
@@ -235,23 +235,17 @@ class VEAdmin(base.CloudAdmin):
         context = {"title": "Create a VE", "form": form, "kinds": kinds, "powers": powers, "images": form.fields["image"].choices}
         return self.page(request, "fleet/create.html", context)
 
-    def resize(self, request: HttpRequest, key: str) -> HttpResponse:
-        """The form for another size."""
+    def alter(self, request: HttpRequest, key: str) -> HttpResponse:
+        """The form that changes what is wanted."""
         row = self.found(request, key)
-        form = ResizeForm(row, request.POST or None)
-        if request.method == "POST" and form.is_valid() and (job := form.ask(base.actor(request))):
-            base.asked(request, job)
+        form = ChangeForm(row, request.POST or None)
+        if request.method == "POST" and form.is_valid() and (made := form.ask(base.actor(request))):
+            for job in made:
+                base.asked(request, job)
             return HttpResponseRedirect(base.page_of("ve", row.pk))
         needed, why = restart_needed(row)
-        context = {
-            "title": f"Resize {row.name}",
-            "form": form,
-            "row": row,
-            "needs_restart": needed,
-            "restart_why": why,
-            "submit": "Resize",
-        }
-        return self.page(request, "fleet/resize.html", {**context, "trail": self._trail(row)})
+        context = {"title": f"Change {row.name}", "form": form, "row": row, "needs_restart": needed, "restart_why": why}
+        return self.page(request, "fleet/change.html", {**context, "trail": self._trail(row)})
 
     def snapshot(self, request: HttpRequest, key: str) -> HttpResponse:
         """The form for a snapshot."""

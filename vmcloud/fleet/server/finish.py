@@ -171,6 +171,9 @@ def _not_shown(job: Job) -> str:
     if verb is Verb.IMPORT:
         shown = job.outcome != Outcome.OK or Image.objects.filter(name=job.args["image"]).exists()
         return "" if shown else "the image's entry"
+    if verb is Verb.ALTER:
+        behind = job.outcome == Outcome.OK and VE.objects.filter(pk=job.ve, generation__lt=job.generation).exists()
+        return "the change of its entry" if behind else ""
     if verb in (Verb.CORDON, Verb.UNCORDON):
         cordoned = verb is Verb.CORDON
         shown = job.outcome != Outcome.OK or Node.objects.filter(name=job.node, cordoned=cordoned).exists()

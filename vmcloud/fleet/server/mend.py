@@ -24,7 +24,7 @@ from .context import Context
 log = logging.getLogger("server.reconcile")
 
 
-LEAVE_POWER = (Verb.RESIZE, Verb.SNAPSHOT, Verb.DELETE_SNAPSHOT)
+LEAVE_POWER = (Verb.ALTER, Verb.RESIZE, Verb.SNAPSHOT, Verb.DELETE_SNAPSHOT)
 """Verbs that change something of a VE and never whether it runs."""
 RECOVERED = 600.0
 """Seconds of peace after which earlier tries to mend a VE do not count any more."""

@@ -197,6 +197,9 @@ def _begin_on_ve(context: Context, job: Job, verb: Verb) -> None:
                 context.exit(job, Outcome.OK, result={"undone": True})
             return
         raise Gone(f"VE {job.ve_name!r} is recorded no more", where="ve", todo="It was deleted before this job began.")
+    if verb is Verb.ALTER:
+        _alter(context, job, record)
+        return
     if verb is Verb.ADOPT and not record.node:
         record = context.directory.change_ve(record, node=job.node)  # where it is
     record = _placed(context, record, job) if verb is Verb.CREATE else _on_living_node(context, record)
@@ -206,6 +209,15 @@ def _begin_on_ve(context: Context, job: Job, verb: Verb) -> None:
     step = _commit(context, job, record.node, record.generation, plans, record.version)
     point("server.dispatch.committed")
     orders.send(context, step)
+
+
+def _alter(context: Context, job: Job, record: VERecord) -> None:
+    """Write what only the record shows; no node has to know."""
+    record = _wanted(context, job, Verb.ALTER, record)
+    point("server.dispatch.desired")
+    with context.leader.transaction():
+        job.change(started_at=context.clock(), generation=record.generation, directory_version=record.version)
+        context.exit(job, Outcome.OK)
 
 
 def _placed(context: Context, record: VERecord, job: Job) -> VERecord:
@@ -255,7 +267,11 @@ def _wanted(context: Context, job: Job, verb: Verb, record: VERecord) -> VERecor
         return record
 
     def change(wish: Wish) -> Wish:
-        spec = wish.spec.resized(job.args["size"]) if verb is Verb.RESIZE else wish.spec
+        spec = wish.spec
+        if verb is Verb.RESIZE:
+            spec = spec.resized(job.args["size"])
+        if verb is Verb.ALTER:
+            spec = spec.altered(job.args)
         return replace(wish, desired=POWER_AFTER.get(verb, wish.desired), spec=spec)
 
     now, before = wanted.wish_of(record), None

@@ -19,10 +19,11 @@ _SEEN: dict[str, tuple[Verb, ...]] = {
 
 
 def fitting(row: VE) -> tuple[Verb, ...]:
-    """In the order in which they are shown. Nothing but delete fits what was never seen or is being deleted."""
+    """In the order in which they are shown; alter stands for resize too: one form has both. Nothing but delete fits what was
+    never seen or is being deleted."""
     if row.desired == Desired.ABSENT or not row.observed_state:
         return (Verb.DELETE,)
-    wanted = [*_SEEN.get(row.observed_state, ()), Verb.RESIZE, Verb.SNAPSHOT, Verb.DELETE]
+    wanted = [*_SEEN.get(row.observed_state, ()), Verb.ALTER, Verb.SNAPSHOT, Verb.DELETE]
     if row.observed_state == Observed.STOPPED and row.desired == Desired.RUNNING:
         wanted.insert(1, Verb.STOP)
     able = KINDS[Kind(row.kind)].verbs

@@ -207,7 +207,7 @@ def act(
     row = queries.ve(actor, ve_ref, project)
     if terms != ANY_TIME and verb in SESSIONS:
         raise Invalid("a session begins at once or not at all", where="job")
-    if verb is Verb.CREATE or verb not in (*POWER_AFTER, Verb.RESIZE, *snapshots.VERBS, *SESSIONS):
+    if verb is Verb.CREATE or verb not in (*POWER_AFTER, Verb.ALTER, Verb.RESIZE, *snapshots.VERBS, *SESSIONS):
         raise Invalid(f"{verb} is no verb for an existing VE", where="verb")
     asked = checked(row, verb, args)
     size = asked.get("size", {})
@@ -246,6 +246,9 @@ def _checked_args(verb: Verb, args: dict[str, Any], row: VE) -> dict[str, Any]:
         if reason := impossible(wanted, [each for each in queries.candidates(time.time()) if row.node in ("", each.name)]):
             raise Impossible("its node could never hold this size", where="spec", why=reason)
         return {"size": args}
+    if verb is Verb.ALTER:
+        Spec.parse(row.spec).altered(args)
+        return args
     if verb in snapshots.VERBS:
         return snapshots.checked(verb, args, row)
     if verb in SESSIONS:
@@ -276,7 +279,7 @@ def retry(actor: Actor, number: int, *, origin: str = "api", key: str = "") -> J
         return create_ve(actor, {**args["spec"], **about, "job": terms}, origin=origin, key=key)
     if verb in (Verb.CORDON, Verb.UNCORDON):
         return node_action(actor, job.node, verb, origin=origin, key=key)
-    if verb not in (*POWER_AFTER, Verb.RESIZE) or "stray" in args:
+    if verb not in (*POWER_AFTER, Verb.ALTER, Verb.RESIZE) or "stray" in args:
         raise Invalid(f"{verb} is not asked for again by its number", where="job", todo="Give the command anew.")
     asked = {**args.get("size", args), "job": terms}
     return act(actor, str(job.ve), verb, asked, project=job.project, origin=origin, key=key)
