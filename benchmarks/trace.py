@@ -38,6 +38,9 @@ STAGES = {
     "vmcloud.fleet.server.orders": ["send", "resend"],
     "vmcloud.directory.store": ["Directory.change_ve", "Directory.ve", "Directory.claim", "Directory.observe_ve"],
     "workers.agent": ["Agent.order"],
+    "workers.drivers.lxc.driver": ["LxcDriver._after"],
+    "workers.observer": ["Observer._take"],
+    "monitor.publish": ["Publisher.look"],
     "workers.hands": ["Isolated.carry_out", "Inline.carry_out", "_Child.__init__", "_Child.__exit__"],
     "workers.child": ["step"],
     "workers.executor": ["_Run._finish", "Executor._see_through"],
@@ -51,7 +54,7 @@ def install() -> None:
     wanted = dict(DRIVER_CALLS)
     path, _, stages = os.environ[VARIABLE].partition(",")
     if stages:
-        wanted |= STAGES
+        wanted |= {name: [*wanted.get(name, ()), *what] for name, what in STAGES.items()}
     sys.meta_path.insert(0, _Finder({name: tuple(what) for name, what in wanted.items()}, _writer(path)))
 
 
