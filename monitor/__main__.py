@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from typing import Any
 
@@ -28,17 +29,34 @@ log = logging.getLogger("monitor")
 REFRESH = 10.0
 """Seconds between looks at which nodes there are: wake-ups may be lost."""
 
+WAKE = 0.5
+"""Seconds between looks at whether a wake-up has come."""
+
+AT_ONCE = 4
+"""Messages under way at once: a write waits for the disk twice (entry, access log), and the next need not wait for both."""
+
 PATIENCE = 60.0
 """Seconds to wait for the directory at the start."""
 
 
 class Nodes:
-    """Keeps the worker reading one list for each node of the directory. Used on the consumer's thread only."""
+    """Keeps the worker reading one list for each node of the directory. Used on the consumer's thread only, save :meth:`wake`."""
 
     def __init__(self, app: Any, store: Directory) -> None:
         self._app = app
         self._store = store
+        self._woken = threading.Event()
         self.consumer: Any = None
+
+    def wake(self) -> None:
+        """Look soon; from any thread."""
+        self._woken.set()
+
+    def refresh_if_woken(self) -> None:
+        """Look, where that was wished."""
+        if self._woken.is_set():
+            self._woken.clear()
+            self.refresh()
 
     def refresh(self) -> None:
         """Read the lists of nodes that came since."""
@@ -68,7 +86,7 @@ def main() -> int:
         log.error("the monitor does not start: %s", error)
         return 1
     nodes = Nodes(app, store)
-    intake = Intake(Publisher(store), nodes.refresh, lambda: bool(state.should_stop is not None), time.sleep)
+    intake = Intake(Publisher(store), nodes.wake, lambda: bool(state.should_stop is not None), time.sleep)
 
     @app.task(name=REPORT_TASK, bind=True, ignore_result=True, acks_late=True)
     def report(self: Any, data: Any) -> None:
@@ -79,8 +97,8 @@ def main() -> int:
 
     app.steps["consumer"].add(_follower(nodes))
     worker = app.Worker(
-        pool="solo",
-        concurrency=1,
+        pool="threads",
+        concurrency=AT_ONCE,
         hostname="monitor@central",
         loglevel="WARNING",
         without_gossip=True,
@@ -113,12 +131,12 @@ def _follower(nodes: Nodes) -> type[bootsteps.StartStopStep]:
         def start(self, consumer: Any) -> None:
             nodes.consumer = consumer
             nodes.refresh()
-            self.timer = consumer.timer.call_repeatedly(REFRESH, nodes.refresh)
+            timer = consumer.timer
+            self.timers = [timer.call_repeatedly(REFRESH, nodes.refresh), timer.call_repeatedly(WAKE, nodes.refresh_if_woken)]
             log.info("%d lists, ready.", len(consumer.app.amqp.queues))
 
         def stop(self, consumer: Any) -> None:
-            timer = getattr(self, "timer", None)
-            if timer is not None:
+            for timer in getattr(self, "timers", ()):
                 timer.cancel()
             nodes.consumer = None
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from vmcloud import faults
 from vmcloud.directory.errors import Denied, Rejected, Unavailable
@@ -24,8 +27,33 @@ class Stopping(Exception):
     """The monitor is told to end while the directory is away; the message must go back to its list."""
 
 
+class Turns:
+    """Who may be published beside whom, of one node: each begins when all before it have begun, and one that must be ``alone``
+    when they have ended."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._given = self._begun = self._under_way = 0
+        self._alone = False
+
+    @contextmanager
+    def turn(self, *, alone: bool) -> Iterator[None]:
+        """Wait for it, and have it."""
+        with self._condition:
+            number, self._given = self._given, self._given + 1
+            self._condition.wait_for(lambda: self._begun == number and not self._alone and not (alone and self._under_way))
+            self._begun, self._under_way, self._alone = number + 1, self._under_way + 1, alone
+            self._condition.notify_all()
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._under_way, self._alone = self._under_way - 1, False
+                self._condition.notify_all()
+
+
 class Intake:
-    """Takes the messages of the lists ``monitor`` and ``monitor.<node>``.
+    """Takes the messages of the lists ``monitor`` and ``monitor.<node>``, in any number of threads.
 
     ``wake`` is called for a wake-up about nodes. ``stopping`` says whether to give up waiting; ``sleep`` is the clock's.
     """
@@ -37,6 +65,8 @@ class Intake:
         self._wake = wake
         self._stopping = stopping
         self._sleep = sleep
+        self._turns: defaultdict[str, Turns] = defaultdict(Turns)
+        self._lock = threading.Lock()
 
     def take(self, speaker: str, data: object) -> None:
         """Handle one message; ``speaker`` is the node whose list it came on, empty for the list of wake-ups.
@@ -60,7 +90,12 @@ class Intake:
                 "dropped a sighting that says it is of node %s and came on the list of %s", message.node, speaker or "wake-ups"
             )
         else:
-            self._publish(message)
+            # The marks in the entries put changes of single guests in order; what is not there has no entry with a mark.
+            whole = message.full or bool(message.gone or message.left) or message.facts is not None
+            with self._lock:
+                turns = self._turns[speaker]
+            with turns.turn(alone=whole):
+                self._publish(message)
         faults.point("monitor.written")
 
     def _publish(self, sighting: Sighting) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from monitor.consume import Intake, Stopping
+from monitor.consume import Intake, Stopping, Turns
 from monitor.publish import Publisher
 from vmcloud.directory.errors import Denied, Unavailable
 from vmcloud.directory.fake import FakeDirectory
@@ -173,3 +175,48 @@ def test_what_the_directory_denies_is_dropped_loudly(world: World, caplog: pytes
     world.store.fail(Denied("no"))
     world.say(world.guest())
     assert "dropped a sighting" in caplog.text
+
+
+def test_changes_of_guests_go_side_by_side_and_a_whole_list_alone() -> None:
+    turns, lock = Turns(), threading.Lock()
+    log: list[str] = []
+    release = {name: threading.Event() for name in ("a", "b", "list", "c")}
+
+    def say(word: str) -> None:
+        with lock:
+            log.append(word)
+
+    def work(name: str, alone: bool) -> None:
+        with turns.turn(alone=alone):
+            say(f"> {name}")
+            assert release[name].wait(5)
+            say(f"< {name}")
+
+    def begin(name: str, *, alone: bool = False) -> threading.Thread:
+        thread = threading.Thread(target=work, args=(name, alone))
+        thread.start()
+        time.sleep(0.05)
+        return thread
+
+    threads = [begin("a"), begin("b"), begin("list", alone=True), begin("c")]
+    assert log == ["> a", "> b"], "the list waits, and who comes after it too"
+    release["b"].set()
+    time.sleep(0.05)
+    assert log == ["> a", "> b", "< b"]
+    release["a"].set()
+    time.sleep(0.05)
+    assert log == ["> a", "> b", "< b", "< a", "> list"]
+    release["list"].set()
+    time.sleep(0.05)
+    assert log[-2:] == ["< list", "> c"]
+    release["c"].set()
+    for thread in threads:
+        thread.join(5)
+
+
+def test_a_turn_that_fails_holds_up_nobody() -> None:
+    turns = Turns()
+    with pytest.raises(ValueError), turns.turn(alone=True):
+        raise ValueError
+    with turns.turn(alone=False):
+        pass

@@ -22,7 +22,7 @@ from vmcloud.domain.errors import VmcloudError
 from vmcloud.domain.records import NodeRecord, VERecord
 from vmcloud.fleet import ports
 from vmcloud.fleet.models import Liveness, Node, Step
-from vmcloud.fleet.services import events, feed, tickets
+from vmcloud.fleet.services import events, feed, queries, tickets
 
 from . import admit, claims, finish, foreign, liveness, mend, orders, replies, schedule, wanted
 from .context import Context
@@ -40,6 +40,9 @@ WATCH_PATIENCE = 15.0
 """Seconds that the watch may be behind while the directory answers."""
 MENDED_SINGLY = 200
 """Changed VEs up to which reconcile looks at these alone."""
+TOGETHER = 0.05
+"""Seconds after a turn in which what the directory tells is gathered for the next, where no job waits for it: many changes are
+then few commits, on a disk that the directory may share."""
 TOMBSTONES_KEPT = 30 * 86400.0
 """Seconds that a deleted VE is remembered in the directory."""
 FORGET = 3600.0
@@ -92,14 +95,17 @@ class Server:
             self.leader.resign()
 
     def _cycles(self, context: Context, inbox: Inbox) -> None:
-        last_sweep = last_resend = last_renewal = last_mend = 0.0
+        last_sweep = last_resend = last_renewal = last_mend = last_news = 0.0
         behind_since = time.monotonic()
         while not self.stopping.is_set():
             if not inbox.alive():
                 raise Deposed("it hears nothing any more and begins anew")
             items = [] if context.again else inbox.take(TICK)
             items = items or inbox.take(0)
+            while _only_news(items) and (left := last_news + TOGETHER - time.monotonic()) > 0 and not queries.changing().exists():
+                items += inbox.take(left)
             now = time.monotonic()
+            last_news = now if items else last_news
             if not _only_wakes(items) or now - last_renewal > self.leader.term / 3:
                 for start in range(0, max(1, len(items)), TAKEN_AT_ONCE):
                     self._take_in(context, inbox, items[start : start + TAKEN_AT_ONCE])
@@ -200,6 +206,11 @@ class Server:
                 context.directory.forget_tombstones(context.clock() - TOMBSTONES_KEPT)
             except Unavailable as error:
                 context.projection.down = str(error)
+
+
+def _only_news(items: list[Broker | Report | port.Event]) -> bool:
+    """Whether all that came is what the directory's watch tells of entries."""
+    return bool(items) and all(isinstance(item, port.Changed | port.Removed) for item in items)
 
 
 def _only_wakes(items: list[Broker | Report | port.Event]) -> bool:

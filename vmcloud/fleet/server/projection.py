@@ -54,9 +54,9 @@ class Projection:
         if self._told is not None:
             self._told.add(port.key_of(record))
         row = row_of(record)
-        if isinstance(row, VE):
-            self._remove(VE.objects.filter(project=row.project, name=row.name).exclude(pk=row.pk))
         before = type(row).objects.filter(pk=row.pk).first()
+        if isinstance(row, VE) and (not isinstance(before, VE) or (before.project, before.name) != (row.project, row.name)):
+            self._remove(VE.objects.filter(project=row.project, name=row.name).exclude(pk=row.pk))
         _upsert(row)
         if before is None or _differs(before, row):
             self._tell(before, row)
