@@ -236,6 +236,33 @@ def test_work_goes_on_without_the_broker_and_is_said_when_it_is_back(desk: Desk)
     assert desk.done(order(3, generation=3), seconds=30).outcome is Outcome.OK
 
 
+def test_changes_while_the_broker_is_away_are_kept_on_disk_and_said_in_order(desk: Desk) -> None:
+    """Also by the next worker, where this one is killed meanwhile."""
+    desk.up()
+    states = [Observed.RUNNING, Observed.CRASHED, Observed.RUNNING, Observed.SUSPENDED, Observed.STOPPED, Observed.RUNNING]
+    outside(desk.guests, "theirs", Observed.STOPPED)
+    desk.wait(Sighting, lambda each: [seen.state for seen in each.guests] == [Observed.STOPPED])
+    desk.broker.kill()
+    for number, state in enumerate(states):
+        outside(desk.guests, "theirs", state)
+        time.sleep(0.6)  # one that is seen on its own: changes from outside are looked for twice in a second
+        if number == 3:
+            desk.kill()
+            desk.start()
+            time.sleep(2)
+    desk.heard.clear()
+    desk.broker.start()
+
+    def told() -> list[Observed]:
+        words = [
+            seen.state for each in desk.heard if isinstance(each, Sighting) for seen in each.guests if seen.native == "theirs"
+        ]
+        return [word for number, word in enumerate(words) if words[number - 1 : number] != [word]]
+
+    desk.wait(Sighting, lambda each: told()[-1:] == [Observed.RUNNING] and Observed.STOPPED in told(), 30)
+    assert told() == states
+
+
 def test_told_to_end_it_ends_well_and_the_next_takes_up_its_work(desk: Desk) -> None:
     desk.up()
     desk.done(order(1, verb=Verb.CREATE))
