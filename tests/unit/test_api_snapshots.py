@@ -183,14 +183,28 @@ def test_a_guests_own_shutdown_is_told_from_a_job_that_left_it_stopped(
     web: Web, verb: str, outcome: str, state: str, ended: float, ran: bool
 ) -> None:
     from vmcloud.fleet.models import Job
-    from vmcloud.fleet.server.mend import _ran
+    from vmcloud.fleet.services.reconcile import ran as ran_before
 
     row = web.ve("one", observed_state="stopped", since=100.0)
     about = {"ve": row.uuid, "owner": "admin", "state": "C", "created_at": 1.0}
     Job.objects.create(verb="create", outcome="ok", ended_at=10.0, result={"seen": {"state": "running"}}, **about)
     last = Job.objects.create(verb=verb, outcome=outcome, ended_at=ended, result={"seen": {"state": state}}, **about)
     row.job = last.pk
-    assert _ran(row) is ran
+    assert ran_before(row) is ran
+
+
+def test_what_never_ran_says_nothing_about_a_guest(web: Web) -> None:
+    """A refused change by LDAP, a job cancelled in the queue, a new description: the start before them counts."""
+    from vmcloud.fleet.models import Job
+    from vmcloud.fleet.services.reconcile import ran as ran_before
+
+    row = web.ve("one", observed_state="stopped", since=100.0)
+    about = {"ve": row.uuid, "owner": "admin", "state": "C", "created_at": 1.0}
+    Job.objects.create(verb="start", outcome="ok", ended_at=50.0, result={"seen": {"state": "running"}}, **about)
+    for verb, outcome in (("delete", "failed"), ("stop", "cancelled"), ("alter", "ok")):
+        never = {"never_ran": True, "undone": True} if outcome != "ok" else None
+        row.job = Job.objects.create(verb=verb, outcome=outcome, ended_at=150.0, result=never, **about).pk
+        assert ran_before(row)
 
 
 def test_no_migration_is_missing(web: Web) -> None:

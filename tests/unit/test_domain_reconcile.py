@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from random import Random
 from uuid import UUID
 
 import pytest
@@ -149,6 +151,114 @@ def test_strays() -> None:
     assert compute([], [replace(buried, recorded=True)], [UP], now=0) == ()
 
 
+def test_a_guest_on_two_nodes_is_deleted_on_one_after_the_other() -> None:
+    twice = [StrayView(node, "x-1", UUID(int=9), buried=True) for node in ("n1", "n2")]
+    nodes = [UP, replace(UP, name="n2")]
+    assert [outline(each) for each in compute([], twice, nodes, now=0)] == [("R12", "delete")]
+    assert [outline(each) for each in compute([], twice[1:], nodes, now=0)] == [("R12", "delete")]
+
+
+def test_a_fix_does_not_count_tries() -> None:
+    """Who asks for it wants it now, however often it was tried and however short ago."""
+    spent = {"tries": BUDGET, "next_try": 99.0}
+    assert outline(one(ve(R, Observed.CRASHED, **spent), fix=True)) == ("R1", "start")
+    assert outline(one(ve(A, Observed.STOPPED, **spent), fix=True)) == ("R12", "delete")
+    assert outline(one(ve(R, Observed.SUSPENDED, **spent), fix=True)) == ("R2", "resume")
+    buried = StrayView("n1", "x-1", UUID(int=9), buried=True, tries=BUDGET, next_try=99.0)
+    assert outline(compute([], [buried], [UP], now=0, fix=True)[0]) == ("R12", "delete")
+
+
+def test_what_did_not_start_is_not_called_a_crash() -> None:
+    action = one(ve(R, Observed.STOPPED, ran=False, restart=Restart.NEVER))
+    assert isinstance(action, Want) and "did not start" in action.reason
+
+
+def test_what_is_not_placed_is_nobodys_business() -> None:
+    for desired in Desired:
+        assert one(replace(ve(desired, None), node="")) is None
+
+
+# The whole table: every cell with everything that can stand beside it. First match wins, in the order of the design.
+BESIDE = [
+    {},
+    *({"restart": restart} for restart in Restart),
+    {"drift": Drift.APPLY},
+    {"shape_differs": True},
+    {"shape_differs": True, "drift": Drift.APPLY},
+    {"misses": 1},
+    {"misses": 2},
+    {"ran": False},
+    {"tries": BUDGET},
+    {"next_try": 99.0},
+    {"under_way": True},
+    {"elsewhere": ("n9",)},
+]
+NODES = {
+    "up": UP,
+    "down": replace(UP, state=NodeState.DOWN),
+    "unknown": replace(UP, state=NodeState.UNKNOWN),
+    "vanished": replace(UP, vanished=True),
+    "maintenance": replace(UP, maintenance=True),
+    "not recorded": None,
+}
+UNCERTAIN = (None, Observed.UNKNOWN, Observed.STARTING, Observed.STOPPING)
+
+
+def expected(view: VEView, node: NodeView | None, fix: bool) -> tuple[str, str] | None:
+    """The design's table once more, read line by line; slower and plainer than the code."""
+    apply = fix or view.drift is Drift.APPLY
+
+    def act(rule: str, verb: str) -> tuple[str, str] | None:
+        if fix:
+            return rule, verb
+        return (rule, "report") if view.tries >= BUDGET else None if view.next_try else (rule, verb)
+
+    lines: list[tuple[bool, tuple[str, str] | None]] = [
+        (node is None or node.state is not NodeState.UP, ("R6", "report")),
+        (bool(node and node.vanished), ("R9", "report")),
+        (bool(node and node.maintenance), None),
+        (bool(view.elsewhere), ("R5", "report")),
+        (view.under_way, None),
+        (view.misses >= 2 and view.desired is not A, ("R3", "report")),
+        (view.desired is A and view.observed in (None, *set(Observed) - set(UNCERTAIN)), act("R12", "delete")),
+        (view.observed in UNCERTAIN, None),
+        (view.desired is R and view.observed in (Observed.STOPPED, Observed.CRASHED), r1(view, act)),
+        (view.desired is R and view.observed is Observed.SUSPENDED, act("R2", "resume") if apply else ("R2", "report")),
+        (view.desired is S and view.observed in (Observed.RUNNING, F_SEEN), act("R2", "stop") if apply else ("R2", "report")),
+        (view.desired is F and view.observed is Observed.RUNNING, act("R2", "suspend") if apply else ("R2", "report")),
+        (view.desired is F and view.observed in (Observed.STOPPED, Observed.CRASHED), ("R11", "stopped")),
+        (view.shape_differs, act("R8", "resize") if apply else ("R8", "report")),
+    ]
+    return next((then for when, then in lines if when), None)
+
+
+F_SEEN = Observed.SUSPENDED
+
+
+def r1(view: VEView, act: Callable[[str, str], tuple[str, str] | None]) -> tuple[str, str] | None:
+    """R1's last column."""
+    meant = view.observed is Observed.STOPPED and view.ran
+    match view.restart:
+        case Restart.NEVER:
+            return "R1", "stopped"
+        case Restart.ON_FAILURE if meant:
+            return "R1", "stopped"
+    return act("R1", "start")
+
+
+@pytest.mark.parametrize("node", NODES)
+@pytest.mark.parametrize("observed", [None, *Observed])
+@pytest.mark.parametrize("desired", list(Desired))
+def test_every_cell_with_everything_beside_it(desired: Desired, observed: Observed | None, node: str) -> None:
+    for first in BESIDE:
+        for second in BESIDE:
+            view = ve(desired, observed, **{**first, **second})
+            for fix in (False, True):
+                plan = compute([view], [], [there] if (there := NODES[node]) else [], now=10.0, fix=fix)
+                found = outline(plan[0]) if plan else None
+                assert found == expected(view, there, fix), (view, node, fix)
+
+
 nodes_views = st.builds(
     NodeView, st.sampled_from(["n1", "n2"]), st.sampled_from(NodeState), maintenance=st.booleans(), vanished=st.booleans()
 )
@@ -167,44 +277,93 @@ ve_views = st.builds(
     shape_differs=st.booleans(),
     tries=st.integers(0, BUDGET),
     next_try=st.sampled_from([0.0, 50.0]),
+    ran=st.booleans(),
 )
+stray_views = st.builds(
+    StrayView,
+    node=st.sampled_from(["n1", "n2"]),
+    native=st.sampled_from(["x-1", "y-2", "z-3"]),
+    ve=st.none() | st.integers(2**65, 2**65 + 3).map(lambda number: UUID(int=number)),
+    buried=st.booleans(),
+    recorded=st.booleans(),
+    under_way=st.booleans(),
+    tries=st.integers(0, BUDGET),
+    next_try=st.sampled_from([0.0, 50.0]),
+)
+worlds = st.tuples(
+    st.lists(ve_views, max_size=8, unique_by=lambda view: view.ve),
+    st.lists(stray_views, max_size=4, unique_by=lambda view: (view.node, view.native)),
+    st.lists(nodes_views, max_size=2, unique_by=lambda view: view.name),
+)
+World = tuple[list[VEView], list[StrayView], list[NodeView]]
+ACTS = (RunVerb, Want, DeleteStray)
 
 
-@given(st.lists(ve_views, max_size=8, unique_by=lambda view: view.ve), st.lists(nodes_views, max_size=2), st.randoms())
-def test_one_action_per_ve_and_no_dependence_on_order(views: list[VEView], nodes: list[NodeView], random: object) -> None:
-    plan = compute(views, [], nodes, now=10.0)
-    acted = [action.ve for action in plan if isinstance(action, RunVerb | Want)]
+@given(worlds, st.booleans(), st.randoms())
+def test_one_action_per_ve_and_no_dependence_on_order(world: World, fix: bool, random: Random) -> None:
+    views, strays, nodes = world
+    plan = compute(views, strays, nodes, now=10.0, fix=fix)
+    acted = [action.ve for action in plan if isinstance(action, ACTS)]
     assert len(acted) == len(set(acted))
-    shuffled = list(views)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert compute(shuffled, [], nodes, now=10.0) == plan
-    for view in views:
-        if view.observed is Observed.UNKNOWN or view.under_way:
-            assert view.ve not in acted
+    about = [
+        action.ve for action in plan if not (isinstance(action, DeleteStray) or (isinstance(action, Report) and action.native))
+    ]
+    assert len(about) == len(set(about)), "one word about each VE"
+    shuffled = [list(each) for each in (views, strays, nodes)]
+    for each in shuffled:
+        random.shuffle(each)
+    assert compute(shuffled[0], shuffled[1], shuffled[2], now=10.0, fix=fix) == plan  # type: ignore[arg-type]
+    assert compute(views, strays, nodes, now=10.0, fix=fix) == plan, "it remembers nothing"
 
 
-@given(ve_views, st.booleans())
-def test_a_plan_carried_out_leaves_nothing_to_do(view: VEView, fix: bool) -> None:
-    for action in compute([view], [], [UP, NodeView("n2", NodeState.UP)], now=100.0, fix=fix):
-        after = carried_out(view, action)
-        if after is not None:
-            rest = compute([after], [], [UP, NodeView("n2", NodeState.UP)], now=100.0, fix=fix)
-            assert not [each for each in rest if isinstance(each, RunVerb | Want) and each.rule is action.rule]
+@given(worlds, st.booleans())
+def test_nothing_is_done_where_nobody_knows(world: World, fix: bool) -> None:
+    views, strays, nodes = world
+    up = {node.name for node in nodes if node.state is NodeState.UP and not node.maintenance}
+    acted = [action for action in compute(views, strays, nodes, now=10.0, fix=fix) if isinstance(action, ACTS)]
+    known = {view.ve: view for view in views}
+    for action in acted:
+        if isinstance(action, DeleteStray):
+            assert action.node in up
+            continue
+        view = known[action.ve]
+        assert view.node in up and not view.under_way and not view.elsewhere
+        assert view.observed not in (Observed.UNKNOWN, Observed.STARTING, Observed.STOPPING)
 
 
-def carried_out(view: VEView, action: Action) -> VEView | None:
-    """The VE after ``action`` did what it is for; None when it is gone."""
-    match action:
-        case Want(desired=desired):
-            return replace(view, desired=desired)
-        case RunVerb(verb=Verb.DELETE):
-            return None
-        case RunVerb(verb=Verb.RESIZE):
-            return replace(view, shape_differs=False)
-        case RunVerb(verb=verb):
-            seen = {Verb.START: Observed.RUNNING, Verb.RESUME: Observed.RUNNING, Verb.STOP: Observed.STOPPED}
-            return replace(view, observed=seen.get(verb, Observed.SUSPENDED))
-    return view
+@given(worlds, st.booleans())
+def test_a_plan_carried_out_leaves_nothing_to_do(world: World, fix: bool) -> None:
+    """Once for each rule that may follow another: power first, then the size; one guest of two with one UUID, then the other."""
+    rounds = 0
+    while acted := [action for action in compute(*world, now=100.0, fix=fix) if isinstance(action, ACTS)]:
+        after = carried_out(world, acted)
+        again = [action for action in compute(*after, now=100.0, fix=fix) if isinstance(action, ACTS)]
+        assert not {(action.rule, key(action)) for action in acted} & {(action.rule, key(action)) for action in again}
+        world, rounds = after, rounds + 1
+        assert rounds <= 3
+
+
+def key(action: Action) -> tuple[str, str]:
+    return (action.node, action.native) if isinstance(action, DeleteStray) else ("", str(action.ve))
+
+
+def carried_out(world: World, actions: list[Action]) -> World:
+    """The world after each action did what it is for."""
+    views, strays, nodes = {view.ve: view for view in world[0]}, {(each.node, each.native): each for each in world[1]}, world[2]
+    seen = {Verb.START: Observed.RUNNING, Verb.RESUME: Observed.RUNNING, Verb.STOP: Observed.STOPPED, Verb.SUSPEND: F_SEEN}
+    for action in actions:
+        match action:
+            case Want(ve=ve, desired=desired):
+                views[ve] = replace(views[ve], desired=desired)
+            case RunVerb(ve=ve, verb=Verb.DELETE):
+                del views[ve]
+            case RunVerb(ve=ve, verb=Verb.RESIZE):
+                views[ve] = replace(views[ve], shape_differs=False)
+            case RunVerb(ve=ve, verb=verb):
+                views[ve] = replace(views[ve], observed=seen[verb])
+            case DeleteStray(node=node, native=native):
+                del strays[node, native]
+    return list(views.values()), list(strays.values()), nodes
 
 
 def test_rules_are_spelt_as_in_the_design() -> None:

@@ -232,6 +232,7 @@ class JobOut(Schema):
     origin: str = Field(description="through which door: api, cli, admin, reconcile:Rn", examples=["api"])
     args: dict[str, Any]
     queue: str | None = Field(description="null: in none (a session, or what a rule asked for)", examples=["main"])
+    jobs: list[int] = Field(description="of a reconcile that is over: the jobs that it made", examples=[[]])
     priority: int = Field(description="from -1024 to 1023; higher begins first", examples=[0])
     not_before: datetime | None
     holds: str = Field(description="who keeps it from beginning: u (user), o (operator), s (system)", examples=["u"])
@@ -274,6 +275,37 @@ class HappeningOut(Schema):
     ve_name: str | None = Field(examples=["web-1"])
     node: str | None
     job: int | None = Field(description="the job that it led to, or that it is about")
+
+
+class FindingOut(Schema):
+    """Something that is not as it is wanted, and what becomes of it."""
+
+    rule: str = Field(description="as in the design: R1 to R12", examples=["R2"])
+    name: str = Field(description="of the VE; node/name of a guest that is none", examples=["web-1"])
+    project: str | None
+    ve: str | None = Field(description="UUID")
+    node: str | None
+    action: str = Field(
+        description="what the server does by itself: a verb, `want-stopped` (the guest's own doing is what is wanted now), "
+        "`report` (nothing), `wait` (before it tries again)",
+        examples=["report"],
+    )
+    reason: str = Field(examples=["seen running, wanted stopped"])
+    fix: str | None = Field(description="what it does if it is asked to; null: nothing can be done by a rule", examples=["stop"])
+
+
+class FindingsOut(Schema):
+    """All that is not as it is wanted, by rule and name."""
+
+    items: list[FindingOut]
+
+
+class ReconcileIn(Schema):
+    """Which part of it to mend; all where nothing is said."""
+
+    ve: str = Field("", description="a name or UUID")
+    project: str = Field("main", description="of the name")
+    node: str = ""
 
 
 class _Page(Schema):

@@ -10,7 +10,7 @@ from ninja import NinjaAPI, Swagger
 from vmcloud.domain.errors import Invalid
 from vmcloud.fleet.services import accounts, logins
 
-from . import events, images, jobs, kinds, nodes, problems, queues, snapshots, strays, usage, ves
+from . import events, images, jobs, kinds, nodes, problems, queues, reconcile, snapshots, strays, usage, ves
 from .answers import read_object, send
 from .auth import Bearer, actor, check_login_rate
 from .schemas import HealthOut, LoginIn, TokenOut, WhoOut, body
@@ -48,6 +48,7 @@ api.add_router("/usage", usage.router, tags=["VEs"])
 api.add_router("/kinds", kinds.router, tags=["kinds"])
 api.add_router("/nodes", nodes.router, tags=["nodes"])
 api.add_router("/strays", strays.router, tags=["nodes"])
+api.add_router("/reconcile", reconcile.router, tags=["nodes"])
 api.add_router("/images", images.router, tags=["images"])
 api.add_router("/blobs", images.blobs, tags=["images"])
 api.add_router("/jobs", jobs.router, tags=["jobs"])

@@ -19,6 +19,7 @@ COMMANDS = {
     "image": ("image", "group"),
     "job": ("job", "group"),
     "queue": ("queue", "group"),
+    "reconcile": ("reconcile", "reconcile"),
     "directory": ("directory", "group"),
     "login": ("account", "login"),
     "whoami": ("account", "whoami"),

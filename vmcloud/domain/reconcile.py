@@ -121,11 +121,14 @@ class DeleteStray:
 
 @dataclass(frozen=True)
 class Report:
-    """Nothing to do but to say so."""
+    """Nothing to do but to say so: about a VE, about a guest that is none (``native``), or, of R6 and R9, about all of a node."""
 
     rule: Rule
-    subject: str
+    node: str
+    ve: UUID | None
+    name: str
     reason: str
+    native: str = ""
 
 
 Action = RunVerb | Want | DeleteStray | Report
@@ -140,18 +143,28 @@ def backoff(tries: int) -> float:
 def compute(
     ves: Iterable[VEView], strays: Iterable[StrayView], nodes: Iterable[NodeView], *, now: float, fix: bool = False
 ) -> Plan:
-    """The plan, in the order of names. ``fix`` reads every ``drift: report`` as ``apply``."""
+    """The plan, in the order of names. ``fix``: somebody asks for it now, so every ``drift: report`` is read as ``apply``, and
+    neither a spent budget nor a pause between two tries counts."""
     known = {node.name: node for node in nodes}
     actions: list[Action] = []
     for ve in sorted(ves, key=lambda each: (each.name, str(each.ve))):
         action = _about_ve(ve, known.get(ve.node), now, fix)
         if action is not None:
             actions.append(action)
+    deleted: set[UUID] = set()
     for stray in sorted(strays, key=lambda each: (each.node, each.native)):
-        action = _about_stray(stray, known.get(stray.node), now)
+        action = _about_stray(stray, known.get(stray.node), now, fix)
+        if isinstance(action, DeleteStray):
+            if action.ve in deleted:
+                continue  # one lane, one job: the other guest of this UUID comes after it
+            deleted.add(action.ve)
         if action is not None:
             actions.append(action)
     return tuple(actions)
+
+
+def _report(rule: Rule, ve: VEView, reason: str) -> Report:
+    return Report(rule, ve.node, ve.ve, ve.name, reason)
 
 
 def _about_ve(ve: VEView, node: NodeView | None, now: float, fix: bool) -> Action | None:
@@ -159,19 +172,20 @@ def _about_ve(ve: VEView, node: NodeView | None, now: float, fix: bool) -> Actio
         return None
     if node is None or node.state is not NodeState.UP:
         state = node.state if node else "not recorded"
-        return Report(Rule.R6, ve.name, f"node {ve.node} is {state}")
+        return _report(Rule.R6, ve, f"node {ve.node} is {state}")
     if node.vanished:
-        return Report(Rule.R9, ve.name, f"many guests vanished from node {ve.node} at once")
+        return _report(Rule.R9, ve, f"many guests vanished from node {ve.node} at once")
     if node.maintenance:
         return None
     if ve.elsewhere:
-        return Report(Rule.R5, ve.name, f"seen on {', '.join(ve.elsewhere)}, placed on {ve.node}")
+        return _report(Rule.R5, ve, f"seen on {', '.join(ve.elsewhere)}, placed on {ve.node}")
     if ve.under_way:
         return None
     if ve.misses >= MISSES_UNTIL_LOST and ve.desired is not Desired.ABSENT:
-        return Report(Rule.R3, ve.name, f"not in {ve.misses} full lists of {ve.node} in a row")
+        return _report(Rule.R3, ve, f"not in {ve.misses} full lists of {ve.node} in a row")
     if ve.observed is None or ve.observed in (Observed.UNKNOWN, Observed.STARTING, Observed.STOPPING):
-        return _budgeted(ve, Rule.R12, Verb.DELETE, now) if ve.desired is Desired.ABSENT and ve.observed is None else None
+        # Wanted absent and never seen: what is left of a create that broke off.
+        return _budgeted(ve, Rule.R12, Verb.DELETE, now, fix) if ve.desired is Desired.ABSENT and ve.observed is None else None
     return _about_seen(ve, ve.observed, now, fix)
 
 
@@ -179,9 +193,9 @@ def _about_seen(ve: VEView, seen: Observed, now: float, fix: bool) -> Action | N
     """Rules on a VE whose state is certain."""
     match ve.desired, seen:
         case Desired.ABSENT, _:
-            return _budgeted(ve, Rule.R12, Verb.DELETE, now)
+            return _budgeted(ve, Rule.R12, Verb.DELETE, now, fix)
         case Desired.RUNNING, Observed.STOPPED | Observed.CRASHED:
-            return _stopped_though_wanted(ve, seen, now)
+            return _stopped_though_wanted(ve, seen, now, fix)
         case Desired.RUNNING, Observed.SUSPENDED:
             return _drifted(ve, Rule.R2, Verb.RESUME, "seen suspended, wanted running", now, fix)
         case Desired.STOPPED, Observed.RUNNING | Observed.SUSPENDED:
@@ -195,35 +209,35 @@ def _about_seen(ve: VEView, seen: Observed, now: float, fix: bool) -> Action | N
     return None
 
 
-def _stopped_though_wanted(ve: VEView, seen: Observed, now: float) -> Action | None:
+def _stopped_though_wanted(ve: VEView, seen: Observed, now: float, fix: bool) -> Action | None:
     own_shutdown = seen is Observed.STOPPED and ve.ran
     if ve.restart is Restart.NEVER or (ve.restart is Restart.ON_FAILURE and own_shutdown):
-        why = "shut itself down" if own_shutdown else "crashed"
+        why = "shut itself down" if own_shutdown else "crashed" if seen is Observed.CRASHED else "did not start"
         return Want(Rule.R1, ve.ve, Desired.STOPPED, f"the guest {why}; restart policy {ve.restart}")
-    return _budgeted(ve, Rule.R1, Verb.START, now)
+    return _budgeted(ve, Rule.R1, Verb.START, now, fix)
 
 
-def _budgeted(ve: VEView, rule: Rule, verb: Verb, now: float) -> Action | None:
-    if ve.tries >= BUDGET:
-        return Report(rule, ve.name, f"{ve.tries} times {verb} did not help")
-    if now < ve.next_try:
+def _budgeted(ve: VEView, rule: Rule, verb: Verb, now: float, fix: bool) -> Action | None:
+    if not fix and ve.tries >= BUDGET:
+        return _report(rule, ve, f"{ve.tries} times {verb} did not help")
+    if not fix and now < ve.next_try:
         return None
     return RunVerb(rule, ve.ve, verb, f"wanted {ve.desired}, seen {ve.observed or 'nothing'}")
 
 
 def _drifted(ve: VEView, rule: Rule, verb: Verb, reason: str, now: float, fix: bool) -> Action | None:
     if ve.drift is Drift.APPLY or fix:
-        return _budgeted(ve, rule, verb, now)
-    return Report(rule, ve.name, reason)
+        return _budgeted(ve, rule, verb, now, fix)
+    return _report(rule, ve, reason)
 
 
-def _about_stray(stray: StrayView, node: NodeView | None, now: float) -> Action | None:
+def _about_stray(stray: StrayView, node: NodeView | None, now: float, fix: bool) -> Action | None:
     if node is None or node.state is not NodeState.UP or node.maintenance or stray.recorded or stray.under_way:
         return None  # a recorded VE on the wrong node is reported with the VE itself (R5)
     if stray.ve is None or not stray.buried:
-        return Report(Rule.R4, f"{stray.native} on {stray.node}", "recorded nowhere; adopt it or delete it by hand")
-    if stray.tries >= BUDGET:
-        return Report(Rule.R12, f"{stray.native} on {stray.node}", f"{stray.tries} times delete did not help")
-    if now < stray.next_try:
+        return Report(Rule.R4, stray.node, stray.ve, "", "recorded nowhere; adopt it or delete it by hand", stray.native)
+    if not fix and stray.tries >= BUDGET:
+        return Report(Rule.R12, stray.node, stray.ve, "", f"{stray.tries} times delete did not help", stray.native)
+    if not fix and now < stray.next_try:
         return None
     return DeleteStray(Rule.R12, stray.node, stray.native, stray.ve, "its VE was deleted, the guest is still there")

@@ -18,8 +18,7 @@ from vmcloud.domain.spec import Spec
 from vmcloud.domain.vocabulary import Desired, EventType, Verb
 from vmcloud.faults import point
 from vmcloud.fleet.models import Accepted, Stray
-from vmcloud.fleet.services import events, submit
-from vmcloud.fleet.services.accounts import Actor
+from vmcloud.fleet.services import events, queues, submit
 
 from . import wanted, writers
 from .context import Context
@@ -39,10 +38,12 @@ def judge(context: Context, found: Found, row: Accepted | None) -> bool:
             row.delete()
     try:
         record = _checked(context, found, writer)
+        sizes = {"vcpus": record.spec.vcpus, "memory_mib": record.spec.memory_mib}
+        queue = queues.choose(writers.actor(writer), "", **sizes)
     except VmcloudError as error:
         _refuse(context, found, writers.refusal_of(writer, error))
         return True
-    _take(context, record, writer)
+    _take(context, record, writer, queue)
     return True
 
 
@@ -61,18 +62,18 @@ def _checked(context: Context, found: Found, writer: Writer) -> VERecord:
         why = f"guest {guest.native} on node {guest.node} has it" if guest else "it was a VE's that was deleted"
         todo = "Remove the entry" + ("; `vmcloud ve adopt` records the guest." if guest else ", or give it a UUID of its own.")
         raise Conflict("this UUID is taken", where="vmcUUID", why=why, todo=todo)
-    submit.check_new(Actor(writer.name, is_admin=True), spec)
+    submit.check_new(writers.actor(writer), spec)
     return record
 
 
-def _take(context: Context, record: VERecord, writer: Writer) -> None:
+def _take(context: Context, record: VERecord, writer: Writer, queue: str) -> None:
     """In the steps of :mod:`.foreign`, for an entry that had none of ours."""
     wish = Wish(record.desired, record.spec, record.owner or writer.name)
     args = {"power": record.desired.value, "spec": record.spec.to_json()}
     with context.leader.transaction():
         about = {"project": record.project, "name": record.name, "wish": wish.to_json(), "at": context.clock()}
         row = Accepted.objects.create(ve=record.ve, **about)
-        job = writers.claim(context, record, writer, Verb.CREATE, args=args, generation=1)
+        job = writers.claim(context, record, writer, Verb.CREATE, args=args, queue=queue, generation=1)
         told = [(EventType.FOREIGN.value, f"{writer.name} added it to the directory", job.pk)]
         wanted.announce(context, row, record, job.pk, wish, jobs=[job.pk], told=told)
     point("server.foreign.announced")

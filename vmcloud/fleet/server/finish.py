@@ -166,7 +166,7 @@ def _explain(context: Context, job: Job, missing: str, waited: float) -> None:
 def _not_shown(job: Job) -> str:
     """What the read model does not show yet of the job's result; empty if all."""
     verb = Verb(job.verb)
-    if verb in SESSIONS:
+    if verb in SESSIONS or verb is Verb.RECONCILE:
         return ""
     if verb is Verb.IMPORT:
         shown = job.outcome != Outcome.OK or Image.objects.filter(name=job.args["image"]).exists()

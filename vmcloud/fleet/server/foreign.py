@@ -169,7 +169,7 @@ def _take(context: Context, verdict: Verdict, record: VERecord, writer: Writer, 
     try:
         wanted_now = foreign.demands(verdict.wish, wish)
         foreign.permit(writer, verdict.wish.owner, wanted_now)
-        steps = list(_steps(record, verdict.wish, wish, wanted_now))
+        steps = list(_steps(record, writer, verdict.wish, wish, wanted_now))
     except VmcloudError as error:
         asked = ", ".join(sorted(foreign.differences(verdict.wish, wish)))
         verb = Verb.DELETE if wish.desired is Desired.ABSENT else Verb.ALTER
@@ -179,26 +179,27 @@ def _take(context: Context, verdict: Verdict, record: VERecord, writer: Writer, 
         verdict.refused.append(refusal)
         verdict.told.append((EventType.REFUSED, f"change of {asked} in the directory undone: {refusal}", job))
         return
-    for demand, args, before, after in steps:
-        closed = {"outcome": Outcome.OK.value} if demand.verb is Verb.ALTER else {}
-        job = writers.claim(context, record, writer, demand.verb, args=args, before=before.to_json(), **closed)
+    for demand, more, before, after in steps:
+        job = writers.claim(context, record, writer, demand.verb, before=before.to_json(), **more)
         verdict.jobs.append(job)
         verdict.told.append((EventType.FOREIGN, f"{writer.name} asked in the directory to {_phrase(demand)}", job))
         verdict.wish = after
 
 
 def _steps(
-    record: VERecord, wish: Wish, found: Wish, wanted_now: Iterable[Demand]
+    record: VERecord, writer: Writer, wish: Wish, found: Wish, wanted_now: Iterable[Demand]
 ) -> Iterable[tuple[Demand, dict[str, Any], Wish, Wish]]:
-    """Each demand with its checked arguments, and what is wanted before and after it."""
+    """Each demand with the fields of its job, and what is wanted before and after it."""
     for demand in wanted_now:
-        args = demand.args
-        if demand.verb is not Verb.ALTER:
+        if demand.verb is Verb.ALTER:
+            more: dict[str, Any] = {"args": demand.args, "outcome": Outcome.OK.value}
+        else:
             row = row_of(replace(record, spec=wish.spec, desired=wish.desired))
             assert isinstance(row, VE)
-            args = submit.checked(row, demand.verb, dict(args))
+            args = submit.checked(row, demand.verb, dict(demand.args))
+            more = {"args": args, "queue": submit.queue_for(writers.actor(writer), args)}
         after = demand.after(wish, found)
-        yield demand, args, wish, after
+        yield demand, more, wish, after
         wish = after
 
 

@@ -16,7 +16,7 @@ from django.db.models import Case, Q, QuerySet, When
 
 from vmcloud.directory.errors import Exists, Gone, Stale
 from vmcloud.directory.errors import Unavailable as DirectoryUnavailable
-from vmcloud.domain.errors import VmcloudError
+from vmcloud.domain.errors import Unavailable, VmcloudError
 from vmcloud.domain.foreign import Wish
 from vmcloud.domain.messages import POWER_AFTER, Snapshot
 from vmcloud.domain.placement import place
@@ -29,7 +29,7 @@ from vmcloud.fleet.models import HOLDING, OPEN_JOBS, UNBEGUN, VE, Image, Job, Li
 from vmcloud.fleet.services import queries, queues
 from vmcloud.fleet.services.sessions import SECONDS_MAX
 
-from . import admit, foreign, orders, wanted
+from . import admit, foreign, mend, orders, wanted
 from .context import Context
 
 log = logging.getLogger("server.schedule")
@@ -66,6 +66,8 @@ def lane_of(job: Job) -> str:
         return f"session:{job.pk}"
     if job.ve is not None:
         return f"ve:{job.ve}"
+    if job.verb == Verb.RECONCILE:
+        return "reconcile"
     return f"node:{job.node}" if job.node else f"image:{job.args.get('image')}"
 
 
@@ -177,6 +179,11 @@ def begin(context: Context, job: Job) -> None:
         _switch_node(context, job, verb)
     elif verb is Verb.IMPORT:
         _record_image(context, job)
+    elif verb is Verb.RECONCILE:
+        try:
+            mend.fix(context, job)
+        except Unavailable as error:
+            raise Wait(error.problem.what) from None
     else:
         _begin_on_ve(context, job, verb)
 

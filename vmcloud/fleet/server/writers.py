@@ -9,6 +9,7 @@ from vmcloud.domain.foreign import Writer
 from vmcloud.domain.records import VERecord
 from vmcloud.domain.vocabulary import JobState, Outcome, Verb
 from vmcloud.fleet.models import Job
+from vmcloud.fleet.services.accounts import Actor
 
 from .context import Context
 
@@ -31,15 +32,22 @@ def refusal_of(writer: Writer, error: VmcloudError) -> str:
     return f"{writer.name or 'somebody'}: {error.problem.sentence()}."[:900]
 
 
+def actor(writer: Writer) -> Actor:
+    """The writer as one who asks."""
+    return Actor(writer.name, is_admin=writer.administrator)
+
+
 def refused(context: Context, record: VERecord, writer: Writer, verb: Verb, error: VmcloudError, **fields: Any) -> Job:
     """A job that says what was asked for and why it is not done; inside a transaction."""
-    return claim(context, record, writer, verb, outcome=Outcome.FAILED.value, error=error.problem.to_json(), **fields)
+    ended = {"outcome": Outcome.FAILED.value, "result": {"undone": True, "never_ran": True}}
+    return claim(context, record, writer, verb, error=error.problem.to_json(), **ended, **fields)
 
 
 def claim(context: Context, record: VERecord, writer: Writer, verb: Verb, **fields: Any) -> Job:
     """A job that begins, or is over if it has an outcome, once the directory names it; inside a transaction."""
     about = {"project": record.project, "ve": record.ve, "ve_name": record.name, "kind": record.spec.kind.value}
-    about |= {"node": record.node, "owner": writer.name or "unknown", "origin": ORIGIN, "created_at": context.clock()}
+    now = context.clock()
+    about |= {"node": record.node, "owner": writer.name or "unknown", "origin": ORIGIN, "created_at": now, "rank": now}
     job = Job.objects.create(verb=verb.value, state=JobState.CLAIMING, **about, **fields)
     context.note(job, f"asked for in the directory by {writer.name or 'somebody unknown'}")
     return job

@@ -210,9 +210,7 @@ def act(
     if verb is Verb.CREATE or verb not in (*POWER_AFTER, Verb.ALTER, Verb.RESIZE, *snapshots.VERBS, *SESSIONS):
         raise Invalid(f"{verb} is no verb for an existing VE", where="verb")
     asked = checked(row, verb, args)
-    size = asked.get("size", {})
-    sizes = {"vcpus": size.get("vcpus") or 0, "memory_mib": size.get("memory_mib") or 0}
-    queue = "" if verb in SESSIONS else queues.choose(actor, terms.queue, **sizes)
+    queue = "" if verb in SESSIONS else queue_for(actor, asked, terms.queue)
     return _queue(
         actor,
         verb,
@@ -228,6 +226,12 @@ def act(
         queue=queue,
         origin=origin,
     )
+
+
+def queue_for(actor: Actor, asked: Mapping[str, Any], name: str = "") -> str:
+    """The queue for a job with these checked arguments on an existing VE."""
+    size = asked.get("size", {})
+    return queues.choose(actor, name, vcpus=size.get("vcpus") or 0, memory_mib=size.get("memory_mib") or 0)
 
 
 def checked(row: VE, verb: Verb, args: dict[str, Any]) -> dict[str, Any]:
@@ -294,6 +298,12 @@ def node_action(actor: Actor, name: str, verb: Verb, *, origin: str = "api", key
     if verb not in (Verb.CORDON, Verb.UNCORDON):
         raise Invalid(f"{verb} is no verb for a node", where="verb")
     return _queue(actor, verb, key=key, fingerprint=print_, node=node.name, origin=origin)
+
+
+def queue_reconcile(actor: Actor, part: dict[str, Any], *, origin: str, key: str) -> Job:
+    """Queue the job with which the leader mends what it finds (``part``: of one VE by its UUID, of one node)."""
+    print_ = _fingerprint(Verb.RECONCILE, "", part)
+    return _earlier(actor, key, print_) or _queue(actor, Verb.RECONCILE, key=key, fingerprint=print_, args=part, origin=origin)
 
 
 def queue_import(actor: Actor, asked: dict[str, Any], *, origin: str, key: str) -> Job:

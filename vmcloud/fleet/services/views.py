@@ -14,7 +14,7 @@ from vmcloud.domain.status import Shown, Situation, derive
 from vmcloud.domain.terms import depend_text
 from vmcloud.domain.vocabulary import Desired, JobState, NodeState, Observed, Status, Verb
 from vmcloud.fleet import ports
-from vmcloud.fleet.models import UNBEGUN, VE, Budget, Image, Job, Liveness, Misses, Node, Stray, Tombstone
+from vmcloud.fleet.models import UNBEGUN, VE, Budget, Finding, Image, Job, Liveness, Misses, Node, Stray, Tombstone
 
 from . import queries, snapshots, waiting
 from .moments import moment
@@ -83,7 +83,8 @@ def ves_json(rows: Iterable[VE]) -> list[dict[str, Any]]:
     """Many VEs; the facts that their statuses need are read once for all."""
     rows = list(rows)
     shown = _statuses([(row.uuid, row.desired, row.observed_state, row.node, row.error) for row in rows])
-    return [_ve_json(row, shown[row.uuid]) for row in rows]
+    found = dict(Finding.objects.filter(ve__in=list(shown)).order_by("-rule").values_list("ve", "reason")) if rows else {}
+    return [_ve_json(row, shown[row.uuid], found.get(row.uuid, "")) for row in rows]
 
 
 def ve_json(row: VE) -> dict[str, Any]:
@@ -91,7 +92,7 @@ def ve_json(row: VE) -> dict[str, Any]:
     return ves_json([row])[0]
 
 
-def _ve_json(row: VE, shown: Shown) -> dict[str, Any]:
+def _ve_json(row: VE, shown: Shown, found: str) -> dict[str, Any]:
     spec = row.spec
     return {
         "id": str(row.uuid),
@@ -100,7 +101,7 @@ def _ve_json(row: VE, shown: Shown) -> dict[str, Any]:
         "kind": row.kind,
         "node": row.node or None,
         "status": shown.status.value,
-        "reason": shown.reason or row.refusal,
+        "reason": shown.reason or found or row.refusal,
         "refusal": row.refusal,
         "desired": row.desired,
         "observed": row.observed_state or None,
@@ -189,6 +190,7 @@ def _job_json(job: Job, depend: str) -> dict[str, Any]:
         "origin": job.origin,
         "args": job.args,
         "queue": job.queue or None,
+        "jobs": (job.result or {}).get("jobs", []),
         "priority": job.priority,
         "not_before": moment(job.not_before),
         "holds": job.holds,
