@@ -449,3 +449,26 @@ def test_queues_are_made_altered_and_removed(web: Web) -> None:
         assert 400 <= web.call("POST", "/queues", wrong).status_code < 500
     assert [each["name"] for each in web.call("GET", "/queues").json()["items"]] == ["batch", "main"]
     assert web.call("DELETE", "/queues/main").status_code == 204
+
+
+def test_many_requests_are_answered_one_by_one(web: Web) -> None:
+    for name in ("one", "two"):
+        web.ve(name)
+    asked = [
+        {"verb": "stop", "ve": "one", "args": {"force": True, "job": {"priority": 3}}, "key": "k-1"},
+        {"verb": "stop", "ve": "nobody"},
+        {"verb": "fly", "ve": "two"},
+        {"verb": "start", "ve": "two", "colour": "red"},
+        {"verb": "resize", "ve": "two", "args": {"vcpus": 2}},
+        7,
+        {"verb": "stop", "ve": "one", "args": {"force": True, "job": {"priority": 3}}, "key": "k-1"},
+    ]
+    items = web.call("POST", "/jobs", {"requests": asked}).json()["items"]
+    assert [next(iter(each)) for each in items] == ["job", "problem", "problem", "problem", "job", "problem", "job"]
+    assert items[0]["job"]["args"] == {"force": True, "grace": 10.0} and items[0]["job"]["priority"] == 3
+    assert items[6]["job"]["id"] == items[0]["job"]["id"], "the same key is the same job"
+    assert items[1]["problem"]["code"] == "not-found" and items[2]["problem"]["where"] == "requests[2].verb"
+    assert web.broker.woken == ["jobs"]
+    assert len(web.call("GET", "/jobs").json()["items"]) == 2
+    for wrong in ({"requests": []}, {"requests": {}}, {}, {"requests": [{}] * 1001}, {"other": []}):
+        assert web.call("POST", "/jobs", wrong).status_code == 400

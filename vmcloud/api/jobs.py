@@ -10,7 +10,7 @@ from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
-from vmcloud.domain.errors import Invalid
+from vmcloud.domain.errors import Invalid, Problem
 from vmcloud.domain.names import check_label
 from vmcloud.domain.terms import JOB_MAX, Hold, whole
 from vmcloud.domain.vocabulary import JobState
@@ -24,6 +24,8 @@ from .auth import actor
 from .schemas import (
     PAGES,
     AlterIn,
+    BatchIn,
+    BatchOut,
     EventPage,
     HoldIn,
     JobFullOut,
@@ -75,6 +77,22 @@ def list_jobs(request: HttpRequest) -> HttpResponse:
     if "active" in found and found["active"].lower() in NO:
         del found["active"]
     return page(queries.jobs(actor(request), found), ("-id",), request, _jobs_json)
+
+
+@router.post(
+    "",
+    response={200: BatchOut, 400: ProblemOut},
+    summary="Ask for many actions at once",
+    openapi_extra=body(BatchIn),
+)
+def submit_many(request: HttpRequest) -> HttpResponse:
+    """Verbs on VEs that exist, at most 1000, for the price of one commit. Each is answered with its job or with why it was
+    refused, in their order; `key` is its Idempotency-Key."""
+    no_filters(request)
+    made = submit.act_many(actor(request), _only(request, "requests", optional=False), origin=origin(request))
+    shown = iter(views.jobs_json(each for each in made if isinstance(each, Job)))
+    items = [{"problem": each.to_json()} if isinstance(each, Problem) else {"job": next(shown)} for each in made]
+    return send({"items": items})
 
 
 @router.get(

@@ -464,6 +464,35 @@ class MoveIn(Schema):
     queue: str = Field(examples=["batch"])
 
 
+class RequestIn(Schema):
+    """One action of a batch."""
+
+    verb: Verb = Field(examples=["start"])
+    ve: str = Field(description="name or UUID", examples=["web-1"])
+    project: str = "main"
+    args: dict[str, Any] = Field({}, description="as the body of the single request")
+    key: str = Field("", description="its Idempotency-Key")
+
+
+class BatchIn(Schema):
+    """Many actions."""
+
+    requests: list[RequestIn]
+
+
+class AnswerOut(Schema):
+    """One of the two."""
+
+    job: dict[str, Any] | None = None
+    problem: dict[str, str] | None = None
+
+
+class BatchOut(Schema):
+    """Answers in the order of the requests."""
+
+    items: list[AnswerOut]
+
+
 class HoldIn(Schema):
     """Whose hold."""
 

@@ -20,12 +20,12 @@ from django.db import IntegrityError, transaction
 
 from vmcloud.directory.errors import Exists, Gone
 from vmcloud.domain import kinds
-from vmcloud.domain.errors import Conflict, Impossible, Invalid, NotFound, Unavailable
+from vmcloud.domain.errors import Conflict, Impossible, Invalid, NotFound, Problem, Unavailable, VmcloudError
 from vmcloud.domain.messages import POWER_AFTER
 from vmcloud.domain.names import check_label
 from vmcloud.domain.placement import impossible
 from vmcloud.domain.records import VERecord
-from vmcloud.domain.spec import AdoptRequest, CreateRequest, Spec
+from vmcloud.domain.spec import DEFAULT_PROJECT, AdoptRequest, CreateRequest, Spec
 from vmcloud.domain.terms import Terms
 from vmcloud.domain.vocabulary import SESSIONS, Desired, JobState, Kind, Observed, Outcome, Verb
 from vmcloud.faults import point
@@ -39,6 +39,8 @@ GRACE = (0.0, 3600.0)
 """Seconds a graceful stop may take before it is forced: lowest and highest."""
 DEFAULT_GRACE = 10.0
 ANY_TIME = Terms()
+BATCH = 1000
+"""Requests in one batch."""
 
 
 def create_ve(actor: Actor, data: object, *, origin: str = "api", key: str = "") -> Job:
@@ -199,6 +201,42 @@ def act(
 ) -> Job:
     """Ask for a verb on an existing VE: one that changes its power or size, about its snapshots, a session with it, or delete.
     The member ``job`` of ``args`` says when it may run (:class:`~vmcloud.domain.terms.Terms`)."""
+    job = _act(actor, ve_ref, verb, args, project=project, origin=origin, key=key)
+    _wake()
+    return job
+
+
+def act_many(actor: Actor, requests: object, *, origin: str = "api") -> list[Job | Problem]:
+    """Many requests at once, each as :func:`act` takes it: ``{"verb": ..., "ve": ..., "project": ..., "args": {}, "key": ...}``.
+    What is refused does not hinder the others; all that are not are written in one transaction."""
+    if not isinstance(requests, list) or not requests or len(requests) > BATCH:
+        raise Invalid(f"a list of 1 to {BATCH} requests is needed", where="requests")
+    made: list[Job | Problem] = []
+    with transaction.atomic():
+        for number, request in enumerate(requests):
+            try:
+                made.append(_one_of_many(actor, request, f"requests[{number}]", origin))
+            except VmcloudError as error:
+                made.append(error.problem)
+    _wake()
+    return made
+
+
+def _one_of_many(actor: Actor, request: object, where: str, origin: str) -> Job:
+    fields = ("verb", "ve", "project", "args", "key")
+    if not isinstance(request, dict) or set(request) - set(fields):
+        raise Invalid("a JSON object is needed", where=where, todo=f"Its fields are {', '.join(fields)}.")
+    said = {name: request.get(name, "") for name in ("verb", "ve", "project", "key")}
+    args = request.get("args", {})
+    if not isinstance(args, dict) or not all(isinstance(value, str) for value in said.values()):
+        raise Invalid("verb, ve, project and key are texts, args is an object", where=where)
+    if said["verb"] not in list(Verb):
+        raise Invalid(f"no verb is called {said['verb'][:60]!r}", where=f"{where}.verb")
+    about = {"project": said["project"] or DEFAULT_PROJECT, "origin": origin, "key": said["key"]}
+    return _act(actor, said["ve"], Verb(said["verb"]), args, **about)
+
+
+def _act(actor: Actor, ve_ref: str, verb: Verb, args: Mapping[str, Any] | None, *, project: str, origin: str, key: str) -> Job:
     args = dict(args or {})
     if earlier := _earlier(actor, key, print_ := _fingerprint(verb, f"{project}/{ve_ref}", args)):
         return earlier
@@ -211,7 +249,7 @@ def act(
         raise Invalid(f"{verb} is no verb for an existing VE", where="verb")
     asked = checked(row, verb, args)
     queue = "" if verb in SESSIONS else queue_for(actor, asked, terms.queue)
-    return _queue(
+    return _write(
         actor,
         verb,
         terms,
@@ -312,7 +350,14 @@ def queue_import(actor: Actor, asked: dict[str, Any], *, origin: str, key: str) 
     return _earlier(actor, key, print_) or _queue(actor, Verb.IMPORT, key=key, fingerprint=print_, args=asked, origin=origin)
 
 
-def _queue(actor: Actor, verb: Verb, terms: Terms = ANY_TIME, **fields: Any) -> Job:
+def _queue(actor: Actor, verb: Verb, **fields: Any) -> Job:
+    job = _write(actor, verb, ANY_TIME, **fields)
+    _wake()
+    return job
+
+
+def _write(actor: Actor, verb: Verb, terms: Terms, **fields: Any) -> Job:
+    """The job's row and its first words; or that of the same request, made before."""
     with transaction.atomic():
         job = _insert(actor, verb, terms, **fields)
         if not job.events.exists():
@@ -322,9 +367,12 @@ def _queue(actor: Actor, verb: Verb, terms: Terms = ANY_TIME, **fields: Any) -> 
                 job.save(update_fields=["state", "reason", "to_review"])
             JobEvent.objects.create(job=job, at=time.time(), text=f"submitted by {actor.username} through {job.origin}")
             job.tell()
+    return job
+
+
+def _wake() -> None:
     point("web.submit.queued")
     ports.sender().wake("jobs")
-    return job
 
 
 def _insert(actor: Actor, verb: Verb, terms: Terms, *, key: str, fingerprint: str, **fields: Any) -> Job:
