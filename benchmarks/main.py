@@ -24,6 +24,7 @@ BENCHMARKS = {
     "admin-list": "pages of the admin with 10,000 VEs, as a browser asks for them",
     "node": "one worker beside raw LXC tools: starts, one by one and 50 at once; a list of 200 guests; at rest with 50",
     "events": "from a guest's change that nobody ordered to the directory, one at a time and 50 in a second",
+    "jobs": "job throughput and submission on 100 simulated nodes, with processor, commits and messages for each job",
     "live": "from a change in the directory to the open pages that are told of it, one and a hundred",
     "rest": "processor time of all our processes with 5 guests and nothing to do, and their memory",
 }

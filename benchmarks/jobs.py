@@ -1,0 +1,167 @@
+"""The job engine under load, in OpenPBS's terms: *job_submission* and *job_throughput*, on 100 simulated nodes in one process.
+
+The driver costs nothing; everything else is real and durable. ``--count`` is the number of jobs (default 2000).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vmcloud.directory import port
+from vmcloud.directory.watch import Watcher
+from vmcloud.domain.records import VERecord
+from vmcloud.domain.vocabulary import Observed
+
+from .measure import Report, Wishes
+from .scene import PATIENCE, Scene, scene
+
+NODES = 100
+VES = 200
+BATCH = 100
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+class Sightings:
+    """When the directory first told of each new state of each VE, by a watch of the benchmark's own."""
+
+    def __init__(self, made: Scene) -> None:
+        self.seen: dict[str, list[tuple[Observed, float]]] = {}
+        self._stop = threading.Event()
+        directory = made.cloud.directory()
+        watcher = Watcher(directory.settings, directory.tree.suffix)
+        self._thread = threading.Thread(target=watcher.run, args=(self._event, self._stop), daemon=True)
+        self._thread.start()
+
+    def _event(self, event: port.Event) -> None:
+        now = time.monotonic()
+        match event:
+            case port.Changed(record=VERecord(name=name, observed=seen)) if seen is not None:
+                told = self.seen.setdefault(name, [])
+                if not told or told[-1][0] is not seen.state:
+                    told.append((seen.state, now))
+
+    def changes(self) -> int:
+        """How many changes were told."""
+        return sum(map(len, self.seen.values()))
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(2.0)
+
+
+@contextmanager
+def sightings(made: Scene) -> Iterator[Sightings]:
+    found = Sightings(made)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def run(report: Report, wishes: Wishes) -> None:
+    """Creates, then starts and stops of all VEs in turn, then single requests."""
+    jobs = wishes.count or 2000
+    with scene(simulate=NODES) as made:
+        _creates(report, made)
+        with sightings(made) as seen:
+            time.sleep(1.0)
+            _throughput(report, made, seen, jobs)
+        _one_by_one(report, made)
+
+
+def _creates(report: Report, made: Scene) -> None:
+    before = _spent(made)
+    began = time.monotonic()
+    last = [made.create(f"v{number}", kind="simulated", power="running") for number in range(VES)][-1]
+    submitted = time.monotonic()
+    _all_done(made, last["id"])
+    seconds = time.monotonic() - began
+    report.value("creates: submitted one by one", VES / (submitted - began), "/s", 0)
+    report.value("creates: submitted → all complete", VES / seconds, "/s", 25)
+    _show_spent(report, made, before, VES, "create")
+
+
+def _throughput(report: Report, made: Scene, seen: Sightings, jobs: int) -> None:
+    """Start and stop of every VE in turn, submitted in batches; from the first submission to the last state seen."""
+    before, told = _spent(made), seen.changes()
+    began = time.monotonic()
+    number, last = 0, 0
+    while number < jobs:
+        requests = []
+        for _ in range(min(BATCH, jobs - number)):
+            verb = "stop" if number // VES % 2 == 0 else "start"
+            requests.append({"verb": verb, "ve": f"v{number % VES}", "args": {"force": True} if verb == "stop" else {}})
+            number += 1
+        answers = made.ask("POST", "/jobs", {"requests": requests})["items"]
+        last = answers[-1]["job"]["id"]
+    submitted = time.monotonic()
+    report.value("job_submission, in batches of 100", jobs / (submitted - began), "/s", 400)
+    _all_done(made, last)
+    ended = time.monotonic()
+    states = seen.changes() - told
+    report.value("job_throughput: start/stop submitted → complete", jobs / (ended - began), "/s", 60)
+    report.value("states that the directory told meanwhile", states, "")
+    report.note("Tuned Slurm: 53/s, Ganeti: 5.8/s on a machine of this size.")
+    _show_spent(report, made, before, jobs, "job")
+
+
+def _one_by_one(report: Report, made: Scene) -> None:
+    """Single requests, and from each to the state seen, at a rate that the engine bears easily."""
+    took: list[float] = []
+    jobs = []
+    began = time.monotonic()
+    for number in range(VES):
+        at = time.monotonic()
+        verb = "stop" if number % 2 else "start"
+        jobs.append(made.ask("POST", f"/ves/v{number}/{verb}", {"force": True} if verb == "stop" else {}))
+        took.append(time.monotonic() - at)
+    report.value("job_submission, one by one", VES / (time.monotonic() - began), "/s", 100)
+    _all_done(made, jobs[-1]["id"])
+    for each in took:
+        report.add("request of one job → answered", each)
+    for number in range(40):
+        name, verb, state = f"v{number}", "stop", Observed.STOPPED
+        if number % 2 == 0:
+            made.finish(made.power(name, "stop", force=True))
+            verb, state = "start", Observed.RUNNING
+        else:
+            made.finish(made.power(name, "start"))
+        at = time.monotonic()
+        job = made.power(name, verb, **({"force": True} if verb == "stop" else {}))
+        report.add("submit → seen, one at a time", made.observed(name, state, at) - at, target=0.020)
+        made.finish(job)
+
+
+def _all_done(made: Scene, last: int) -> None:
+    """Wait until no job up to ``last`` is open."""
+    deadline = time.monotonic() + 60 * PATIENCE
+    while made.ask("GET", "/jobs?active=true&limit=1")["items"]:
+        assert time.monotonic() < deadline, f"jobs up to {last} are not complete\n{made.cloud.log()}"
+        time.sleep(0.05)
+
+
+def _spent(made: Scene) -> dict[str, Any]:
+    """Processor seconds of each part so far."""
+    found: dict[str, Any] = {}
+    for name, part in made.cloud.parts().items():
+        if not part.get("pid"):
+            continue
+        fields = Path(f"/proc/{part['pid']}/stat").read_text().rsplit(")", 1)[1].split()
+        found[name] = (int(fields[11]) + int(fields[12])) / TICK
+    return found
+
+
+def _show_spent(report: Report, made: Scene, before: dict[str, Any], jobs: int, word: str) -> None:
+    after = _spent(made)
+    total = 0.0
+    for name in before:
+        spent = (after[name] - before[name]) / jobs * 1000
+        total += spent
+        report.value(f"processor of {name} for each {word}", spent, "ms")
+    report.value(f"processor of all parts for each {word}", total, "ms")
