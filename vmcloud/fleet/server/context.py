@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -75,6 +75,14 @@ class Context:
         if job.reason != reason[:1000]:
             with self.leader.transaction():
                 job.change(reason=reason[:1000])
+
+    def tell_all(self, reasons: Mapping[Job, str]) -> None:
+        """The same of many jobs, in one transaction."""
+        news = {job: reason[:1000] for job, reason in reasons.items() if job.reason != reason[:1000]}
+        if news:
+            with self.leader.transaction():
+                for job, reason in news.items():
+                    job.change(reason=reason)
 
     def note(self, job: Job, text: str) -> None:
         """Add a line to the job's history."""

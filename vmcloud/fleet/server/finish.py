@@ -7,6 +7,7 @@ named. So a person who waited for a job and then looks never sees the state befo
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID
 
@@ -26,12 +27,16 @@ from .context import Context
 
 log = logging.getLogger("server.finish")
 
+TOGETHER = 100
+"""Jobs that are closed in one transaction at most."""
+
 
 def run(context: Context) -> None:
     """Settle and complete what can be."""
+    shown: list[tuple[Job, str]] = []
     for job in Job.objects.filter(state=JobState.EXITING).order_by("id"):
         try:
-            if not job.settled:
+            if not job.settled and _has_to_be_settled(job):
                 _settle(context, job)
                 point("server.finish.settled")
         except DirectoryUnavailable as error:
@@ -46,7 +51,17 @@ def run(context: Context) -> None:
             log.exception("job %d can not be settled", job.pk)
             context.tell(job, f"could not be recorded: {error}")
             continue
-        _complete_if_shown(context, job)
+        if (note := _shown(context, job)) is not None:
+            shown.append((job, note))
+            if len(shown) == TOGETHER:
+                _complete(context, shown)
+                shown = []
+    _complete(context, shown)
+
+
+def _has_to_be_settled(job: Job) -> bool:
+    """Whether the directory may have to be told how it ended: of a verb that did what was wanted already it has not."""
+    return job.outcome != Outcome.OK or job.verb in (Verb.CREATE, Verb.ADOPT, Verb.DELETE)
 
 
 def _settle(context: Context, job: Job) -> None:
@@ -123,35 +138,47 @@ def _bury(context: Context, ve: UUID, name: str, project: str) -> None:
     context.directory.bury(Tombstone(ve=ve, name=name, project=project, at=context.clock()))
 
 
-def _complete_if_shown(context: Context, job: Job) -> None:
+def _shown(context: Context, job: Job) -> str | None:
+    """None while the read model does not show what the job led to; else a note, if it was completed without."""
     waited = context.clock() - (job.exiting_at or context.clock())
     missing = _not_shown(job)
-    note = ""
-    if missing:
-        if waited < context.config.intervals.complete or not context.projection.synced:
-            _explain(context, job, missing, waited)
-            return
-        if context.unread(job.node):
-            context.tell(job, f"waits for the monitor to record what node {job.node} saw")
-            return
-        note = f"completed without having seen it: {missing}"
+    if not missing:
+        return ""
+    if waited < context.config.intervals.complete or not context.projection.synced:
+        _explain(context, job, missing, waited)
+        return None
+    if context.unread(job.node):
+        context.tell(job, f"waits for the monitor to record what node {job.node} saw")
+        return None
+    return f"completed without having seen it: {missing}"
+
+
+def _complete(context: Context, shown: Sequence[tuple[Job, str]]) -> None:
+    """Close jobs, in one transaction."""
+    if not shown:
+        return
     with context.leader.transaction():
-        error = Problem.from_json(job.error).sentence() if job.error else ""
-        reason = note or (error if job.outcome != Outcome.OK else "")
-        job.change(state=JobState.COMPLETE, reason=reason[:1000], ended_at=context.clock())
-        context.touched.add(job.pk)
-        context.note(job, f"complete: {job.outcome}" + (f": {reason}" if reason else ""))
-        if job.ve is not None and job.verb not in SESSIONS and job.origin.partition(":")[0] != "reconcile":
-            Budget.objects.filter(ve=job.ve).delete()
-        if job.verb == Verb.DELETE and job.outcome == Outcome.OK:
-            Misses.objects.filter(ve=job.ve).delete()
-        if job.verb == Verb.ADOPT and job.outcome == Outcome.OK and (row := VE.objects.filter(pk=job.ve).first()) is not None:
-            text = f"adopted; it was {job.args['orphan']} on node {job.node}"
-            events.note(EventType.ADOPTED, text, at=context.clock(), row=row, job=job.pk)
+        for job, note in shown:
+            _close(context, job, note)
     point("server.finish.completed")
-    if job.ve is not None:
-        context.changed.add(job.ve)  # what happened to it meanwhile was left alone
+    # What happened to them meanwhile was left alone.
+    context.changed.update(job.ve for job, _ in shown if job.ve is not None)
     context.again = True
+
+
+def _close(context: Context, job: Job, note: str) -> None:
+    error = Problem.from_json(job.error).sentence() if job.error else ""
+    reason = note or (error if job.outcome != Outcome.OK else "")
+    job.change(state=JobState.COMPLETE, settled=True, reason=reason[:1000], ended_at=context.clock())
+    context.touched.add(job.pk)
+    context.note(job, f"complete: {job.outcome}" + (f": {reason}" if reason else ""))
+    if job.ve is not None and job.verb not in SESSIONS and job.origin.partition(":")[0] != "reconcile":
+        Budget.objects.filter(ve=job.ve).delete()
+    if job.verb == Verb.DELETE and job.outcome == Outcome.OK:
+        Misses.objects.filter(ve=job.ve).delete()
+    if job.verb == Verb.ADOPT and job.outcome == Outcome.OK and (row := VE.objects.filter(pk=job.ve).first()) is not None:
+        text = f"adopted; it was {job.args['orphan']} on node {job.node}"
+        events.note(EventType.ADOPTED, text, at=context.clock(), row=row, job=job.pk)
 
 
 def _explain(context: Context, job: Job, missing: str, waited: float) -> None:

@@ -1,13 +1,14 @@
 """Queued jobs become steps: in lane order, placed, written down as wanted, then sent.
 
 Order of writes for one job: (1) what a failure must go back to, in SQL; (2) placement and desired state, each one
-compare-and-swap in the directory, recognised when done before; (3) the step's row, in SQL; (4) the message. A crash after any of
-them is taken up by doing the whole again.
+compare-and-swap in the directory, recognised when done before; (3) the step's row, in SQL, together with those of other jobs that
+begin in the same moment; (4) the message. A crash after any of them is taken up by doing the whole again.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -34,6 +35,8 @@ from .context import Context
 
 log = logging.getLogger("server.schedule")
 
+GROUP, GROUP_SECONDS = 25, 0.05
+"""Jobs that are written down and sent together at most, and how long the first of them waits for the others."""
 PER_CYCLE = 200
 """Queued jobs looked at in one cycle."""
 TIMEOUTS = {Verb.FETCH: 3600.0, Verb.CREATE: 600.0, Verb.SNAPSHOT: 1800.0, Verb.REVERT: 1800.0, Verb.DELETE_SNAPSHOT: 600.0}
@@ -60,6 +63,17 @@ class Plan:
     timeout: float = TIMEOUT
 
 
+@dataclass(frozen=True)
+class Start:
+    """A job whose steps are to be written and sent. ``version``: of the VE's entry as it is now."""
+
+    job: Job
+    node: str
+    generation: int
+    plans: Sequence[Plan]
+    version: str = ""
+
+
 def lane_of(job: Job) -> str:
     """The resource for which jobs queue up behind each other; a session waits for none and none waits for it."""
     if job.verb in SESSIONS:
@@ -76,24 +90,24 @@ def run(context: Context) -> None:
     _drop_cancelled(context)
     batch = _batch(context)
     first = _first_of_lanes(batch)
-    lines = Lines()
+    lines, starts, told = Lines(), Starts(context), dict[Job, str]()
     for job in batch:
         lane = lane_of(job)
         if first[lane] != job.pk:
-            context.tell(job, f"after job {first[lane]}, which is under way on the same {lane.partition(':')[0]}")
+            told[job] = f"after job {first[lane]}, which is under way on the same {lane.partition(':')[0]}"
             continue
         if why := lines.keep_waiting(job):
-            context.tell(job, why)
+            told[job] = why
             continue
         try:
-            begin(context, job)
+            begin(context, job, starts)
             lines.note_begun(job)
         except Wait as wait:
-            context.tell(job, wait.reason)
+            told[job] = wait.reason
         except DirectoryUnavailable as error:
             context.projection.down = error.problem.sentence()
-            context.tell(job, "the directory does not answer; the job begins when it is back")
-            return
+            told[job] = "the directory does not answer; the job begins when it is back"
+            break
         except Stale:
             context.again = True  # somebody else wrote: decide again on what they wrote
         except VmcloudError as error:
@@ -101,6 +115,35 @@ def run(context: Context) -> None:
         except (ValueError, TypeError, KeyError) as error:
             log.exception("job %d can not be begun", job.pk)
             _refuse(context, job, {"code": "internal", "what": f"the server could not begin it: {error}"})
+    starts.commit()
+    context.tell_all(told)
+
+
+class Starts:
+    """Jobs whose directory write is done, a moment's worth: their steps' rows are written in one transaction, then sent."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._waiting: list[Start] = []
+        self._since = 0.0
+
+    def add(self, start: Start) -> None:
+        """One more; those that wait are committed when there are enough, or when the first has waited long enough."""
+        self._since = self._since if self._waiting else time.monotonic()
+        self._waiting.append(start)
+        if len(self._waiting) >= GROUP or time.monotonic() - self._since > GROUP_SECONDS or start.plans[0].verb is Verb.FETCH:
+            self.commit()  # a fetch: whoever needs the same image must see that it is on its way
+
+    def commit(self) -> None:
+        """Write and send all that wait."""
+        starts, self._waiting = self._waiting, []
+        if not starts:
+            return
+        with self._context.leader.transaction():
+            steps = [_commit(self._context, start) for start in starts]
+        point("server.dispatch.committed")
+        for step in steps:
+            orders.send(self._context, step)
 
 
 class Lines:
@@ -172,7 +215,7 @@ def _first_of_lanes(batch: Sequence[Job]) -> dict[str, int]:
     return first
 
 
-def begin(context: Context, job: Job) -> None:
+def begin(context: Context, job: Job, starts: Starts) -> None:
     """Begin one job."""
     verb = Verb(job.verb)
     if verb in (Verb.CORDON, Verb.UNCORDON):
@@ -185,10 +228,10 @@ def begin(context: Context, job: Job) -> None:
         except Unavailable as error:
             raise Wait(error.problem.what) from None
     else:
-        _begin_on_ve(context, job, verb)
+        _begin_on_ve(context, job, verb, starts)
 
 
-def _begin_on_ve(context: Context, job: Job, verb: Verb) -> None:
+def _begin_on_ve(context: Context, job: Job, verb: Verb, starts: Starts) -> None:
     assert job.ve is not None
     try:
         record = foreign.fresh(context, job.ve)
@@ -197,7 +240,7 @@ def _begin_on_ve(context: Context, job: Job, verb: Verb) -> None:
     if record is None:
         if verb is Verb.DELETE and ("stray" in job.args or (job.node and context.directory.tombstone(job.ve) is None)):
             # The entry may be gone by somebody's hand; what was asked for is the end of the guest.
-            orders.send(context, _commit(context, job, job.node, 0, [Plan(verb, lane_of(job))]))
+            starts.add(Start(job, job.node, 0, [Plan(verb, lane_of(job))]))
             return
         if verb is Verb.DELETE:
             with context.leader.transaction():
@@ -213,9 +256,7 @@ def _begin_on_ve(context: Context, job: Job, verb: Verb) -> None:
     plans = _plans(context, job, verb, record)
     record = _wanted(context, job, verb, record)
     point("server.dispatch.desired")
-    step = _commit(context, job, record.node, record.generation, plans, record.version)
-    point("server.dispatch.committed")
-    orders.send(context, step)
+    starts.add(Start(job, record.node, record.generation, plans, record.version))
 
 
 def _alter(context: Context, job: Job, record: VERecord) -> None:
@@ -330,31 +371,30 @@ def _fetch(image: Image, node: str) -> Plan:
     return Plan(Verb.FETCH, lane, {"image": image.name, "sha256": image.sha256, "size": image.size}, TIMEOUTS[Verb.FETCH])
 
 
-def _commit(context: Context, job: Job, node: str, generation: int, plans: Sequence[Plan], version: str = "") -> Step:
-    """The steps' rows; the first holds its lane from now on. ``version``: of the VE's entry as it is now."""
-    now = context.clock()
-    with context.leader.transaction():
-        steps = [
-            Step(
-                job=job,
-                number=number,
-                verb=plan.verb.value,
-                attempt=1 + int(job.before.get("replans", 0)),
-                node=node,
-                lane=plan.lane,
-                args=plan.args,
-                timeout=plan.timeout,
-                state=StepState.SENT if number == 1 else StepState.PLANNED,
-                sent_at=now if number == 1 else None,
-                sent_count=1 if number == 1 else 0,
-            )
-            for number, plan in enumerate(plans, 1)
-        ]
-        Step.objects.bulk_create(steps)
-        about = {"node": node, "generation": generation, "directory_version": version or job.directory_version}
-        job.change(state=JobState.RUNNING, started_at=job.started_at or now, reason="", **about)
-        context.touched.add(job.pk)
-        context.note(job, f"sent to node {node}: {', then '.join(plan.verb for plan in plans)}")
+def _commit(context: Context, start: Start) -> Step:
+    """The steps' rows, inside a transaction; the first holds its lane from now on."""
+    now, job = context.clock(), start.job
+    steps = [
+        Step(
+            job=job,
+            number=number,
+            verb=plan.verb.value,
+            attempt=1 + int(job.before.get("replans", 0)),
+            node=start.node,
+            lane=plan.lane,
+            args=plan.args,
+            timeout=plan.timeout,
+            state=StepState.SENT if number == 1 else StepState.PLANNED,
+            sent_at=now if number == 1 else None,
+            sent_count=1 if number == 1 else 0,
+        )
+        for number, plan in enumerate(start.plans, 1)
+    ]
+    Step.objects.bulk_create(steps)
+    about = {"node": start.node, "generation": start.generation, "directory_version": start.version or job.directory_version}
+    job.change(state=JobState.RUNNING, started_at=job.started_at or now, reason="", **about)
+    context.touched.add(job.pk)
+    context.note(job, f"sent to node {start.node}: {', then '.join(plan.verb for plan in start.plans)}")
     return steps[0]
 
 
