@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -80,7 +81,7 @@ def wide(page: Page) -> bool:
     return bool(page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
 
 
-def test_no_page_has_a_finding_of_axe_or_scrolls_sideways(desk: Desk, full: Cloud) -> None:
+def test_every_page_has_a_title_and_none_a_finding_of_axe_or_scrolls_sideways(desk: Desk, full: Cloud) -> None:
     screen = desk.sit(full)
     bad = []
     for name, path in pages(full).items():
@@ -88,6 +89,8 @@ def test_no_page_has_a_finding_of_axe_or_scrolls_sideways(desk: Desk, full: Clou
         bad += [(name, *each) for each in findings(screen.page, AXE) if each[1:] not in KNOWN]
         if wide(screen.page):
             bad.append((name, "scrolls", "", ""))
+        if not re.fullmatch(r"(?s)\s*\S.*(·|\|) vmcloud\s*", screen.page.title()):
+            bad.append((name, "title", screen.page.title(), ""))
     assert bad == [], "\n".join(map(str, bad))
 
 
@@ -95,8 +98,8 @@ def test_in_the_dark_everything_can_be_read(desk: Desk, full: Cloud) -> None:
     """The colours are all that differs from the light."""
     screen = desk.sit(full, dark=True)
     bad = []
-    for name, path in pages(full).items():
-        screen.open(path)
+    for name in ("now", "ves", "ve", "job", "create", "stop", "orphan", "user"):
+        screen.open(pages(full)[name])
         bad += [(name, *each) for each in findings(screen.page, COLOURS) if each[1:] not in KNOWN]
     assert bad == [], "\n".join(map(str, bad))
 
@@ -143,6 +146,18 @@ def test_light_and_dark_follow_the_system_and_the_person(desk: Desk, full: Cloud
     expect(html).not_to_have_class("dark")
     page.reload()
     expect(html).not_to_have_class("dark")
+
+
+def test_without_scripts_pages_can_be_read_and_forms_be_sent(desk: Desk, full: Cloud) -> None:
+    page = desk.sit(full, java_script_enabled=False).page
+    page.goto(f"{full.url}/admin/fleet/ve/")
+    page.get_by_role("link", name="web-2").click()
+    expect(page.locator(".vmc-big")).to_have_text("running")
+    page.get_by_role("link", name="Stop", exact=True).click()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text("Asked for")).to_be_visible()
+    full.until(lambda: full.ves()["web-2"]["status"] == "stopped", 15, "it to be stopped")
+    full.wait(full.ask("POST", "/ves/web-2/start", {}))
 
 
 def test_everything_can_be_reached_by_keyboard(screen: Screen, full: Cloud) -> None:

@@ -258,6 +258,13 @@ def test_the_change_form_asks_for_what_is_different_once_and_for_all_of_it_or_no
     assert "MiB" in admin.post(path, {**form, "key": "other", "memory_mib": 999999}).content.decode()
 
 
+def test_a_description_of_several_lines_comes_as_browsers_send_it(web: Web, admin: Any) -> None:  # noqa: F811
+    from vmcloud.fleet.models import Job
+
+    assert admin.post("/admin/fleet/ve/add/", {**FORM, "description": "one\r\ntwo"}).status_code == 302
+    assert Job.objects.get().args["spec"]["description"] == "one\ntwo"
+
+
 def test_snapshots_are_taken_and_taken_back(web: Web, admin: Any) -> None:  # noqa: F811
     row = web.ve("web-1", snapshots=[{"name": "old", "job": 1, "at": 1.0}])
     base = f"/admin/fleet/ve/{row.pk}"

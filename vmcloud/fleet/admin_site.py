@@ -12,7 +12,7 @@ from typing import Any
 
 from django.contrib.admin.forms import AdminAuthenticationForm
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from unfold.sites import UnfoldAdminSite
@@ -60,8 +60,18 @@ class CloudSite(UnfoldAdminSite):
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         """What every page has. ``live``: a page that follows fetches it; messages are not shown then, but at the next load."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        more = {"cursor": getattr(request, "cursor", ""), "live": "X-Live" in request.headers, "now": now}
+        more = {
+            "site_title": self.site_title,
+            "site_header": self.site_header,
+            "cursor": getattr(request, "cursor", ""),
+            "live": "X-Live" in request.headers,
+            "now": now,
+        }
         return {**super().each_context(request), **more}
+
+    def app_index(self, request: HttpRequest, app_label: str, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The menu says what there is."""
+        return HttpResponseRedirect(reverse("admin:index"))
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """What the cloud is doing now."""

@@ -36,7 +36,7 @@ class EventAdmin(base.CloudAdmin):
     """Events."""
 
     one, many = "event", "events"
-    list_display = ("moment", "type", "about", "node", "text", "job")
+    list_display = ("moment", "type", "about", "node", "said", "job")
     list_filter = (TypeFilter, "node")
     search_fields = ("ve_name", "node", "text")
     search_help_text = "VE, node, words"
@@ -82,7 +82,7 @@ class EventAdmin(base.CloudAdmin):
         return base.link("node", row.node) if row.node else ""
 
     @admin.display(description="What happened")
-    def text(self, row: Event) -> str:
+    def said(self, row: Event) -> str:
         """In words."""
         return row.text
 

@@ -30,6 +30,10 @@ class Asking(forms.Form):
         kwargs["initial"] = {"key": base.new_key(), **kwargs.get("initial", {})}
         super().__init__(*args, **kwargs)
 
+    def clean_description(self) -> str:
+        """Browsers end lines as HTTP does; a description has plain ones."""
+        return str(self.cleaned_data["description"]).replace("\r\n", "\n")
+
     def _try(self, submit_it: Callable[[], Job]) -> Job | None:
         """The job; None with the refusal on its field."""
         try:

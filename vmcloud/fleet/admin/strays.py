@@ -23,7 +23,7 @@ class StrayAdmin(base.CloudAdmin):
     """Orphans."""
 
     one, many = "orphan", "orphans"
-    list_display = ("native", "what", "on", "kind", "seen", "size")
+    list_display = ("seen_as", "what", "on", "kind", "seen", "size")
     list_filter = ("node", "kind", "state")
     search_fields = ("native", "node")
     search_help_text = "Name, node"
@@ -47,7 +47,7 @@ class StrayAdmin(base.CloudAdmin):
             row.shown = shown
 
     @admin.display(description="Seen as", ordering="native")
-    def native(self, row: Stray) -> str:
+    def seen_as(self, row: Stray) -> str:
         """Its name on the node."""
         return base.link("stray", row.key, row.native)
 

@@ -1,5 +1,11 @@
 // What the theme's markup expects of Alpine, registered by name: the build without eval looks nothing up in the window.
 "use strict";
+// Before anything is painted: the colours that the person chose (kept by the theme, as JSON), else the system's.
+{
+  const chosen = (localStorage.getItem("adminTheme") || "").replaceAll('"', "");
+  const dark = chosen === "dark" || (chosen !== "light" && matchMedia("(prefers-color-scheme: dark)").matches);
+  document.documentElement.classList.toggle("dark", dark);
+}
 document.addEventListener("alpine:init", () => {
   for (const name of ["theme", "searchForm"]) Alpine.data(name, window[name]);
   Alpine.data("frame", () => ({

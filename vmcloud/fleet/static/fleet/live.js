@@ -4,7 +4,7 @@
 (() => {
   const sign = document.getElementById("live");
   const FIRST_WAIT = 500, LONGEST_WAIT = 30000; // ms between attempts to connect
-  const REST = 250; // ms between two looks at the page, at least; and at least as long as the last took
+  const REST = 250, REST_SHARE = 4; // ms between two looks at the page; and four times as long as the last took: it costs the server that
   const HIDDEN = 30000; // ms after which a page nobody looks at lets go of its connection: a browser has six for one server
 
   // ---------------------------------------------------------------------------------------------------------- the same as that
@@ -76,7 +76,7 @@
           again = false;
           look();
         }
-      }, Math.max(REST, took));
+      }, Math.max(REST, REST_SHARE * took));
     }
   }
 
