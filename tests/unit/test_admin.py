@@ -136,6 +136,8 @@ def test_search_filter_sort_and_pages(web: Web, admin: Any) -> None:  # noqa: F8
     assert "ve-059" in words(admin, "fleet/ve/?p=2")
     assert "60 VEs" in words(admin, "fleet/ve/") and "1 VE<" in words(admin, "fleet/ve/?q=ve-007")
     assert "1 VE<" in words(admin, f"fleet/ve/?q={str(rows[3].uuid)[:13]}")
+    web.ve("deadbeef", node="")
+    assert "1 VE<" in words(admin, "fleet/ve/?q=deadbeef")
     assert "30 VEs" in words(admin, "fleet/ve/?node=node-1")
     sorted_by_size = words(admin, "fleet/ve/?o=-5")
     assert sorted_by_size.index("ve-059") < sorted_by_size.index("ve-058")
@@ -210,6 +212,7 @@ def test_what_is_not_there_is_404(web: Web, admin: Any) -> None:  # noqa: F811
 
 
 def test_the_create_form_makes_a_job_and_a_second_sending_of_it_none(web: Web, admin: Any) -> None:  # noqa: F811
+    assert '<option value="busybox" selected>' in words(admin, "fleet/ve/add/?image=busybox&node=nonsense")
     for _ in range(2):
         assert admin.post("/admin/fleet/ve/add/", FORM).status_code == 302
     assert jobs() == [("create", "web-2", "admin")]

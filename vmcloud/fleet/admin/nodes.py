@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import QuerySet, Sum
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
 from django.utils.html import format_html
@@ -14,7 +14,7 @@ from django.utils.html import format_html
 from vmcloud.domain.errors import VmcloudError
 from vmcloud.domain.placement import MEMORY_RESERVE_MIB
 from vmcloud.domain.vocabulary import Verb
-from vmcloud.fleet.models import Node
+from vmcloud.fleet.models import VE, Node
 from vmcloud.fleet.services import events, matrix, queries, submit, views
 from vmcloud.fleet.templatetags.cloud import bar, mib, status, when
 
@@ -126,7 +126,7 @@ class NodeAdmin(base.CloudAdmin):
             "kinds": [each for each in matrix.kinds_json() if each["kind"] in row.kinds],
             "usable": usable_mib(row),
             "reserve": 0 if row.simulated else MEMORY_RESERVE_MIB,
-            "vcpus": sum(placed.values_list("vcpus", flat=True)),
+            "vcpus": VE.objects.filter(node=row.name).aggregate(all=Sum("vcpus"))["all"] or 0,
             "ves": views.ves_json(ves),
             "ves_more": max(0, placed.count() - VES_SHOWN),
             "strays": list(queries.strays().filter(node=row.name)) if who.is_admin else [],

@@ -95,7 +95,7 @@ class VEAdmin(base.CloudAdmin):
     search_help_text = "Name, address, owner, image"
     ordering = ("project", "name")
     actions = verbs.ACTIONS
-    watch = "kinds=ve,job,node"
+    watch = "kinds=ve,job,node,stray"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[VE]:
         return queries.ves(base.actor(request))
@@ -103,7 +103,7 @@ class VEAdmin(base.CloudAdmin):
     def get_search_fields(self, request: HttpRequest) -> tuple[str, ...]:
         """Ids too where it looks like the beginning of one; a short word would be found in many of them."""
         by_id = _ID_BEGINS.fullmatch(request.GET.get("q", "").strip())
-        return ("uuid__istartswith",) if by_id else self.search_fields
+        return (*self.search_fields, "uuid__istartswith") if by_id else self.search_fields
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return self.has_view_permission(request)
@@ -211,9 +211,7 @@ class VEAdmin(base.CloudAdmin):
             "can_snapshot": Verb.SNAPSHOT in offers.fitting(row),
             "used": used,
             "cpu_all": 100 * row.vcpus,
-            "memory_used_mib": round(used["memory_bytes"] / (1 << 20), 1)
-            if used and used.get("memory_bytes") is not None
-            else None,
+            "memory_used_mib": used["memory_bytes"] / (1 << 20) if used else None,
             "jobs": jobs,
             "timeline": timeline(who, row, jobs),
             "restart_words": RESTART_WORDS[Restart(shown["restart"])] if shown["restart"] else "",
@@ -227,7 +225,8 @@ class VEAdmin(base.CloudAdmin):
         """The create form."""
         if not self.has_add_permission(request):
             return HttpResponse(status=403)
-        form = CreateForm(request.POST or None)
+        given = {name: request.GET[name] for name in ("image", "kind", "node") if name in request.GET}
+        form = CreateForm(request.POST or None, initial=given)
         if request.method == "POST" and form.is_valid() and (job := form.ask(base.actor(request))):
             base.asked(request, job)
             return HttpResponseRedirect(base.page_of("job", job.pk))
