@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import reduction
@@ -26,6 +27,9 @@ from .drivers.registry import make_driver
 from .images import make_images
 from .metering import metered
 from .steps import Tools, Work, carry_out, take_back
+
+FRESH = 2.0
+"""Seconds for which a driver is used again: what it knows of the machine may change."""
 
 
 class Handed:
@@ -68,15 +72,16 @@ def step(place: Place, pipe: Connection, lifeline: Handed) -> None:
         pipe.send(("look",))
         pipe.recv()
 
+    driver, looked = None, float("-inf")
+    images = make_images(place.config, place.node, simulated=False)
     while True:
         try:
             lane = reduction.recv_handle(pipe)
             work, undo = pipe.recv()
         except (EOFError, OSError):
             return
-        # A fresh driver for each: what it knows of the machine may have changed.
-        driver = place.driver() if work.order.verb != "fetch" else None
-        images = make_images(place.config, place.node, simulated=False)
+        if time.monotonic() - looked > FRESH:
+            driver, looked = place.driver(), time.monotonic()
         tools = Tools(driver, images, report, look, lambda state: pipe.send(("found", state)))
         ended = (take_back if undo else carry_out)(work, tools)
         os.close(lane)

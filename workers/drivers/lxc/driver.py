@@ -176,6 +176,11 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter, Adopter):
         native = heard.native
         if "/" in native or native.startswith("."):
             return None
+        if isinstance(heard, monitor.Event) and not wanted(native):
+            told[native] = process.STATES[heard.state]
+            if told[native] is Observed.RUNNING:
+                ears.hold(native, process.holder(self.guests, native))
+            return None
         path = self.guests / native
         try:
             marker = folder.read_marker(path)
@@ -195,11 +200,6 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter, Adopter):
                 ears.hold(native, life.monitor)
             case monitor.Event(state=word):
                 life = Life(process.STATES[word])
-                if not wanted(native):
-                    told[native] = life.state
-                    if life.state is Observed.RUNNING:
-                        ears.hold(native, process.holder(self.guests, native))
-                    return None
                 if life.state in (Observed.RUNNING, Observed.SUSPENDED):
                     found = self._guests.look(marker) if marker else _foreign_life(self.guests, native)
                     ears.hold(native, found.monitor)
