@@ -109,6 +109,11 @@ class Desk:
                     continue
                 self.heard += [parse(data) for _, data in said]
 
+    def deaf(self) -> None:
+        """Let go of the lists, for somebody else to read; listens again when it is next told to."""
+        self._server.close()
+        self._monitor.close()
+
     def wait(self, kind: type[M], matches: Callable[[M], bool] = lambda _: True, seconds: float = 15.0) -> M:
         """The first message of a kind that matches, heard already or soon."""
         end = time.monotonic() + seconds
