@@ -259,11 +259,11 @@ def test_an_entry_that_can_not_be_read_is_found_and_restored(slapd: Slapd) -> No
     assert found is not None and found.record is None
     assert (found.generation, found.job, "more than 15 digits" in found.reason) == (1, 7, True)
     wanted = {"desired": record.desired, "spec": record.spec, "owner": record.owner}
-    restored = server.restore_ve(found, **wanted, job=9, refusal="no")
+    restored = server.restore_ve(found, **wanted, job=9, generation=2, refusal="no")
     assert (restored.spec, restored.generation, restored.job, restored.refusal) == (record.spec, 2, 9, "no")
     assert restored.node == "n1"
     with pytest.raises(Stale):
-        server.restore_ve(found, **wanted, job=9, refusal="no")
+        server.restore_ve(found, **wanted, job=9, generation=2, refusal="no")
 
 
 def test_who_a_ve_is_can_not_be_changed_by_hand(slapd: Slapd) -> None:

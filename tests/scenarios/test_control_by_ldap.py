@@ -12,7 +12,6 @@ import pytest
 
 from tests.cloud import Cloud, cloud
 from tests.ldap_tools import Tools, entry, jobs, refused, settled, show
-from workers.drivers import simulated
 
 pytestmark = [pytest.mark.scenario, pytest.mark.timeout(120)]
 
@@ -293,7 +292,7 @@ def test_an_entry_deleted_by_hand_leaves_its_guest_alone(running: Cloud, tools: 
 
     running.until(told, 10, "the removal to be told")
     [event] = told()
-    assert "deleted from the directory by adam" in event["text"] and node in event["text"] and "ve adopt" in event["text"]
+    assert "deleted from the directory by adam" in event["text"] and node in event["text"] and f"vmcUUID {ve}" in event["text"]
     stray = running.until(lambda: running.directory().strays(), 20, "the guest to be seen as an orphan")
     assert [(each.seen.native, str(each.seen.ve), each.seen.state) for each in stray] == [(native, ve, "running")]
     assert running.simulated_guests()[native] == (node, "running")
@@ -303,19 +302,26 @@ def test_an_entry_deleted_by_hand_leaves_its_guest_alone(running: Cloud, tools: 
     assert "this UUID is taken" in said and native in said
     tools.run("ldapdelete", tools.dn("again"))
     assert len(told()) == 1
-    driver = simulated.SimulatedDriver(running.simulated_file(node))
-    driver.delete(native)
-    running.until(lambda: not running.directory().strays(), 20, "the orphan to be gone")
-
-
-def test_alter_by_rest_is_one_write_also_where_the_server_dies_after_it(running: Cloud, web: str) -> None:
-    before = show(running, web)["generation"]
-    done = running.wait(running.ask("POST", f"/ves/{web}/alter", {"restart": "always"}))
-    assert (done["outcome"], done["steps"]) == ("ok", [])
-    running.break_at("server.dispatch.desired")
-    done = running.wait(running.ask("POST", f"/ves/{web}/alter", {"drift": "apply", "description": "Sells."}), 60)
-    assert done["outcome"] == "ok" and running.broke_at("server.dispatch.desired")
+    tools.run("ldapadd", person="adam", stdin=entry(tools, web, vmcUUID=ve, vmcMemoryMiB="64"))
+    running.until(lambda: web in running.ves() and running.ves()[web]["observed"], 20, "it to be a VE again")
     shown = show(running, web)
-    assert (shown["restart"], shown["drift"], shown["description"]) == ("always", "apply", "Sells.")
-    assert (shown["generation"], shown["status"]) == (before + 2, "running")
+    assert (shown["id"], shown["node"], shown["status"], shown["owner"]) == (ve, node, "running", "adam")
+    assert running.wait(running.ask("POST", f"/ves/{web}/stop", {}))["outcome"] == "ok", "its node takes its steps"
+    running.check_truths()
+
+
+def test_an_entry_out_of_a_backup_counts_again(running: Cloud, tools: Tools, web: str) -> None:
+    """Its generation is older than what was accepted since, and older than its node knows."""
+    for verb in ("stop", "start", "stop", "start"):
+        running.wait(running.ask("POST", f"/ves/{web}/{verb}", {}))
+    before = running.directory().ve_named("main", web)
+    assert before is not None
+    backup = {"vmcGeneration": [b"2"], "vmcDesiredState": [b"stopped"], "vmcMemoryMiB": [b"64"]}
+    running.directory().client.modify(tools.dn(web), backup, "(objectClass=vmcVE)")
+    running.until(lambda: show(running, web)["generation"] > before.generation, 10, "a generation that nodes take")
+    shown = show(running, web)
+    assert (shown["desired"], shown["status"], shown["reason"]) == ("stopped", "running", "wanted stopped, seen running")
+    assert running.wait(running.ask("POST", f"/ves/{web}/stop", {}))["outcome"] == "ok"
+    tools.modify(web, vmcDesiredState="running")
+    assert settled(running, web, 2)[-1]["verb"] == "start"
     running.check_truths()

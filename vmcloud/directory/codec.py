@@ -115,9 +115,12 @@ class _Entry:
 
     def many(self, name: str) -> tuple[str, ...]:
         try:
-            return tuple(value.decode() for value in self.attributes.get(name, ()))
+            values = tuple(value.decode() for value in self.attributes.get(name, ()))
         except UnicodeDecodeError as error:
             raise self._bad(name, "is not UTF-8") from error
+        if any("\0" in value for value in values):
+            raise self._bad(name, "has a NUL character")
+        return values
 
     def text(self, name: str, default: str = "") -> str:
         values = self.many(name)
@@ -131,10 +134,10 @@ class _Entry:
             raise self._bad(name, "is missing")
         return value
 
-    def whole(self, name: str) -> int:
-        value = self._read(name, lambda text: int(text) if len(text) <= WHOLE_DIGITS else None, "whole number")
+    def whole(self, name: str, digits: int = WHOLE_DIGITS) -> int:
+        value = self._read(name, lambda text: int(text) if len(text) <= digits else None, "whole number")
         if value is None:
-            raise self._bad(name, f"has more than {WHOLE_DIGITS} digits")
+            raise self._bad(name, f"has more than {digits} digits")
         return value
 
     def whole_or_zero(self, name: str) -> int:
@@ -201,7 +204,7 @@ def _ve(entry: _Entry) -> VERecord:
     spec = Spec(
         kind=entry.choice("vmcKind", Kind),
         image=entry.need("vmcImageName"),
-        vcpus=entry.whole("vmcVCPUs"),
+        vcpus=entry.whole("vmcVCPUs", 9),
         memory_mib=entry.whole("vmcMemoryMiB"),
         disk_mib=entry.whole("vmcDiskMiB"),
         restart=entry.choice("vmcRestartPolicy", Restart),

@@ -189,14 +189,28 @@ class Directory:
         person = dn.lower().endswith("," + self.tree.unit("people").lower())
         return Who(dn, (codec.rdns(dn) or [""])[0], person, frozenset(codec.rdns(group)[0].lower() for group, _ in groups))
 
-    def restore_ve(self, found: Found, desired: Desired, spec: Spec, owner: str, *, job: int, refusal: str) -> VERecord:
-        """A desired write, of the next generation, over an entry that can not be read. Raises Stale if it was written again."""
+    def restore_ve(
+        self,
+        found: Found,
+        desired: Desired,
+        spec: Spec,
+        owner: str,
+        *,
+        job: int,
+        generation: int,
+        refusal: str = "",
+        node: str | None = None,
+    ) -> VERecord:
+        """A desired write over whatever the entry says, of any generation; ``node``: also its placement. Raises Stale if it was
+        written again."""
         guard = _all(f"(vmcUUID={found.ve})", f"(entryCSN={escape_filter_chars(found.version)})")
         attributes = {
             **codec.desired_attributes(desired, spec, owner),
-            **codec.count_attributes(found.generation + 1, job),
+            **codec.count_attributes(generation, job),
             "vmcRefusal": codec.placement_attributes("", refusal)["vmcRefusal"],
         }
+        if node is not None:
+            attributes |= codec.placement_attributes(node, refusal)
         return _as(VERecord, self.client.modify(found.dn, attributes, guard))
 
     def move_back(self, found: Found, project: str, name: str) -> None:

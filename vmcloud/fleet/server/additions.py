@@ -12,10 +12,10 @@ from vmcloud.directory.codec import ATTRIBUTE
 from vmcloud.directory.store import Found
 from vmcloud.domain.errors import Conflict, Forbidden, Invalid, VmcloudError
 from vmcloud.domain.foreign import Wish, Writer
-from vmcloud.domain.names import check_ve_name
+from vmcloud.domain.names import check_ve_name, native_name
 from vmcloud.domain.records import VERecord
 from vmcloud.domain.spec import Spec
-from vmcloud.domain.vocabulary import Desired, EventType, Verb
+from vmcloud.domain.vocabulary import Desired, EventType, Outcome, Verb
 from vmcloud.faults import point
 from vmcloud.fleet.models import Accepted, Stray
 from vmcloud.fleet.services import events, queues, submit
@@ -38,6 +38,9 @@ def judge(context: Context, found: Found, row: Accepted | None) -> bool:
             row.delete()
     try:
         record = _checked(context, found, writer)
+        if (guest := Stray.objects.filter(ve=found.ve).first()) is not None:
+            _take_back(context, found, record, guest, writer)
+            return True
         sizes = {"vcpus": record.spec.vcpus, "memory_mib": record.spec.memory_mib}
         queue = queues.choose(writers.actor(writer), "", **sizes)
     except VmcloudError as error:
@@ -57,11 +60,16 @@ def _checked(context: Context, found: Found, writer: Writer) -> VERecord:
     spec = Spec.parse(record.spec.to_json())
     if record.desired not in (Desired.RUNNING, Desired.STOPPED):
         raise Invalid(f"a VE cannot be created {record.desired}", where="desired", todo="Choose running or stopped.")
-    guest = Stray.objects.filter(ve=record.ve).first()
-    if guest is not None or context.directory.tombstone(record.ve) is not None:
-        why = f"guest {guest.native} on node {guest.node} has it" if guest else "it was a VE's that was deleted"
-        todo = "Remove the entry" + ("; `vmcloud ve adopt` records the guest." if guest else ", or give it a UUID of its own.")
+    if context.directory.tombstone(record.ve) is not None:
+        todo = "Give it a UUID of its own: `uuidgen` makes one."
+        raise Conflict("this UUID is taken", where="vmcUUID", why="it was a VE's that was deleted", todo=todo)
+    guests = Stray.objects.filter(ve=record.ve)
+    if others := [guest for guest in guests if guest.native != native_name(record.name, record.ve) or len(guests) > 1]:
+        why = "; ".join(f"guest {guest.native} on node {guest.node} bears it" for guest in others)
+        todo = "Add the entry under the name that the guest was made with, or give it a UUID of its own."
         raise Conflict("this UUID is taken", where="vmcUUID", why=why, todo=todo)
+    if guests:
+        return record
     submit.check_new(writers.actor(writer), spec)
     return record
 
@@ -82,6 +90,27 @@ def _take(context: Context, record: VERecord, writer: Writer, queue: str) -> Non
     with context.leader.transaction():
         wanted.conclude(context, row, stored.generation, wish)
     point("server.foreign.concluded")
+
+
+def _take_back(context: Context, found: Found, record: VERecord, guest: Stray, writer: Writer) -> None:
+    """The guest that the entry is about is there, its record was lost: it is the same VE again, where it is and as it is wanted
+    now, of a generation that its node has not seen."""
+    wish = Wish(record.desired, record.spec, record.owner or writer.name)
+    seen = [each.seen.generation for each in context.directory.strays(guest.node) if each.seen.ve == record.ve]
+    generation = max([0, *seen]) + 1
+    with context.leader.transaction():
+        about = {"project": record.project, "name": record.name, "wish": wish.to_json(), "at": context.clock()}
+        row = Accepted.objects.create(ve=record.ve, generation=generation - 1, **about)
+        orphan = {"orphan": guest.native, "target": guest.key}
+        job = writers.claim(context, record, writer, Verb.ADOPT, args=orphan, outcome=Outcome.OK.value)
+        text = f"{writer.name} recorded it again; it was {guest.native} on node {guest.node}"
+        row.writing = {"generation": generation, "job": job.pk, "wish": wish.to_json(), "jobs": [job.pk]}
+        row.writing["events"] = [(EventType.ADOPTED.value, text, job.pk)]
+        row.save()
+    placed = {"job": job.pk, "generation": generation, "node": guest.node}
+    stored = context.directory.restore_ve(found, wish.desired, wish.spec, wish.owner, **placed)
+    with context.leader.transaction():
+        wanted.conclude(context, row, stored.generation, wish)
 
 
 def _refuse(context: Context, found: Found, refusal: str) -> None:

@@ -36,6 +36,7 @@ from .projection import row_of
 
 log = logging.getLogger("server.foreign")
 
+BACKUP = Writer("backup")
 CLOCKS = 300.0
 """Seconds that the directory's clock may differ from ours."""
 
@@ -62,8 +63,9 @@ def run(context: Context) -> None:
             return
         except Stale:
             context.again = True  # somebody wrote again: judge what is there now
-        except VmcloudError as error:
-            log.error("the change of VE %s can not be judged: %s", ve, error)
+        except (VmcloudError, ValueError, TypeError, KeyError):
+            # One entry that can not be judged must not hold up all others. The rules leave it alone; its next change is tried.
+            log.exception("the change of VE %s can not be judged", ve)
             context.suspects.pop(ve, None)
 
 
@@ -110,8 +112,10 @@ def judge(context: Context, ve: UUID) -> bool:
         return _unreadable(context, found, row)
     record = found.record
     accepted = wanted.expected(row, record)
+    if accepted is None and record.generation < row.generation:
+        _left_behind(context, found, row)
     if accepted is None:
-        return True  # written by us after this was read, or about to be learnt
+        return True
     if record.generation > row.generation or row.writing:
         with context.leader.transaction():
             if record.generation > row.generation:
@@ -227,12 +231,33 @@ def _unreadable(context: Context, found: Found, row: Accepted) -> bool:
         told = [(EventType.REFUSED.value, f"change in the directory undone: {refusal}", job.pk)]
         wanted.announce(context, row, found, job.pk, wish, jobs=[job.pk], told=told)
     point("server.foreign.announced")
-    stored = context.directory.restore_ve(found, wish.desired, wish.spec, wish.owner, job=job.pk, refusal=refusal)
+    stored = context.directory.restore_ve(
+        found, wish.desired, wish.spec, wish.owner, job=job.pk, generation=found.generation + 1, refusal=refusal
+    )
     point("server.foreign.written")
     with context.leader.transaction():
         wanted.conclude(context, row, stored.generation, wish)
     point("server.foreign.concluded")
     return True
+
+
+def _left_behind(context: Context, found: Found, row: Accepted) -> None:
+    """An entry of a generation that has passed, out of a backup: what it says counts again, under a generation that nodes do not
+    take for an old one."""
+    record = found.record
+    assert record is not None
+    wish, generation = wanted.wish_of(record), row.generation + 1
+    with context.leader.transaction():
+        wanted.forget(row)
+        ended = {"outcome": Outcome.OK.value, "reason": f"generation {found.generation} came back"}
+        job = writers.claim(context, record, BACKUP, Verb.ALTER, **ended)
+        text = f"its entry is of generation {found.generation} again, after {row.generation}: what it says counts"
+        about = {"generation": generation, "job": job.pk, "wish": wish.to_json()}
+        row.writing = {**about, "jobs": [job.pk], "events": [(EventType.FOREIGN.value, text, job.pk)]}
+        row.save()
+    stored = context.directory.restore_ve(found, wish.desired, wish.spec, wish.owner, job=job.pk, generation=generation)
+    with context.leader.transaction():
+        wanted.conclude(context, row, stored.generation, wish)
 
 
 # ---------------------------------------------------------------------------------------------------------- what the watch says
@@ -287,7 +312,7 @@ def _tell_removed(context: Context, row: Accepted, node: str, remover: str) -> N
     who = (codec.rdns(remover) or ["somebody"])[0] if remover else "somebody unknown"
     where = f" on node {node}" if node else ""
     text = f"its entry was deleted from the directory by {who}; the guest{where} is left as it is, and is nobody's now. "
-    text += "To have it back: `vmcloud ve adopt`. (What deletes a VE is `vmcloud ve delete`, or vmcDesiredState: absent.)"
+    text += f"To have it back, add the entry again with vmcUUID {row.ve}. (What deletes a VE is vmcDesiredState: absent.)"
     about = {"project": row.project, "owner": row.wish["owner"], "ve": row.ve, "ve_name": row.name, "node": node}
     events.note(EventType.REMOVED, text, at=context.clock(), **about)
     log.warning("%s: %s", row.name, text)

@@ -173,18 +173,19 @@ def row_of(record: Record) -> ReadModel:
 
 
 def _ve(record: VERecord) -> VE:
+    """Somebody's LDAP tool may have written longer names than there can be; they are undone soon."""
     row = VE(
         uuid=record.ve,
-        name=record.name,
-        project=record.project,
-        owner=record.owner,
+        name=record.name[:63],
+        project=record.project[:63],
+        owner=record.owner[:150],
         kind=record.spec.kind.value,
         node=record.node,
         desired=record.desired.value,
         generation=record.generation,
         job=record.job,
         spec=record.spec.to_json(),
-        image=record.spec.image,
+        image=record.spec.image[:63],
         vcpus=record.spec.vcpus,
         memory_mib=record.spec.memory_mib,
         refusal=record.refusal,

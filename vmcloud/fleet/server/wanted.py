@@ -60,7 +60,8 @@ def learn(context: Context, records: Iterable[VERecord]) -> None:
         if record.generation > row.generation:
             row = _reached(context, row, record)
         if record.generation < row.generation:
-            continue  # said before our last write
+            context.suspect(ve)  # said before our last write; or a directory that was restored from a backup
+            continue
         if wish_of(record) != decode(row.wish):
             context.foreign.add(ve)
             context.suspect(ve)
