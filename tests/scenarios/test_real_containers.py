@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.cloud import SOURCE, Cloud, cloud
+from tests.ldap_tools import Tools, entry, refused, settled
 from vmcloud.config import Config
 from workers.storage.busybox import build_busybox
 
@@ -214,3 +215,47 @@ def test_who_is_gone_leaves_no_program_behind(running: Cloud, who: str) -> None:
     running.nodes_up()
     assert running.ves()[f"left-{who}"]["status"] == "running"
     running.run("ve", "delete", f"left-{who}", "--wait")
+
+
+def test_any_ldap_tool_drives_a_container(running: Cloud) -> None:
+    """Stopped, resized, started and deleted by ldapmodify and ldapvi; what can not be is undone and explained."""
+    tools = Tools(running)
+    create(running, "by-ldap")
+    name, pid = native(running, "by-ldap"), init_pid(running, "by-ldap")
+    tools.modify("by-ldap", vmcDesiredState="stopped")
+    assert [(each["verb"], each["outcome"]) for each in settled(running, "by-ldap", 1)] == [("stop", "ok")]
+    assert not Path(f"/proc/{pid}").exists() and "STOPPED" in lxc(running, "lxc-info", "-n", name, "-s")
+    tools.vi("by-ldap", vmcMemoryMiB="48", vmcDesiredState="running")
+    assert [each["verb"] for each in settled(running, "by-ldap", 3)] == ["stop", "resize", "start"]
+    assert "RUNNING" in lxc(running, "lxc-info", "-n", name, "-s")
+    pid = init_pid(running, "by-ldap")
+    tools.modify("by-ldap", vmcMemoryMiB="40")
+    settled(running, "by-ldap", 4)
+    assert init_pid(running, "by-ldap") == pid, "it was resized while it ran"
+    shown = running.ves()["by-ldap"]
+    assert (shown["memory_mib"], shown["status"]) == (40, "running")
+    tools.modify("by-ldap", vmcMemoryMiB="99999999999")
+    assert "out of range" in refused(running, "by-ldap")
+    assert init_pid(running, "by-ldap") == pid and running.ves()["by-ldap"]["memory_mib"] == 40
+    tools.modify("by-ldap", vmcDesiredState="absent")
+    running.until(lambda: "by-ldap" not in running.ves(), 30, "it to be gone")
+    assert not Path(f"/proc/{pid}").exists() and name not in lxc(running, "lxc-ls")
+
+
+def test_a_container_whose_entry_is_deleted_by_hand_runs_on_and_comes_back(running: Cloud) -> None:
+    tools = Tools(running)
+    shown = create(running, "kept")
+    name, pid = native(running, "kept"), init_pid(running, "kept")
+    tools.run("ldapdelete", tools.dn("kept"))
+    running.until(lambda: running.directory().strays(), 40, "it to be seen as an orphan")
+    assert init_pid_of(running, name) == pid
+    wanted = {"vmcUUID": shown["id"], "vmcKind": "lxc", "vmcMemoryMiB": "64"}
+    tools.run("ldapadd", stdin=entry(tools, "kept", **wanted))
+    running.until(lambda: running.ves().get("kept", {}).get("observed") == "running", 40, "it to be a VE again")
+    assert init_pid(running, "kept") == pid and running.ves()["kept"]["id"] == shown["id"]
+    running.run("ve", "delete", "kept", "--wait")
+    assert name not in lxc(running, "lxc-ls")
+
+
+def init_pid_of(running: Cloud, name: str) -> int:
+    return int(lxc(running, "lxc-info", "-n", name, "-p", "-H"))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmcloud.domain.errors import Conflict, Forbidden, Impossible, Invalid, VmcloudError
-from vmcloud.domain.foreign import FIELDS, FIXED, Demand, Wish, Writer, demands, differences, permit, undone
+from vmcloud.domain.foreign import FIELDS, FIXED, Demand, Wish, Writer, demands, differences, permit, undone, verb_of
 from vmcloud.domain.messages import POWER_AFTER
 from vmcloud.domain.spec import Spec
 from vmcloud.domain.vocabulary import Desired, Drift, Kind, Restart, Verb
@@ -105,6 +105,15 @@ def test_what_stays_as_it_was_created(name: str) -> None:
 def test_values_that_can_not_be(values: dict[str, Any]) -> None:
     with pytest.raises(Invalid):
         demands(WISH, changed(**values))
+
+
+def test_a_refused_change_has_a_name() -> None:
+    stopped = changed(desired=Desired.STOPPED)
+    assert verb_of(WISH, stopped) is Verb.STOP and verb_of(stopped, WISH) is Verb.START
+    assert verb_of(WISH, changed(memory_mib=-1, vcpus=9)) is Verb.RESIZE
+    assert verb_of(WISH, changed(desired=Desired.ABSENT, memory_mib=-1)) is Verb.DELETE
+    assert verb_of(WISH, changed(image="x")) is verb_of(WISH, changed(desired=Desired.STOPPED, vcpus=9)) is Verb.ALTER
+    assert verb_of(stopped, changed(desired=Desired.SUSPENDED)) is Verb.ALTER
 
 
 def test_who_may_what() -> None:

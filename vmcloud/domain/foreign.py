@@ -154,6 +154,16 @@ def permit(writer: Writer, owner: str, wanted: Iterable[Demand]) -> None:
             raise Forbidden(f"{writer.name} may not {demand.verb} this VE", why=f"{' or '.join(may)} may")
 
 
+def verb_of(before: Wish, after: Wish) -> Verb:
+    """What a change is called that is refused: one verb, whatever it asked for."""
+    changed = differences(before, after)
+    if after.desired is Desired.ABSENT:
+        return Verb.DELETE
+    if changed and changed <= set(SIZES):
+        return Verb.RESIZE
+    return _POWER.get((before.desired, after.desired), Verb.ALTER) if changed == {"desired"} else Verb.ALTER
+
+
 def undone(verb: Verb, args: Mapping[str, Any], before: Wish, now: Wish) -> Wish:
     """What is wanted after a job with ``verb`` failed that was to change ``before``: what it had changed is as it was, unless
     somebody wanted something else in between."""

@@ -61,7 +61,7 @@ def _checked(context: Context, found: Found, writer: Writer) -> VERecord:
     if record.desired not in (Desired.RUNNING, Desired.STOPPED):
         raise Invalid(f"a VE cannot be created {record.desired}", where="desired", todo="Choose running or stopped.")
     if context.directory.tombstone(record.ve) is not None:
-        todo = "Give it a UUID of its own: `uuidgen` makes one."
+        todo = "Give it a UUID of its own: `cat /proc/sys/kernel/random/uuid` makes one."
         raise Conflict("this UUID is taken", where="vmcUUID", why="it was a VE's that was deleted", todo=todo)
     guests = Stray.objects.filter(ve=record.ve)
     if others := [guest for guest in guests if guest.native != native_name(record.name, record.ve) or len(guests) > 1]:

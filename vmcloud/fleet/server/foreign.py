@@ -25,7 +25,7 @@ from vmcloud.domain import foreign
 from vmcloud.domain.errors import Invalid, VmcloudError
 from vmcloud.domain.foreign import Demand, Wish, Writer
 from vmcloud.domain.records import VERecord
-from vmcloud.domain.vocabulary import Desired, EventType, Outcome, Verb
+from vmcloud.domain.vocabulary import EventType, Outcome, Verb
 from vmcloud.faults import point
 from vmcloud.fleet.models import VE, Accepted, Job
 from vmcloud.fleet.services import events, submit
@@ -176,7 +176,7 @@ def _take(context: Context, verdict: Verdict, record: VERecord, writer: Writer, 
         steps = list(_steps(record, writer, verdict.wish, wish, wanted_now))
     except VmcloudError as error:
         asked = ", ".join(sorted(foreign.differences(verdict.wish, wish)))
-        verb = Verb.DELETE if wish.desired is Desired.ABSENT else Verb.ALTER
+        verb = foreign.verb_of(verdict.wish, wish)
         job = writers.refused(context, record, writer, verb, error, args={"asked": asked})
         verdict.jobs.append(job)
         refusal = writers.refusal_of(writer, error)

@@ -101,7 +101,7 @@ def _ve_json(row: VE, shown: Shown, found: str) -> dict[str, Any]:
         "kind": row.kind,
         "node": row.node or None,
         "status": shown.status.value,
-        "reason": shown.reason or found or row.refusal,
+        "reason": shown.reason or found or (f"refused: {row.refusal}" if row.refusal else ""),
         "refusal": row.refusal,
         "desired": row.desired,
         "observed": row.observed_state or None,
