@@ -246,9 +246,9 @@ def test_the_log_names_who_wrote_each_attribute_last(slapd: Slapd) -> None:
     assert server.writers(found, names, time.time() + 60) == {}
     assert server.writers(replace(found, version="20260101000000.000000Z#000000#000#000000"), names, 0.0) is None
     assert server.who(root).groups == {"administrators", "operators"} and not server.who(root).person
-    assert server.remover(VE_DN) == ""
+    assert server.remover(VE_DN, 0.0) == ""
     link(slapd, "root").delete_s(VE_DN)
-    assert server.remover(VE_DN) == root
+    assert server.remover(VE_DN, 0.0) == root and server.remover(VE_DN, time.time() + 60) == ""
 
 
 def test_an_entry_that_can_not_be_read_is_found_and_restored(slapd: Slapd) -> None:

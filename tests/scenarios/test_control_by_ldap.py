@@ -257,7 +257,7 @@ ADDITIONS = {
     "too much": ({"vmcMemoryMiB": "9999999"}, "no node could ever run this VE"),
     "less than nothing": ({"vmcMemoryMiB": "-1"}, "-1 is out of range"),
     "nothing to be": ({"vmcDesiredState": "absent"}, "cannot be created absent"),
-    "a number that can not be read": ({"vmcVCPUs": "1" * 40}, "more than 15 digits"),
+    "a number that can not be read": ({"vmcVCPUs": "1" * 40}, "more than 9 digits"),
 }
 
 

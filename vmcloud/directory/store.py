@@ -174,9 +174,10 @@ class Directory:
                     last[written] = writer
         return last
 
-    def remover(self, dn: str) -> str:
-        """Who deleted the entry; empty if the access log does not tell."""
-        wanted = f"(&(objectClass=auditDelete)(reqDN={escape_filter_chars(dn)})(reqResult=0))"
+    def remover(self, dn: str, since: float) -> str:
+        """Who deleted the entry after ``since`` (seconds since the epoch); empty if the access log does not tell."""
+        after = f"(reqStart>={codec.encode_time(max(0.0, since))})"
+        wanted = f"(&(objectClass=auditDelete)(reqDN={escape_filter_chars(dn)})(reqResult=0){after})"
         logged = self.client.search("cn=accesslog", wanted, attributes=("reqStart", "reqAuthzID"))
         if not logged:
             return ""

@@ -28,10 +28,10 @@ log = logging.getLogger("server.foreign")
 
 def judge(context: Context, found: Found, row: Accepted | None) -> bool:
     """Judge one added entry. False: the access log does not show yet who added it. Raises Stale."""
-    logged = context.directory.writers(found, set(ATTRIBUTE.values()), 0.0)
-    if logged is None and not context.impatient(found.ve, writers.LOG_PATIENCE):
+    logged = writers.written_by(context, found, set(ATTRIBUTE.values()), 0.0)
+    if logged is None:
         return False
-    writer = writers.writer_of(context, list(logged.values())[-1]) if logged else writers.NOBODY
+    writer = writers.newest(context, logged)
     if row is not None:
         with context.leader.transaction():
             wanted.forget(row)

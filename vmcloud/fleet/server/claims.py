@@ -7,7 +7,7 @@ from vmcloud.domain.vocabulary import JobState
 from vmcloud.fleet.models import VE, Job
 from vmcloud.fleet.services.submit import queue_claimed
 
-from . import writers
+from . import wanted, writers
 from .context import Context
 
 
@@ -32,6 +32,8 @@ def _free(context: Context, row: VE) -> None:
     record = context.directory.ve(row.uuid)
     if record is None or record.node or Job.objects.filter(pk=record.job).exists():
         return
+    with context.leader.transaction():
+        wanted.gone(row.uuid)
     try:
         context.directory.remove_ve(record)
     except NotFound:

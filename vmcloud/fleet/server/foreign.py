@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
-from vmcloud.directory import codec
 from vmcloud.directory.codec import ATTRIBUTE
 from vmcloud.directory.errors import Stale
 from vmcloud.directory.errors import Unavailable as DirectoryUnavailable
@@ -28,7 +27,7 @@ from vmcloud.domain.records import VERecord
 from vmcloud.domain.vocabulary import EventType, Outcome, Verb
 from vmcloud.faults import point
 from vmcloud.fleet.models import VE, Accepted, Job
-from vmcloud.fleet.services import events, submit
+from vmcloud.fleet.services import submit
 
 from . import additions, wanted, writers
 from .context import Context
@@ -37,8 +36,6 @@ from .projection import row_of
 log = logging.getLogger("server.foreign")
 
 BACKUP = Writer("backup")
-CLOCKS = 300.0
-"""Seconds that the directory's clock may differ from ours."""
 
 
 @dataclass
@@ -53,7 +50,6 @@ class Verdict:
 
 def run(context: Context) -> None:
     """Judge every entry under suspicion. What can not be judged yet stays."""
-    _look_for_removed(context)
     for ve in list(context.suspects):
         try:
             if judge(context, ve):
@@ -92,6 +88,12 @@ def readable(context: Context, ve: UUID) -> VERecord | None:
         note(context, ve)
         raise Stale(found.reason, where=found.dn)
     return found.record if found else None
+
+
+def note(context: Context, ve: UUID) -> None:
+    """The watch shows an entry that can not be read."""
+    context.foreign.add(ve)
+    context.suspect(ve)
 
 
 def judge(context: Context, ve: UUID) -> bool:
@@ -135,11 +137,11 @@ def judge(context: Context, ve: UUID) -> bool:
 def _writers(context: Context, found: Found, row: Accepted, names: Iterable[str]) -> list[tuple[Writer, set[str]]] | None:
     """Who changed which of these fields, in the order of their last writes. None: the log does not tell yet."""
     fields = {ATTRIBUTE[name]: name for name in names}
-    logged = context.directory.writers(found, set(fields), row.at - CLOCKS)
-    if logged is None and not context.impatient(found.ve, writers.LOG_PATIENCE):
+    logged = writers.written_by(context, found, set(fields), row.at - writers.CLOCKS)
+    if logged is None:
         return None
     groups: dict[str, set[str]] = {}
-    for attribute, dn in (logged or {}).items():
+    for attribute, dn in logged.items():
         groups.setdefault(dn, set()).add(fields.pop(attribute))
     made = [(writers.writer_of(context, dn), names) for dn, names in groups.items()]
     return [*made, (writers.NOBODY, set(fields.values()))] if fields else made
@@ -218,10 +220,10 @@ def _unreadable(context: Context, found: Found, row: Accepted) -> bool:
     wish = wanted.expected(row, found)
     if wish is None:
         return True  # written by us after this was read
-    logged = context.directory.writers(found, set(ATTRIBUTE.values()), row.at - CLOCKS)
-    if logged is None and not context.impatient(found.ve, writers.LOG_PATIENCE):
+    logged = writers.written_by(context, found, set(ATTRIBUTE.values()), row.at - writers.CLOCKS)
+    if logged is None:
         return False
-    writer = writers.writer_of(context, list(logged.values())[-1]) if logged else writers.NOBODY
+    writer = writers.newest(context, logged)
     error = Invalid(found.reason, todo="Write a value that can be.")
     node = VE.objects.filter(pk=found.ve).values_list("node", flat=True).first() or ""
     record = VERecord(found.ve, row.name, row.project, wish.owner, wish.spec, wish.desired, found.generation, found.job, node)
@@ -258,61 +260,3 @@ def _left_behind(context: Context, found: Found, row: Accepted) -> None:
     stored = context.directory.restore_ve(found, wish.desired, wish.spec, wish.owner, job=job.pk, generation=generation)
     with context.leader.transaction():
         wanted.conclude(context, row, stored.generation, wish)
-
-
-# ---------------------------------------------------------------------------------------------------------- what the watch says
-
-
-def note(context: Context, ve: UUID) -> None:
-    """The watch shows an entry that can not be read."""
-    context.foreign.add(ve)
-    context.suspect(ve)
-
-
-def note_removal(context: Context, ve: UUID) -> None:
-    """The watch says that an entry is gone; inside a transaction, before the read model forgets it."""
-    node = VE.objects.filter(pk=ve).values_list("node", flat=True).first() or ""
-    context.foreign.discard(ve)
-    context.vanished[ve] = (node, context.clock())
-    context.again = True
-
-
-def note_untold(context: Context) -> None:
-    """The watch has told all there is: what was accepted and is not among it went while nobody watched; inside a transaction."""
-    shown = VE.objects.values_list("uuid", flat=True)
-    for ve in Accepted.objects.exclude(pk__in=shown).values_list("ve", flat=True):
-        if ve not in context.suspects:
-            context.vanished.setdefault(ve, ("", context.clock()))
-
-
-def _look_for_removed(context: Context) -> None:
-    """Entries that are gone: by a job of ours, which has left a tombstone, or by somebody's hand. Guests are left alone."""
-    for ve, (node, since) in list(context.vanished.items()):
-        try:
-            row = Accepted.objects.filter(pk=ve).first()
-            if row is None or context.directory.find_ve(ve) is not None:
-                context.vanished.pop(ve, None)
-                continue
-            dn = context.directory.tree.ve(row.project, row.name)
-            remover = context.directory.remover(dn)
-            buried = context.directory.tombstone(ve) is not None
-        except DirectoryUnavailable as error:
-            context.projection.down = error.problem.sentence()
-            return
-        if not (remover or buried) and context.clock() - since < writers.LOG_PATIENCE:
-            continue
-        with context.leader.transaction():
-            if not buried and remover.lower() != context.directory.tree.service("server").lower():
-                _tell_removed(context, row, node, remover)
-            wanted.gone(ve)
-        context.vanished.pop(ve, None)
-
-
-def _tell_removed(context: Context, row: Accepted, node: str, remover: str) -> None:
-    who = (codec.rdns(remover) or ["somebody"])[0] if remover else "somebody unknown"
-    where = f" on node {node}" if node else ""
-    text = f"its entry was deleted from the directory by {who}; the guest{where} is left as it is, and is nobody's now. "
-    text += f"To have it back, add the entry again with vmcUUID {row.ve}. (What deletes a VE is vmcDesiredState: absent.)"
-    about = {"project": row.project, "owner": row.wish["owner"], "ve": row.ve, "ve_name": row.name, "node": node}
-    events.note(EventType.REMOVED, text, at=context.clock(), **about)
-    log.warning("%s: %s", row.name, text)

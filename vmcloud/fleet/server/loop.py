@@ -24,7 +24,7 @@ from vmcloud.fleet import ports
 from vmcloud.fleet.models import Liveness, Node, Step
 from vmcloud.fleet.services import events, feed, queries, tickets
 
-from . import admit, claims, finish, foreign, liveness, mend, orders, replies, schedule, wanted
+from . import admit, claims, finish, foreign, liveness, mend, orders, removals, replies, schedule, wanted
 from .context import Context
 from .inbox import Broker, Inbox, Report
 from .leader import Deposed, Leader
@@ -114,6 +114,7 @@ class Server:
             if not (items or context.again or due):
                 continue
             context.again = False
+            removals.run(context)
             foreign.run(context)
             finish.run(context)
             admit.run(context)
@@ -162,13 +163,13 @@ class Server:
                         context.projection.apply(item)
                         foreign.note(context, ve)
                     case port.Removed(kind="ve", key=key):
-                        foreign.note_removal(context, UUID(key))
+                        removals.note(context, UUID(key))
                         shown.pop(UUID(key), None)
                         context.projection.apply(item)
                     case port.Synced():
                         context.projection.apply(item)
                         silent = self._silent_nodes(context)
-                        foreign.note_untold(context)
+                        removals.note_untold(context)
                     case _:
                         context.projection.apply(item)
             if shown:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Collection
 from typing import Any
 
+from vmcloud.directory.store import Found
 from vmcloud.domain.errors import VmcloudError
 from vmcloud.domain.foreign import Writer
 from vmcloud.domain.records import VERecord
@@ -16,7 +19,28 @@ from .context import Context
 ORIGIN = "ldap"
 LOG_PATIENCE = 3.0
 """Seconds that the access log may need to come to a change before its writer counts as unknown."""
+CLOCKS = 300.0
+"""Seconds that the directory's clock may differ from ours."""
+LOOKS = (0.002, 0.004, 0.008, 0.016)
+"""Seconds between looks at an access log that is a moment behind; after these it is looked at again in the next cycle."""
 NOBODY = Writer("")
+
+
+def written_by(context: Context, found: Found, names: Collection[str], since: float) -> dict[str, str] | None:
+    """Who last wrote each of these attributes, oldest write first (:meth:`.Directory.writers`). None: the log does not tell yet;
+    after :data:`LOG_PATIENCE` it is nobody known."""
+    logged = context.directory.writers(found, names, since)
+    for pause in LOOKS:
+        if logged is not None:
+            return logged
+        time.sleep(pause)
+        logged = context.directory.writers(found, names, since)
+    return {} if logged is None and context.impatient(found.ve, LOG_PATIENCE) else logged
+
+
+def newest(context: Context, logged: dict[str, str]) -> Writer:
+    """Who wrote last of all."""
+    return writer_of(context, list(logged.values())[-1]) if logged else NOBODY
 
 
 def writer_of(context: Context, dn: str) -> Writer:
@@ -29,7 +53,7 @@ def writer_of(context: Context, dn: str) -> Writer:
 
 def refusal_of(writer: Writer, error: VmcloudError) -> str:
     """For ``vmcRefusal``: who was refused what, and why."""
-    return f"{writer.name or 'somebody'}: {error.problem.sentence()}."[:900]
+    return f"{writer.name or 'somebody'}: {error.problem.sentence().rstrip('.')}."[:900]
 
 
 def actor(writer: Writer) -> Actor:
