@@ -7,20 +7,20 @@ named. So a person who waited for a job and then looks never sees the state befo
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from uuid import UUID
 
 from vmcloud.directory.errors import Stale
 from vmcloud.directory.errors import Unavailable as DirectoryUnavailable
 from vmcloud.domain.errors import NotFound, Problem, VmcloudError
-from vmcloud.domain.foreign import undone
+from vmcloud.domain.foreign import Wish, undone
 from vmcloud.domain.records import Tombstone, VERecord
 from vmcloud.domain.spec import Spec
 from vmcloud.domain.vocabulary import SESSIONS, Desired, EventType, JobState, Outcome, Verb
 from vmcloud.faults import point
 from vmcloud.fleet.models import UNBEGUN, VE, Budget, Image, Job, Misses, Node, Stray
-from vmcloud.fleet.services import events
+from vmcloud.fleet.services import events, watermark
 
 from . import foreign, orders, wanted
 from .context import Context
@@ -91,13 +91,12 @@ def _settle_ve(context: Context, job: Job, record: VERecord) -> None:
         case Verb.ADOPT if ok:
             spec = Spec.parse(job.result["spec"]) if job.result and job.result.get("spec") else record.spec
             if spec != record.spec:
-                written = wanted.write(context, record, job, lambda wish: replace(wish, spec=spec))
-                job.change(directory_version=written.version)
+                _write(context, job, record, lambda wish: replace(wish, spec=spec))
         case Verb.ADOPT if undone or not record.node:
             # No tombstone: what still bears this UUID anywhere would be deleted for it.
             context.directory.remove_ve(record)
         case Verb.CREATE if not ok and record.desired is not Desired.ABSENT:
-            wanted.write(context, record, job, lambda wish: replace(wish, desired=Desired.ABSENT))
+            _write(context, job, record, lambda wish: replace(wish, desired=Desired.ABSENT))
         case Verb.DELETE if not _never_began(job):
             pass  # part of it may be gone: it stays wanted absent, and reconcile tries again
         case (Verb.STOP | Verb.SUSPEND | Verb.RESIZE | Verb.DELETE) as verb if not ok and "desired" in job.before:
@@ -114,7 +113,14 @@ def _go_back(context: Context, job: Job, verb: Verb, record: VERecord) -> None:
             if (after := undone(verb, job.args, before, base)) != base:
                 other.change(before={**other.before, "desired": after.desired.value, "spec": after.spec.to_json()})
     if undone(verb, job.args, before, now := wanted.wish_of(record)) != now:
-        wanted.write(context, record, job, lambda wish: undone(verb, job.args, before, wish))
+        _write(context, job, record, lambda wish: undone(verb, job.args, before, wish))
+
+
+def _write(context: Context, job: Job, record: VERecord, change: Callable[[Wish], Wish]) -> None:
+    """What a job's end means for what is wanted. The job is not over until the read model shows it: reconcile looks there."""
+    written = wanted.write(context, record, job, change)
+    with context.leader.transaction():
+        job.change(directory_version=written.version)
 
 
 def _never_began(job: Job) -> bool:
@@ -195,6 +201,8 @@ def _not_shown(job: Job) -> str:
     verb = Verb(job.verb)
     if verb in SESSIONS or verb is Verb.RECONCILE:
         return ""
+    if not watermark.shows(job.directory_version):
+        return "what it has written there"
     if verb is Verb.IMPORT:
         shown = job.outcome != Outcome.OK or Image.objects.filter(name=job.args["image"]).exists()
         return "" if shown else "the image's entry"

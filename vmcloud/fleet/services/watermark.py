@@ -28,14 +28,16 @@ def synced_at() -> float:
     return Watermark.objects.filter(name=NAME).values_list("synced_at", flat=True).first() or 0.0
 
 
+def shows(version: str) -> bool:
+    """Whether the read model shows an entry of this version. An empty one is always shown."""
+    return not version or (Watermark.objects.filter(name=NAME).values_list("version", flat=True).first() or "") >= version
+
+
 def wait(version: str, patience: float = PATIENCE) -> bool:
     """Wait until the read model shows an entry of this version, or ``patience`` seconds; whether it does. An empty version is
     always shown. A read model that lags is no error: what it shows then is what it shows."""
     deadline = time.monotonic() + patience
-    while version:
-        known = Watermark.objects.filter(name=NAME).values_list("version", flat=True).first() or ""
-        if known >= version:
-            break
+    while not shows(version):
         if time.monotonic() > deadline:
             return False
         time.sleep(LOOK_EVERY)
