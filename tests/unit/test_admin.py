@@ -261,6 +261,18 @@ def test_the_change_form_asks_for_what_is_different_once_and_for_all_of_it_or_no
     assert "MiB" in admin.post(path, {**form, "key": "other", "memory_mib": 999999}).content.decode()
 
 
+def test_a_create_goes_to_the_queue_that_was_chosen_or_says_why_not(web: Web, admin: Any) -> None:  # noqa: F811
+    from vmcloud.fleet.models import Job, QueueRow
+
+    QueueRow.objects.create(name="small", data={"max_memory_mib": 32})
+    said = admin.post("/admin/fleet/ve/add/", {**FORM, "queue": "small"}).content.decode()
+    assert 'id="id_queue-wrong"' in said and jobs() == []
+    QueueRow.objects.update(data={})
+    admin.post("/admin/fleet/ve/add/", {**FORM, "queue": "small"})
+    assert Job.objects.get().queue == "small"
+    assert "web-2" in words(admin, "fleet/job/?queue=small")
+
+
 def test_a_description_of_several_lines_comes_as_browsers_send_it(web: Web, admin: Any) -> None:  # noqa: F811
     from vmcloud.fleet.models import Job
 

@@ -13,10 +13,11 @@ from django.db import transaction
 
 from vmcloud.domain.errors import VmcloudError
 from vmcloud.domain.kinds import KINDS, Support
+from vmcloud.domain.queueing import DEFAULT_QUEUE
 from vmcloud.domain.spec import ALTERABLE
 from vmcloud.domain.vocabulary import Desired, Drift, Kind, Power, Restart, Verb
 from vmcloud.fleet.models import VE, Image, Job, Node, Stray
-from vmcloud.fleet.services import accounts, matrix, submit
+from vmcloud.fleet.services import accounts, matrix, queues, submit
 
 from . import base
 
@@ -40,7 +41,7 @@ class Asking(forms.Form):
             return submit_it()
         except VmcloudError as error:
             problem = error.problem
-            place = problem.where.removeprefix("spec.")
+            place = problem.where.removeprefix("spec.").removeprefix("job.")
             if place in self.fields:
                 # Beside the field its name need not be said again.
                 problem = dataclasses.replace(problem, where="")
@@ -73,6 +74,7 @@ class CreateForm(Asking):
     power = forms.ChoiceField(choices=[(each.value, each.value) for each in (Desired.RUNNING, Desired.STOPPED)], label="Wanted")
     restart = _restart()
     node = forms.ChoiceField(required=False, help_text="Empty: the scheduler chooses.")
+    queue = forms.ChoiceField(required=False, help_text="The line in which its job waits.")
     description = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 3}))
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -85,11 +87,14 @@ class CreateForm(Asking):
         ]
         self.fields["kind"].choices = titles
         self.fields["image"].choices = [(row.name, row.name) for row in Image.objects.order_by("name")]
+        self.fields["queue"].choices = [(name, name) for name in queues.load()]
+        self.fields["queue"].initial = DEFAULT_QUEUE
         self.fields["node"].choices = [("", "any"), *((row.name, row.name) for row in Node.objects.order_by("name"))]
 
     def ask(self, actor: accounts.Actor) -> Job | None:
         """Submit."""
-        data = {name: value for name, value in self.cleaned_data.items() if name != "key"}
+        data = {name: value for name, value in self.cleaned_data.items() if name not in ("key", "queue")}
+        data["job"] = {"queue": self.cleaned_data["queue"]} if self.cleaned_data["queue"] else {}
         return self._try(lambda: submit.create_ve(actor, data, origin="admin", key=self.cleaned_data["key"]))
 
 

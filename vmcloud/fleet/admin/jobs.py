@@ -90,7 +90,7 @@ class JobAdmin(base.CloudAdmin):
 
     one, many = "job", "jobs"
     list_display = ("number", "state", "verb", "of", "node", "why", "owner", "origin", "created", "took")
-    list_filter = (OpenFilter, OutcomeFilter, VerbFilter, "node", "owner")
+    list_filter = (OpenFilter, OutcomeFilter, VerbFilter, "queue", "node", "owner")
     search_fields = ("ve_name", "owner", "id", "reason")
     search_help_text = "Number, VE, owner, reason"
     ordering = ("-id",)
