@@ -325,3 +325,14 @@ def test_an_entry_out_of_a_backup_counts_again(running: Cloud, tools: Tools, web
     tools.modify(web, vmcDesiredState="running")
     assert settled(running, web, 2)[-1]["verb"] == "start"
     running.check_truths()
+
+
+def test_a_node_is_cordoned_by_ldap(running: Cloud, tools: Tools) -> None:
+    def switch(attribute: str, value: str) -> None:
+        lines = [f"dn: {tools.tree.node('n-001')}", "changetype: modify", f"replace: {attribute}", f"{attribute}: {value}"]
+        tools.run("ldapmodify", person="olga", stdin="\n".join(lines) + "\n")
+
+    for attribute, name in (("vmcCordoned", "cordoned"), ("vmcMaintenance", "maintenance")):
+        for value in (True, False):
+            switch(attribute, str(value).upper())
+            running.until(lambda n=name, v=value: running.ask("GET", "/nodes/n-001")[n] is v, 10, f"{name} to be {value}")

@@ -229,7 +229,7 @@ class JobOut(Schema):
     reason: str = Field(description="why it waits, or how it ended", examples=[""])
     outcome: Outcome | None = Field(description="once complete")
     error: dict[str, Any] | None = Field(description="what went wrong: code, what, where, why, todo")
-    origin: str = Field(description="through which door: api, cli, admin, reconcile:Rn", examples=["api"])
+    origin: str = Field(description="through which door: api, cli, admin, ldap, reconcile:Rn", examples=["api"])
     args: dict[str, Any]
     queue: str | None = Field(description="null: in none (a session, or what a rule asked for)", examples=["main"])
     jobs: list[int] = Field(description="of a reconcile that is over: the jobs that it made", examples=[[]])
