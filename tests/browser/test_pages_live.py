@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
+import time
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.browser_kit import SOON, Desk, Screen, behind_its_back, make
 from tests.cloud import Cloud
@@ -96,3 +97,31 @@ def test_the_sign_says_when_the_page_does_not_follow_and_it_finds_back_by_itself
     behind_its_back(running, "meanwhile", Observed.STOPPED)
     expect(page.locator("#live")).to_have_attribute("data-state", "live", timeout=30000)
     expect(screen.row("meanwhile")).to_contain_text("stopped", timeout=SOON)
+
+
+def test_a_page_that_fails_is_asked_for_again_ever_more_rarely(desk: Desk, running: Cloud) -> None:
+    make(running, "unlucky", restart="never")
+    screen = desk.sit(running)
+    screen.forgiven = ("500",)
+    page = screen.ve("unlucky")
+    asked: list[float] = []
+
+    def fail(route: Route) -> None:
+        asked.append(time.monotonic())
+        route.fulfill(status=500, body="broken")
+
+    page.route("**/change/", fail)
+    behind_its_back(running, "unlucky", Observed.STOPPED)
+    running.until(lambda: page.wait_for_timeout(50) or len(asked) >= 3, 15, "three tries")
+    assert asked[2] - asked[1] > 1.5 * (asked[1] - asked[0]) > 1.0
+    page.unroute("**/change/")
+    expect(page.locator(".vmc-big")).to_have_text("stopped", timeout=15000)
+
+
+def test_who_is_logged_out_elsewhere_is_told(desk: Desk, running: Cloud) -> None:
+    make(running, "watched", restart="never")
+    screen = desk.sit(running)
+    page = screen.ve("watched")
+    page.context.clear_cookies()
+    behind_its_back(running, "watched", Observed.STOPPED)
+    expect(page.locator(".vmc-messages")).to_contain_text("You are logged out", timeout=SOON)

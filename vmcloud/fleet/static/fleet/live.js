@@ -51,7 +51,7 @@
 
   // --------------------------------------------------------------------------------------------------------------- looking again
 
-  let looking = false, again = false;
+  let looking = false, again = false, failures = 0;
 
   async function look() {
     if (looking) {
@@ -60,23 +60,30 @@
     }
     looking = true;
     const began = performance.now();
+    const answer = await ask();
+    failures = answer && answer.ok ? 0 : failures + 1;
+    if (answer && answer.status === 404) over("gone", "This is there no more. What you see is how it was last.");
+    else if (answer && answer.elsewhere) over("logged out", "You are logged out. Load the page again to log in.");
+    else if (answer && answer.ok) show(new DOMParser().parseFromString(answer.text, "text/html"));
+    else again = true;
+    const rest = Math.max(REST, REST_SHARE * (performance.now() - began), failures && Math.min(FIRST_WAIT * 2 ** failures, LONGEST_WAIT));
+    setTimeout(() => {
+      looking = false;
+      if (again && source) {
+        again = false;
+        look();
+      }
+    }, rest);
+  }
+
+  // The page as it is now; nothing where the network failed.
+  async function ask() {
     try {
       const answer = await fetch(location.href, { headers: { "X-Live": "1" }, cache: "no-store", credentials: "same-origin" });
-      if (answer.status === 404) return over("gone", "This is there no more. What you see is how it was last.");
-      if (answer.redirected && new URL(answer.url).pathname !== location.pathname) return over("logged out", "You are logged out. Load the page again to log in.");
-      if (answer.ok) show(new DOMParser().parseFromString(await answer.text(), "text/html"));
-      else again = true;
-    } catch (error) {
-      if (!(error instanceof TypeError)) throw error; // the network: the connection's own loss is noticed and mended below
-    } finally {
-      const took = performance.now() - began;
-      setTimeout(() => {
-        looking = false;
-        if (again && source) {
-          again = false;
-          look();
-        }
-      }, Math.max(REST, REST_SHARE * took));
+      const elsewhere = answer.redirected && new URL(answer.url).pathname !== location.pathname;
+      return { ok: answer.ok && !elsewhere, status: answer.status, elsewhere, text: await answer.text() };
+    } catch {
+      return null;
     }
   }
 
