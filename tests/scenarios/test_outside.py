@@ -257,6 +257,33 @@ def test_a_guest_that_is_removed_by_hand_is_lost_and_not_made_anew(running: Clou
     shutil.rmtree(home(running) / ".erased")
 
 
+def test_who_listens_is_killed_and_nothing_is_missed(running: Cloud, make: Callable[[str, str], Guest]) -> None:
+    """liblxc's daemon, and the worker's child that hears it: both are there again at once and say what they find."""
+    guest = make("deaf", "never")
+    for pid in listeners(running):
+        os.kill(pid, signal.SIGKILL)
+    guest.lxc("lxc-stop", "-k")
+    guest.seen("crashed")
+    running.until(lambda: len(listeners(running)) == 2, 10, "both to be there again")
+    guest.lxc("lxc-start")
+    guest.seen("running")
+
+
+def listeners(running: Cloud) -> list[int]:
+    """lxc-monitord of the node's LXCPATH, and the worker's child that watches that folder."""
+    found = []
+    for process in (each for each in Path("/proc").iterdir() if each.name.isdigit()):
+        try:
+            daemon = f"lxc-monitord\0{home(running)}\0".encode() in (process / "cmdline").read_bytes()
+            ours = str(running.data).encode() in (process / "environ").read_bytes()
+            watches = ours and any(os.readlink(fd) == "anon_inode:inotify" for fd in (process / "fd").iterdir())  # noqa: PTH115
+        except OSError:
+            continue
+        if daemon or watches:
+            found.append(int(process.name))
+    return found
+
+
 def test_what_happened_while_the_broker_was_away_is_known_when_it_is_back(
     running: Cloud, make: Callable[[str, str], Guest]
 ) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,6 +16,7 @@ from tests.worker_kit import NATIVE, VE, order
 from vmcloud.domain.messages import Digest, Mark, Message, NodeFacts, Result, Seen, Sighting
 from vmcloud.domain.vocabulary import Kind, Observed, Outcome, Verb
 from workers import observer as observer_module
+from workers.drivers.base import CannotLook
 from workers.drivers.simulated import SimulatedDriver, appear, outside, plan_fault
 from workers.guests import GuestBook
 from workers.hands import Inline
@@ -194,3 +197,25 @@ def test_nobody_looks_at_a_guest_for_what_a_step_does_to_it(node: Node) -> None:
     assert not node.observer._wanted(NATIVE) and node.observer._wanted("other")
     node.observer.looking(NATIVE)
     assert node.observer._wanted(NATIVE)
+
+
+def test_a_source_that_is_lost_is_tried_again_at_once_then_less_and_less_often(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[float] = []
+
+    class Lost:
+        def events(self, wanted: object) -> Iterator[Seen]:
+            tried.append(time.monotonic())
+            if len(tried) >= 6:
+                threading.Event().wait()
+            raise CannotLook("events", "nobody there")
+
+    monkeypatch.setattr(observer_module, "SOURCE_LOST", (0.02, 0.08))
+    hands: Any = Lost()
+    threading.Thread(target=node.observer._watch, args=(Kind.SIMULATED, hands), daemon=True).start()
+    end = time.monotonic() + 5
+    while len(tried) < 6 and time.monotonic() < end:
+        time.sleep(0.01)
+    pauses = [after - before for before, after in pairwise(tried)][:5]
+    assert all(pause >= least for pause, least in zip(pauses, (0.02, 0.04, 0.08, 0.08, 0.08), strict=True)), pauses

@@ -98,8 +98,9 @@ def adopt(actor: Actor, node: str, native: str, data: object, *, origin: str = "
     stray = queries.stray(actor, node, native)
     kinds.check_verb(Kind(stray.kind), Verb.ADOPT)
     if stray.ve is not None:
-        why = f"it bears the UUID {stray.ve}"
-        raise Conflict(f"{target} is not a guest that somebody else made", where="stray", why=why, todo="See `vmcloud doctor`.")
+        why = f"it bears the UUID {stray.ve} of a VE"
+        todo = "Restore the VE's entry from a copy of the directory, or remove the guest on its node by hand."
+        raise Conflict(f"{target} is not a guest that somebody else made", where="stray", why=why, todo=todo)
     if stray.state not in (Observed.STOPPED, Observed.CRASHED):
         todo = f"Stop it on node {node} with the tools it was made with, adopt it, then `vmcloud ve start {request.name}`."
         raise Conflict(f"{target} is {stray.state}", where="stray", why="only what is stopped can get another name", todo=todo)
