@@ -15,11 +15,11 @@ pytestmark = pytest.mark.unit
 __all__ = ["web"]
 
 
-def listener(username: str, *, admin: bool = False, kinds: tuple[str, ...] = (), key: str = "") -> Any:
+def listener(username: str, *, admin: bool = False, kinds: tuple[str, ...] = (), keys: tuple[str, ...] = ()) -> Any:
     from vmcloud.api.watch import Listener
     from vmcloud.fleet.services.accounts import Actor
 
-    return Listener(Actor(username, is_admin=admin), frozenset(kinds), key)
+    return Listener(Actor(username, is_admin=admin), frozenset(kinds), frozenset(keys))
 
 
 def news(number: int = 1, kind: str = "ve", **fields: str) -> Any:
@@ -39,10 +39,17 @@ def test_people_are_told_of_their_own_and_of_what_is_nobodys(web: Web) -> None:
 
 
 def test_a_listener_hears_what_it_asked_for(web: Web) -> None:
-    some = listener("root", admin=True, kinds=("job", "ve"), key="u-1")
+    some = listener("root", admin=True, kinds=("job", "ve"), keys=("u-1",))
     for each in (news(1, key="u-1"), news(2, kind="job", ve="u-1"), news(3, kind="event", ve="u-1"), news(4, key="u-2")):
         some.offer(each)
     assert [each.number for each in some.waiting] == [1, 2]
+
+
+def test_a_listener_hears_of_an_object_itself_where_it_names_its_kind(web: Web) -> None:
+    some = listener("root", admin=True, keys=("u-1", "node:n1"))
+    for each in (news(1, kind="node", key="n1", node="n1"), news(2, key="u-2", node="n1"), news(3, key="u-1", node="n1")):
+        some.offer(each)
+    assert [each.number for each in some.waiting] == [1, 3]
 
 
 def test_a_listener_that_is_too_far_behind_is_told_to_look_at_everything(web: Web) -> None:

@@ -62,14 +62,14 @@ class Listener:
 
     actor: Actor
     kinds: frozenset[str]
-    key: str
+    keys: frozenset[str]
     waiting: deque[News] = field(default_factory=deque)
     lost: bool = False
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
     def offer(self, news: News) -> None:
         """Keep what concerns it."""
-        if not (news.visible_to(self.actor) and news.about(self.kinds, self.key)):
+        if not (news.visible_to(self.actor) and news.about(self.kinds, self.keys)):
             return
         if len(self.waiting) >= BEHIND:
             self.waiting.clear()
@@ -98,8 +98,8 @@ class Watch:
                 raise NotAllowed(f"{scope['method']} is not possible here", where=PATH, todo="Possible: GET.")
             if len(self._listeners) >= LISTENERS:
                 raise Unavailable(f"{LISTENERS} connections watch already", todo="Close some, or run another web part.")
-            kinds, key, after = _wishes(scope)
-            listener = Listener(await ask(lambda: _who(scope)), kinds, key)
+            kinds, keys, after = _wishes(scope)
+            listener = Listener(await ask(lambda: _who(scope)), kinds, keys)
             self._listeners.add(listener)  # before the feed is read: what comes meanwhile is not missed
             try:
                 await self._serve(listener, after, receive, send)
@@ -166,14 +166,14 @@ class Watch:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _wishes(scope: Scope) -> tuple[frozenset[str], str, int | None]:
-    """Kinds, key, and the number to resume after; :class:`Invalid` for anything else."""
+def _wishes(scope: Scope) -> tuple[frozenset[str], frozenset[str], int | None]:
+    """Kinds, keys, and the number to resume after; :class:`Invalid` for anything else."""
     asked = dict(parse_qsl(scope["query_string"].decode("latin-1")))
     headers = {name.lower(): value for name, value in scope["headers"]}
     after = headers.get(b"last-event-id", b"").decode("latin-1") or asked.pop("after", "")
     asked.pop("after", None)
     kinds = frozenset(filter(None, asked.pop("kinds", "").split(",")))
-    key = asked.pop("key", "")
+    keys = frozenset(filter(None, asked.pop("key", "").split(",")))
     if asked:
         where = next(iter(asked))[:60]
         raise Invalid(f"no query parameter is called {where!r} here", where=where, todo="Known: kinds, key, after.")
@@ -181,7 +181,7 @@ def _wishes(scope: Scope) -> tuple[frozenset[str], str, int | None]:
         raise Invalid(f"no kind is called {min(unknown)[:40]!r}", where="kinds", todo=f"Known: {', '.join(sorted(KINDS))}.")
     if after and not (after.isascii() and after.isdigit() and len(after) < 19):
         raise Invalid(f"{after[:40]!r} is no place to resume at", where="after", todo="Give the id of the last event.")
-    return kinds, key, int(after) if after else None
+    return kinds, keys, int(after) if after else None
 
 
 def _who(scope: Scope) -> Actor:

@@ -217,7 +217,7 @@ class VEAdmin(base.CloudAdmin):
             "restart_words": RESTART_WORDS[Restart(shown["restart"])] if shown["restart"] else "",
             "commands": _commands(row),
             "every": MEASURED_EVERY,
-            "watch": f"kinds=ve,job,node,event,stray&key={row.uuid}",
+            "watch": f"kinds=ve,job,node,event,stray&key={row.uuid},node:{row.node}",
         }
         return self.page(request, "fleet/ve.html", context)
 

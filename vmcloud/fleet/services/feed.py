@@ -39,9 +39,11 @@ class News:
         """What belongs to nobody (nodes, images) everybody may know; strays are for administrators."""
         return actor.is_admin or (not self.owner and self.kind != "stray") or actor.may(self.owner)
 
-    def about(self, kinds: frozenset[str], key: str) -> bool:
-        """Whether somebody who asked for these kinds (empty: all) and this key (empty: all) wants it."""
-        return (not kinds or self.kind in kinds) and (not key or key in (self.key, self.ve, self.node))
+    def about(self, kinds: frozenset[str], keys: frozenset[str]) -> bool:
+        """Whether somebody who asked for these kinds and keys (empty: all) wants it. With a key, all that has to do with that
+        object counts; with its kind before it (``node:n1``) only the object itself."""
+        known = {self.key, self.ve, self.node, f"{self.kind}:{self.key}"} - {""}
+        return (not kinds or self.kind in kinds) and (not keys or not keys.isdisjoint(known))
 
 
 def changed(kind: str, key: str, *, project: str = "", owner: str = "", ve: UUID | None = None, node: str = "") -> None:
