@@ -99,7 +99,7 @@ def adopt(actor: Actor, node: str, native: str, data: object, *, origin: str = "
     kinds.check_verb(Kind(stray.kind), Verb.ADOPT)
     if stray.ve is not None:
         why = f"it bears the UUID {stray.ve} of a VE"
-        todo = "Restore the VE's entry from a copy of the directory, or remove the guest on its node by hand."
+        todo = "Add the VE's entry to the directory again, with this vmcUUID and its old name; or remove the guest by hand."
         raise Conflict(f"{target} is not a guest that somebody else made", where="stray", why=why, todo=todo)
     if stray.state not in (Observed.STOPPED, Observed.CRASHED):
         todo = f"Stop it on node {node} with the tools it was made with, adopt it, then `vmcloud ve start {request.name}`."
