@@ -288,7 +288,7 @@ def _foreign_life(guests: Path, native: str) -> Life:
 def _complete_log(guests: Path, native: str, status: int) -> None:
     """Write how a run ended into our log of the guest, where liblxc was told to log it elsewhere: a run begun by hand."""
     init = process.last_init(guests, native)
-    if init and exits.started(read(guests / native / LOG)) != init:
+    if init and not exits.tells_of(read(guests / native / LOG), init):
         with suppress(OSError), (guests / native / LOG).open("a") as log:
             log.write(exits.words(init, status))
 

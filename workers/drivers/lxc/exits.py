@@ -38,24 +38,27 @@ def how(log: str) -> tuple[End, str]:
     the log is none: that start's end counts."""
     starts = list(_STARTED.finditer(log))
     last = log[starts[-1].end() :] if starts else log
-    if found := _SIGNAL.search(last):
+    if found := _last(_SIGNAL, last):
         number = int(found[1])
         if number == SIGHUP:
             return End.REBOOT, NOT_BACK
         if number == SIGINT:
             return End.CLEAN, ""
         return End.CRASHED, f"init was killed by signal {number}"
-    if found := _STATUS.search(last):
+    if found := _last(_STATUS, last):
         return End.CRASHED, f"init failed with exit code {found[1]}"
     if _EXITED.search(last):
         return End.CLEAN, ""
     return (End.CUT, NO_TRACE) if starts else (End.NONE, "")
 
 
-def started(log: str) -> int:
-    """The process id of the init of the last run in ``log``; 0 where there is none."""
-    starts = list(_STARTED.finditer(log))
-    return int(starts[-1][1] or 0) if starts else 0
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    return next(reversed(list(pattern.finditer(text))), None)
+
+
+def tells_of(log: str, init: int) -> bool:
+    """Whether ``log`` tells of a run whose init had this process id."""
+    return any(int(start[1] or 0) == init for start in _STARTED.finditer(log))
 
 
 def words(init: int, status: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -114,9 +115,16 @@ def holder(guests: Path, native: str) -> int:
 
 def remember(guests: Path, native: str, life: Life) -> None:
     """Keep for :func:`recall` by which processes a guest of ours runs."""
-    if life.init:
+    if not life.init:
+        return
+    # Others read it at any moment, and write it too: one that lists, one that hears events, one that starts.
+    new = guests / native / f".{LIFE}.{threading.get_native_id()}"
+    try:
+        new.write_text(f"{life.init} {life.monitor} {life.began}")
+        new.replace(guests / native / LIFE)
+    except OSError:
         with suppress(OSError):
-            (guests / native / LIFE).write_text(f"{life.init} {life.monitor} {life.began}")
+            new.unlink(missing_ok=True)
 
 
 def recall(guests: Path, native: str) -> Life | None:
