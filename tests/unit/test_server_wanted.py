@@ -58,13 +58,19 @@ class Scene:
         return Job.objects.create(verb=verb, owner="ann", ve=self.ve, ve_name="web", created_at=2.0, **fields)
 
     def stop(self) -> Any:
-        """A desired write of ours."""
+        """A desired write of ours, announced."""
         from vmcloud.fleet.server import wanted
 
-        record = self.directory.ve(self.ve)
         job = self.job()
-        wanted.write(self.context, record, job, lambda wish: replace(wish, desired=Desired.STOPPED), before={"x": 1})
-        assert job.before == {"x": 1}
+        wanted.write(self.context, self.directory.ve(self.ve), job, lambda wish: replace(wish, desired=Desired.STOPPED))
+        return job
+
+    def begin(self, verb: str = "stop", **fields: Any) -> Any:
+        """The desired write with which a job begins."""
+        from vmcloud.fleet.server import wanted
+
+        job = self.job(verb, **fields)
+        wanted.begin(self.context, self.directory.ve(self.ve), job)
         return job
 
     @property
@@ -92,10 +98,11 @@ def test_a_create_is_known_by_what_was_asked_for(web: Web) -> None:
     assert scene.learn() is False, "changed back"
 
 
-def test_our_own_write_is_ours_and_what_came_with_it_is_not(web: Web) -> None:
+@pytest.mark.parametrize("way", ["stop", "begin"])
+def test_our_own_write_is_ours_and_what_came_with_it_is_not(web: Web, way: str) -> None:
     scene = Scene(web)
     scene.learn()
-    scene.stop()
+    getattr(scene, way)()
     shown = scene.directory.ve(scene.ve)
     assert (shown.desired, shown.generation) == (Desired.STOPPED, 2)
     assert scene.learn(by_somebody(shown, memory_mib=96)) is True, "the watch shows both writes as one"
@@ -179,3 +186,32 @@ def test_an_entry_without_generation_is_nobodys_of_ours(web: Web) -> None:
     scene = Scene(web)
     assert scene.learn(replace(scene.record, generation=0, job=0)) is True
     assert not Accepted.objects.exists()
+
+
+def test_jobs_that_begin_one_after_the_other_are_told_by_their_rows(web: Web) -> None:
+    """Also where the watch has shown nothing in between, and for each verb that wants something."""
+    scene = Scene(web)
+    scene.learn()
+    scene.begin("resize", args={"size": {"memory_mib": 96}})
+    scene.begin("alter", args={"description": "mine"})
+    scene.begin("suspend")
+    scene.begin("snapshot", args={"snapshot": {"name": "x"}})
+    shown = scene.directory.ve(scene.ve)
+    assert shown.generation == 5 and scene.learn(by_somebody(shown, vcpus=7)) is True
+    wish = scene.wish
+    assert (wish.desired, wish.spec.memory_mib, wish.spec.description, wish.spec.vcpus) == (Desired.SUSPENDED, 96, "mine", 1)
+    assert scene.learn() is False and scene.row.generation == 5
+
+
+def test_a_job_that_begins_needs_no_commit_of_its_own(web: Web) -> None:
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    scene = Scene(web)
+    scene.learn()
+    job = scene.job("start")
+    from vmcloud.fleet.server import wanted
+
+    with CaptureQueriesContext(connection) as queries:
+        wanted.begin(scene.context, scene.directory.ve(scene.ve), job)
+    assert not [each["sql"] for each in queries if not each["sql"].startswith("SELECT")]

@@ -75,7 +75,8 @@ def fresh(context: Context, ve: UUID) -> VERecord | None:
     if found.record is not None:
         if row is None and found.record.generation:
             return found.record
-        if row is not None and wanted.expected(row, found.record) in (None, wanted.wish_of(found.record)):
+        begun = row is not None and row.writing and row.writing["jobs"] and found.generation == row.generation
+        if row is not None and not begun and wanted.expected(row, found.record) in (None, wanted.wish_of(found.record)):
             return found.record
     context.suspect(ve)
     raise Stale("somebody else's change of it is looked at first", where=found.dn)

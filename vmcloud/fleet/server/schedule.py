@@ -18,8 +18,7 @@ from django.db.models import Case, Q, QuerySet, When
 from vmcloud.directory.errors import Exists, Gone, Stale
 from vmcloud.directory.errors import Unavailable as DirectoryUnavailable
 from vmcloud.domain.errors import Unavailable, VmcloudError
-from vmcloud.domain.foreign import Wish
-from vmcloud.domain.messages import POWER_AFTER, Snapshot
+from vmcloud.domain.messages import Snapshot
 from vmcloud.domain.placement import place
 from vmcloud.domain.queueing import Filling, keeps_waiting
 from vmcloud.domain.records import ImageRecord, VERecord
@@ -313,21 +312,12 @@ def _wanted(context: Context, job: Job, verb: Verb, record: VERecord) -> VERecor
     """Write what is wanted now, with generation + 1 and the job; nothing where this job has done so already."""
     if verb in (Verb.CREATE, Verb.ADOPT) or verb in SESSIONS or record.job == job.pk:
         return record
-
-    def change(wish: Wish) -> Wish:
-        spec = wish.spec
-        if verb is Verb.RESIZE:
-            spec = spec.resized(job.args["size"])
-        if verb is Verb.ALTER:
-            spec = spec.altered(job.args)
-        return replace(wish, desired=POWER_AFTER.get(verb, wish.desired), spec=spec)
-
-    now, before = wanted.wish_of(record), None
+    now = wanted.wish_of(record)
     # A change from outside is there before its job is, and brings along what was there before it.
-    if verb in GOES_BACK and ("desired" not in job.before or change(now) != now):
-        before = {**job.before, "desired": now.desired.value, "spec": now.spec.to_json()}
-    refusal = None if job.origin.startswith("reconcile:") else ""
-    return wanted.write(context, record, job, change, before=before, refusal=refusal)
+    if verb in GOES_BACK and ("desired" not in job.before or wanted.asked_by(job, now) != now):
+        with context.leader.transaction():
+            job.change(before={**job.before, "desired": now.desired.value, "spec": now.spec.to_json()})
+    return wanted.begin(context, record, job)
 
 
 def _plans(context: Context, job: Job, verb: Verb, record: VERecord) -> Sequence[Plan]:

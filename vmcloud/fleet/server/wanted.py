@@ -1,19 +1,24 @@
 """What is wanted of each VE, as it was last accepted: kept in SQL, announced there before it is written to the directory.
 
-Each desired write of ours is made in two parts: (1) the row says what the entry will hold, under which generation and job; (2)
-the directory is written. So of any entry it can be said which of its attributes are ours and which somebody else has changed,
-also where both came before anybody looked, and after a crash between the two.
+Each desired write of ours is announced in SQL before the directory is written: what a job asks for as it begins is in the job's
+own row (:func:`asked_by`); what is undone, or follows from a rule or a foreign change, in the row of what was accepted. So of any
+entry it can be said which of its attributes are ours and which somebody else has changed, also where both came before anybody
+looked, and after a crash between the two.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from vmcloud.directory.store import Found
+from vmcloud.domain.errors import VmcloudError
 from vmcloud.domain.foreign import Wish
+from vmcloud.domain.messages import POWER_AFTER
 from vmcloud.domain.records import VERecord
 from vmcloud.domain.spec import Spec
 from vmcloud.domain.vocabulary import Desired, Drift, EventType, JobState, Kind, Restart, Verb
@@ -44,7 +49,20 @@ def expected(row: Accepted, entry: VERecord | Found) -> Wish | None:
         return decode(row.wish)
     if row.writing and (entry.generation, entry.job) == (row.writing["generation"], row.writing["job"]):
         return decode(row.writing["wish"])
+    if entry.generation == row.generation + 1 and (job := Job.objects.filter(pk=entry.job, ve=row.ve).first()) is not None:
+        with contextlib.suppress(VmcloudError, LookupError, TypeError, ValueError):
+            return asked_by(job, decode(row.wish))
     return None
+
+
+def asked_by(job: Job, wish: Wish) -> Wish:
+    """What is wanted once a job has begun, of a VE of which ``wish`` was wanted before."""
+    verb, spec = Verb(job.verb), wish.spec
+    if verb is Verb.RESIZE:
+        spec = spec.resized(job.args["size"])
+    if verb is Verb.ALTER:
+        spec = spec.altered(job.args)
+    return replace(wish, desired=POWER_AFTER.get(verb, wish.desired), spec=spec)
 
 
 def learn(context: Context, records: Iterable[VERecord]) -> None:
@@ -148,29 +166,37 @@ def announce(
     row.save()
 
 
+def begin(context: Context, record: VERecord, job: Job) -> VERecord:
+    """The desired write with which a job begins; its row announces it, so no commit is needed before. Raises Stale, Gone: then
+    decide again."""
+    row = Accepted.objects.filter(pk=record.ve).first()
+    if row is None or row.writing or record.generation > row.generation:
+        with context.leader.transaction():
+            row = accepted(record)
+            if row is not None:
+                conclude(context, row, record.generation, expected(row, record) or wish_of(record))
+    made = asked_by(job, wish_of(record))
+    refusal = None if job.origin.startswith("reconcile:") else ""
+    return context.directory.change_ve(
+        record, job=job.pk, desired=made.desired, spec=made.spec, owner=made.owner, refusal=refusal
+    )
+
+
 def write(
     context: Context,
     record: VERecord,
     job: Job,
     change: Callable[[Wish], Wish],
-    *,
-    refusal: str | None = None,
-    before: dict[str, Any] | None = None,
 ) -> VERecord:
-    """A desired write of ours: announced, then made. ``change`` is done to what was accepted and to what the entry says, so that
-    what somebody else has changed stays theirs. ``before``: what the job goes back to, kept in the same transaction. Raises
-    Stale, Gone: then decide again."""
+    """A desired write of ours that no job's row announces: announced, then made. ``change`` is done to what was accepted and to
+    what the entry says, so that what somebody else has changed stays theirs. Raises Stale, Gone: then decide again."""
     found = wish_of(record)
     with context.leader.transaction():
         row = accepted(record)
         if row is not None:
             announce(context, row, record, job.pk, change(expected(row, record) or found))
-        if before is not None:
-            job.change(before=before)
     made = change(found)
-    return context.directory.change_ve(
-        record, job=job.pk, desired=made.desired, spec=made.spec, owner=made.owner, refusal=refusal
-    )
+    return context.directory.change_ve(record, job=job.pk, desired=made.desired, spec=made.spec, owner=made.owner)
 
 
 def gone(ve: UUID) -> None:
