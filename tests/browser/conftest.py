@@ -15,7 +15,7 @@ from tests.browser_kit import CHROMIUM, Desk, Screen
 from tests.cloud import Cloud, cloud
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def running() -> Iterator[Cloud]:
     """A cloud of two simulated nodes with an image."""
     with cloud(simulate=2) as made:
@@ -23,9 +23,10 @@ def running() -> Iterator[Cloud]:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
-    """One browser for all tests; each has a profile of its own."""
+    """One browser for all tests here; each has a profile of its own. It ends with them: as long as it is there Playwright has an
+    event loop in this thread, in which Django and asyncio refuse to work."""
     with sync_playwright() as driver:
         # Root, in namespaces of its own: Chromium's sandbox makes such ones itself and can not here.
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -33,7 +34,7 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _desk(chromium: Browser) -> Desk:
     return Desk(chromium)
 

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,9 +121,7 @@ def test_lxcfs_serves_where_fuse_works(companions: Companions, place: Path):
     assert eventually(lambda: not record.alive)
     companions.ensure(companion)
     assert "MemTotal" in (place / "lxcfs/proc/meminfo").read_text()
-    begin = time.monotonic()
     companions.stop("lxcfs")
-    assert time.monotonic() - begin < 2
     assert list((place / "lxcfs").iterdir()) == []
 
 

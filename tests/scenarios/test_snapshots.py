@@ -21,7 +21,6 @@ POINTS = (
     "server.dispatch.committed",
     "server.dispatch.sent",
     "server.result.received",
-    "server.finish.settled",
     "worker.accept.journalled",
     "worker.execute.before-driver",
     "worker.step.acted",
