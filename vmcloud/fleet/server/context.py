@@ -72,9 +72,7 @@ class Context:
 
     def tell(self, job: Job, reason: str) -> None:
         """Say why a job waits; writes only where it says something new."""
-        if job.reason != reason[:1000]:
-            with self.leader.transaction():
-                job.change(reason=reason[:1000])
+        self.tell_all({job: reason})
 
     def tell_all(self, reasons: Mapping[Job, str]) -> None:
         """The same of many jobs, in one transaction."""

@@ -20,7 +20,7 @@ from vmcloud.directory.errors import Unavailable as DirectoryUnavailable
 from vmcloud.domain.errors import Unavailable, VmcloudError
 from vmcloud.domain.messages import Snapshot
 from vmcloud.domain.placement import place
-from vmcloud.domain.queueing import Filling, keeps_waiting
+from vmcloud.domain.queueing import Filling, Queue, keeps_waiting
 from vmcloud.domain.records import ImageRecord, VERecord
 from vmcloud.domain.terms import PRIORITY
 from vmcloud.domain.vocabulary import SESSIONS, JobState, Kind, NodeState, Outcome, Verb
@@ -87,9 +87,10 @@ def lane_of(job: Job) -> str:
 def run(context: Context) -> None:
     """Begin every queued job that can begin; the others are told why not. Each cycle takes a batch and the next goes on there."""
     _drop_cancelled(context)
-    batch = _batch(context)
+    lines = Lines()
+    batch = _batch(context, lines)
     first = _first_of_lanes(batch)
-    lines, starts, told = Lines(), Starts(context), dict[Job, str]()
+    starts, told = Starts(context, lines), dict[Job, str]()
     for job in batch:
         lane = lane_of(job)
         if first[lane] != job.pk:
@@ -121,7 +122,8 @@ def run(context: Context) -> None:
 class Starts:
     """Jobs whose directory write is done, a moment's worth: their steps' rows are written in one transaction, then sent."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, lines: Lines) -> None:
+        self.lines = lines
         self._context = context
         self._waiting: list[Start] = []
         self._since = 0.0
@@ -149,15 +151,15 @@ class Lines:
     """The queues in one cycle: what each lets run, counted on as jobs begin."""
 
     def __init__(self) -> None:
-        self._queues = queues.load()
-        limited = [name for name, each in self._queues.items() if each.max_running or each.max_user_running]
+        self.queues = queues.load()
+        limited = [name for name, each in self.queues.items() if each.max_running or each.max_user_running]
         self._fillings = queues.fillings(limited) if limited else {}
 
     def keep_waiting(self, job: Job) -> str:
         """Why a job's queue does not let it begin; empty if it does. What was told to run now waits for no limit."""
         if not job.queue or job.priority > PRIORITY[1]:
             return ""
-        return keeps_waiting(self._queues.get(job.queue), job.owner, self._fillings.get(job.queue, Filling()))
+        return keeps_waiting(self.queues.get(job.queue), job.owner, self._fillings.get(job.queue, Filling()))
 
     def note_begun(self, job: Job) -> None:
         """One more of its queue's jobs runs."""
@@ -166,9 +168,9 @@ class Lines:
             self._fillings[job.queue] = replace(filling, running=filling.running + 1, running_of=of)
 
 
-def _batch(context: Context) -> list[Job]:
+def _batch(context: Context, lines: Lines) -> list[Job]:
     """The next queued jobs in their turn: of queues with a higher priority first, then by their own, then by rank."""
-    first = [When(queue=name, then=queue.priority) for name, queue in queues.load().items() if queue.priority]
+    first = [When(queue=name, then=queue.priority) for name, queue in lines.queues.items() if queue.priority]
     rows = Job.objects.filter(state=JobState.QUEUED).order_by("-priority", "rank", "id")
     rows = rows.annotate(line=Case(*first, default=0)).order_by("-line", "-priority", "rank", "id") if first else rows
     if context.cursor is not None:
@@ -251,7 +253,10 @@ def _begin_on_ve(context: Context, job: Job, verb: Verb, starts: Starts) -> None
         return
     if verb is Verb.ADOPT and not record.node:
         record = context.directory.change_ve(record, node=job.node)  # where it is
-    record = _placed(context, record, job) if verb is Verb.CREATE else _on_living_node(context, record)
+    if verb is Verb.CREATE:
+        record = _placed(context, record, starts.lines.queues.get(job.queue))
+    else:
+        record = _on_living_node(context, record)
     plans = _plans(context, job, verb, record)
     record = _wanted(context, job, verb, record)
     point("server.dispatch.desired")
@@ -267,11 +272,10 @@ def _alter(context: Context, job: Job, record: VERecord) -> None:
         context.exit(job, Outcome.OK)
 
 
-def _placed(context: Context, record: VERecord, job: Job) -> VERecord:
+def _placed(context: Context, record: VERecord, queue: Queue | None) -> VERecord:
     """The record with a node; an earlier placement stands."""
     if record.node:
         return record
-    queue = queues.load().get(job.queue)
     placement = place(record.spec, queries.candidates(context.clock(), _reserved(context)), queue.labels if queue else ())
     if not placement.node:
         raise Wait(f"no node has room: {placement.why_not()}")

@@ -84,30 +84,23 @@ def ago(passed: float) -> str:
 def when(moment: float | str | None) -> SafeString | str:
     """A time: how long ago, with the exact time on hover."""
     at = seconds(moment)
-    if at is None:
-        return ""
-    exact = datetime.fromtimestamp(at, UTC)
-    return format_html(
-        '<time datetime="{}" title="{}">{}</time>',
-        exact.isoformat(timespec="milliseconds"),
-        exact.strftime("%Y-%m-%d %H:%M:%S UTC"),
-        ago(time.time() - at),
-    )
+    return "" if at is None else _time(at, ago(time.time() - at))
 
 
 @register.filter
 def clock(moment: float | str | None) -> SafeString | str:
     """A time of day to the millisecond, with the date on hover: for steps, whose order matters."""
     at = seconds(moment)
-    if at is None:
-        return ""
-    exact = datetime.fromtimestamp(at, UTC)
-    return format_html(
-        '<time class="vmc-exact" datetime="{}" title="{}">{}</time>',
-        exact.isoformat(timespec="milliseconds"),
-        exact.strftime("%Y-%m-%d %H:%M:%S UTC"),
-        exact.isoformat(timespec="milliseconds")[11:23],
-    )
+    return "" if at is None else _time(at, _exact(at)[11:23], format_html(' class="{}"', "vmc-exact"))
+
+
+def _time(at: float, shown: str, attributes: str = "") -> SafeString:
+    date = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return format_html('<time{} datetime="{}" title="{}">{}</time>', attributes, _exact(at), date, shown)
+
+
+def _exact(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
 
 
 @register.filter
