@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -14,17 +15,23 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
+import psycopg
+
+from tests import postgres
 from vmcloud.config import Config
 from vmcloud.directory.store import Directory
 from vmcloud.domain.names import native_name
 from workers.drivers import simulated
 
 SOURCE = Path(__file__).resolve().parents[1]
+DATABASE = "VMCLOUD_TEST_DATABASE"
+"""Environment variable: ``postgres`` where clouds are to keep their jobs there (pytest's option ``--database``)."""
 QUICK = {"relist": 2.0, "node_down": 6.0, "resend": 0.5, "reask": 2.0, "lease": 2.0, "reconcile": 1.0, "claim": 1.0}
 """Intervals (seconds) that make a test wait less; all that a cloud does by time, it does by these."""
 
@@ -53,7 +60,17 @@ class Answer:
 class Cloud:
     """One cloud in ``data``. ``simulate``: how many simulated nodes; 0: this machine with real containers."""
 
-    def __init__(self, data: Path, *, simulate: int = 2, intervals: dict[str, float] | None = None, node: str = "") -> None:
+    def __init__(
+        self,
+        data: Path,
+        *,
+        simulate: int = 2,
+        intervals: dict[str, float] | None = None,
+        node: str = "",
+        database: str = "",
+        more: str = "",
+    ) -> None:
+        """``database``: a URL; empty for SQLite in ``data``. ``node``, ``more``: further lines of ``config.toml``."""
         self.data, self.simulate = data, simulate
         self.faults = data / "faults"
         web, broker, directory = free_ports(3)
@@ -61,6 +78,7 @@ class Cloud:
         times = {**QUICK, **(intervals or {})}
         kinds = '["simulated"]' if simulate else '["lxc"]'
         lines = [
+            f'database_url = "{database}"',
             f'broker_url = "redis://127.0.0.1:{broker}/0"',
             f'directory_uri = "ldap://127.0.0.1:{directory}"',
             f"web_port = {web}",
@@ -72,6 +90,7 @@ class Cloud:
             node,
             "[intervals]",
             *(f"{name} = {value}" for name, value in times.items()),
+            more,
         ]
         data.mkdir(parents=True, exist_ok=True)
         data.chmod(0o711)
@@ -250,6 +269,16 @@ class Cloud:
         """Where a simulated node keeps its guests."""
         return Config.load(self.data).node_home(node) / "simulated.sqlite3"
 
+    def sql(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """The rows of one statement in the job database, read beside the product; ``?`` stands for a value."""
+        url = Config.load(self.data).sql
+        if url.startswith("sqlite:"):
+            with closing(sqlite3.connect(urlsplit(url).path, timeout=20)) as database, database:
+                return database.execute(statement, values).fetchall()
+        with psycopg.connect(url, autocommit=True) as connection:
+            cursor = connection.execute(statement.replace("?", "%s"), values)
+            return cursor.fetchall() if cursor.description else []
+
     def check_truths(self) -> None:
         """Directory = reality = read model, and nothing left over. For simulated nodes."""
 
@@ -272,15 +301,14 @@ class Cloud:
 @contextmanager
 def cloud(**settings: Any) -> Iterator[Cloud]:
     """A cloud that is up, and gone without a trace afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="c"))
-    folder.chmod(0o711)
-    made = Cloud(folder / "d", **settings)
-    try:
+    with ExitStack() as last:
+        if os.environ.get(DATABASE) == "postgres":
+            settings.setdefault("database", last.enter_context(postgres.shared().database()))
+        folder = Path(tempfile.mkdtemp(prefix="c"))
+        last.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder.chmod(0o711)
+        made = Cloud(folder / "d", **settings)
+        last.callback(made.run, "down", "--purge", "--yes")
         made.up()
         made.nodes_up()
         yield made
-    finally:
-        try:
-            made.run("down", "--purge", "--yes")
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)

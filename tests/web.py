@@ -15,22 +15,27 @@ from typing import Any
 
 import pytest
 
+from tests import postgres
+from tests.cloud import DATABASE
+
 CONFIG = """
 suffix = "dc=test"
-database_url = "sqlite:///:memory:"
+database_url = "{database}"
 web_url = "http://127.0.0.1:8470"
 """
 
 
 def _setup() -> None:
-    """Django's settings are read once per process: the first test that needs them decides."""
+    """Django's settings are read once per process: the first test that needs them decides. SQL is in memory, unless the tests are
+    told to use PostgreSQL."""
     from django.apps import apps
 
     if apps.ready:
         return
     data = Path(tempfile.mkdtemp(prefix="vmcloud-web-"))
     (data / "secrets").mkdir()
-    (data / "config.toml").write_text(CONFIG)
+    url = postgres.shared().url("postgres") if os.environ.get(DATABASE) == "postgres" else "sqlite:///:memory:"
+    (data / "config.toml").write_text(CONFIG.format(database=url))
     for part in ("web", "server"):
         secrets = {"secret_key": "only a test", "directory_password": "-", "broker_password": "-"}
         (data / "secrets" / f"{part}.json").write_text(json.dumps(secrets))
@@ -48,7 +53,7 @@ _DATABASES: list[object] = []
 
 
 def _database() -> None:
-    """Tables in memory, made once per process; each test's changes are rolled back."""
+    """Tables of the tests' own, made once per process; each test's changes are rolled back."""
     from django.test.utils import setup_databases
 
     if not _DATABASES:
@@ -130,7 +135,7 @@ def web(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Web]:
 
     from django.conf import settings
     from django.contrib.auth.models import User
-    from django.db import transaction
+    from django.db import connection, transaction
     from django.test.client import Client
 
     from vmcloud.directory.fake import FakeDirectory
@@ -142,11 +147,14 @@ def web(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Web]:
     directory, broker = FakeDirectory(), Broker()
     monkeypatch.setattr(ports, "directory", lambda: directory)
     monkeypatch.setattr(ports, "sender", lambda: broker)
+    monkeypatch.setattr(connection, "close", lambda: None)  # a test is one transaction, so one connection
     cloud = replace(settings.CLOUD, data=tmp_path)
     monkeypatch.setattr(ports, "cloud", lambda: cloud)
     monkeypatch.setattr(logins, "PER_USER", logins.RateLimit(10, 60.0))
     monkeypatch.setattr(logins, "PER_ADDRESS", logins.RateLimit(30, 60.0))
     with transaction.atomic():
+        if connection.vendor == "postgresql":
+            connection.cursor().execute("ALTER SEQUENCE fleet_job_id_seq RESTART")  # a rollback gives no numbers back
         node = Node(name="node-1", kinds=["lxc", "simulated"], cpus=4, memory_mib=1024, disk_mib=10240, software="0.1.0")
         Node.objects.bulk_create([node])
         Liveness.objects.create(node="node-1", heard_at=4e9)

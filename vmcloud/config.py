@@ -100,6 +100,11 @@ class Config:
         return self.database_url or f"sqlite:///{self.data / 'sql' / 'vmcloud.sqlite3'}"
 
     @property
+    def passfile(self) -> Path:
+        """The password for a PostgreSQL database, in the form of libpq's password file (PostgreSQL, 34.16)."""
+        return self.data / "secrets" / "pgpass"
+
+    @property
     def images(self) -> Path:
         """Where the web part keeps image archives, one file per SHA-256."""
         return self.data / "images"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,11 +25,8 @@ def running() -> Iterator[Cloud]:
 
 def traces(running: Cloud) -> dict[str, Any]:
     """Everything in which a refused request could have left something."""
-    with sqlite3.connect(f"file:{running.data / 'sql' / 'vmcloud.sqlite3'}?mode=ro", uri=True) as db:
-        rows = {
-            table: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-            for table in ("fleet_job", "fleet_ve", "fleet_jobevent")
-        }
+    tables = ("fleet_job", "fleet_ve", "fleet_jobevent")
+    rows = {table: running.sql(f"SELECT count(*) FROM {table}") for table in tables}
     directory = running.directory()
     return {
         "sql": rows,

@@ -10,7 +10,7 @@ import pytest
 from tests.cloud import Cloud, cloud
 from workers.drivers import simulated
 
-pytestmark = [pytest.mark.scenario, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.scenario, pytest.mark.engine, pytest.mark.timeout(120)]
 
 NEW = {"image": "busybox", "kind": "simulated"}
 

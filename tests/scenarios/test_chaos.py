@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import sqlite3
 import time
 from typing import Any
 
@@ -108,13 +107,12 @@ def quiet(running: Cloud) -> None:
 def check(running: Cloud, taken: dict[int, tuple[str, str]]) -> None:
     """SQL, directory, reality, read model."""
     running.check_truths()
-    with sqlite3.connect(f"file:{running.data / 'sql' / 'vmcloud.sqlite3'}?mode=ro", uri=True) as db:
-        jobs: dict[int, tuple[Any, ...]] = {
-            row[0]: row for row in db.execute("SELECT id, verb, ve_name, state, outcome FROM fleet_job")
-        }
-        open_steps = db.execute("SELECT count(*) FROM fleet_step WHERE state IN ('sent', 'accepted', 'running')").fetchone()[0]
-        ends = dict(db.execute("SELECT job_id, count(*) FROM fleet_jobevent WHERE text LIKE 'complete:%' GROUP BY job_id"))
-    assert open_steps == 0
+    jobs: dict[int, tuple[Any, ...]] = {
+        row[0]: row for row in running.sql("SELECT id, verb, ve_name, state, outcome FROM fleet_job")
+    }
+    open_steps = running.sql("SELECT count(*) FROM fleet_step WHERE state IN ('sent', 'accepted', 'running')")
+    ends = dict(running.sql("SELECT job_id, count(*) FROM fleet_jobevent WHERE text LIKE ? GROUP BY job_id", "complete:%"))
+    assert open_steps == [(0,)]
     for number, (verb, name) in taken.items():
         assert number in jobs, f"accepted job {number} {verb} {name} is lost"
         assert jobs[number][3] == "C" and jobs[number][4] in ("ok", "failed", "cancelled", "timed-out"), jobs[number]

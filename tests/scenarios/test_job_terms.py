@@ -13,7 +13,7 @@ import pytest
 from tests.cloud import Cloud, cloud
 from workers.drivers.simulated.outside import effects, plan_fault
 
-pytestmark = pytest.mark.scenario
+pytestmark = [pytest.mark.scenario, pytest.mark.engine]
 LONG = 1.5
 """Seconds in which a job that may begin certainly has."""
 

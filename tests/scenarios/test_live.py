@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -160,11 +159,8 @@ def test_a_read_after_ones_own_write_shows_it(running: Cloud) -> None:
 
 def test_the_read_model_is_made_anew(running: Cloud) -> None:
     ve = running.wait(create(running, "anew"))["ve"]
-    with closing(sqlite3.connect(running.data / "sql" / "vmcloud.sqlite3", timeout=20)) as database, database:
-        database.execute("UPDATE fleet_ve SET vcpus = 77, owner = 'mallory' WHERE name = 'anew'")
-        database.execute(
-            "INSERT INTO fleet_image (name, kind, sha256, size, description) VALUES ('ghost', 'lxc', ?, 1, '')", ("0" * 64,)
-        )
+    running.sql("UPDATE fleet_ve SET vcpus = 77, owner = 'mallory' WHERE name = 'anew'")
+    running.sql("INSERT INTO fleet_image (name, kind, sha256, size, description) VALUES ('ghost', 'lxc', ?, 1, '')", "0" * 64)
     assert running.ask("GET", "/ves/anew")["owner"] == "mallory"
     said = running.run("directory", "rebuild").stdout
     assert said.startswith("rebuilt in ") and " VEs" in said

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -19,7 +18,7 @@ from tests.cloud import QUICK, Cloud, cloud
 from vmcloud.config import Intervals
 from vmcloud.local.parts import environment
 
-pytestmark = pytest.mark.scenario
+pytestmark = [pytest.mark.scenario, pytest.mark.engine]
 TAKEN_OVER = 5.0
 """Seconds within which another server leads."""
 
@@ -57,9 +56,8 @@ def said(running: Cloud) -> bytes:
 
 def leader(running: Cloud) -> tuple[str, int]:
     """Holder and epoch of the lease, as the table has it."""
-    with closing(sqlite3.connect(running.data / "sql" / "vmcloud.sqlite3", timeout=20)) as database:
-        found: tuple[str, int] = database.execute("SELECT holder, epoch FROM fleet_lease").fetchone()
-    return found
+    ((holder, epoch),) = running.sql("SELECT holder, epoch FROM fleet_lease")
+    return holder, epoch
 
 
 def led_by_another(running: Cloud, holder: str) -> float:

@@ -434,7 +434,7 @@ def test_stored_markup_is_text_on_every_page(web: Web, admin: Any) -> None:  # n
     from vmcloud.fleet.models import Image, JobEvent, Node, Step, Stray
 
     row = web.ve(
-        "web-1", observed_state="crashed", error=HOSTILE, refusal=HOSTILE, owner=HOSTILE, addresses=[HOSTILE], mac=HOSTILE
+        "web-1", observed_state="crashed", error=HOSTILE, refusal=HOSTILE, owner=HOSTILE, addresses=[HOSTILE], mac=HOSTILE[:17]
     )
     type(row).objects.filter(pk=row.pk).update(spec={**row.spec, "description": HOSTILE})
     bad = job(

@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
-from django.db import OperationalError, close_old_connections
+from django.db import close_old_connections
 
-from vmcloud.domain.errors import Unauthenticated, Unavailable, VmcloudError
+from vmcloud.domain.errors import Unauthenticated, VmcloudError
+from vmcloud.fleet import database
 from vmcloud.fleet.services import images
 
 from .auth import person
@@ -90,7 +91,7 @@ def _demand_admin(authorization: str) -> None:
         person(token).demand_admin("import an image")
     except VmcloudError as error:
         raise _Refused(error) from error
-    except OperationalError as error:
-        raise _Refused(Unavailable("the job database does not answer")) from error
+    except database.AWAY as error:
+        raise _Refused(database.unavailable(error)) from error
     finally:
         close_old_connections()

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.db import close_old_connections
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
@@ -120,11 +121,19 @@ async def _change(who: Actor, job_id: int, version: int, wait: float) -> None:
     """Return when the job is newer than ``version``, complete, or ``wait`` seconds are over."""
     deadline, pause = time.monotonic() + wait, LOOK_FIRST
     while (left := deadline - time.monotonic()) > 0:
-        job = await sync_to_async(jobs.get)(who, job_id)
+        job = await sync_to_async(_look)(who, job_id)
         if job.version > version or job.state == JobState.COMPLETE:
             return
         await asyncio.sleep(min(pause, left))
         pause = min(pause * LOOK_GROWTH, LOOK_LAST)
+
+
+def _look(who: Actor, job_id: int) -> Job:
+    """The job; whoever waits for it lets others use the database's connection meanwhile."""
+    try:
+        return jobs.get(who, job_id)
+    finally:
+        close_old_connections()
 
 
 def _full(who: Actor, job_id: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
@@ -9,12 +10,12 @@ from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
-from django.db import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
 from vmcloud.domain.errors import Invalid, NotFound, Problem, Unauthenticated, Unavailable, VmcloudError
+from vmcloud.fleet import database
 from vmcloud.fleet.services.logins import TooMany
 
 from .answers import encode
@@ -22,6 +23,9 @@ from .answers import encode
 CONTENT_TYPE = "application/problem+json"
 TYPE = "urn:vmcloud:problem:"
 """Problem types are names, not addresses: ``urn:vmcloud:problem:<code>``."""
+
+RETRY_AFTER = "1"
+"""Seconds after which what could not be done just now is worth another try."""
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +63,7 @@ def answer(error: VmcloudError) -> HttpResponse:
     if isinstance(error, TooMany):
         response["Retry-After"] = str(error.after)
     if isinstance(error, Unavailable):
-        response["Retry-After"] = "1"
+        response["Retry-After"] = RETRY_AFTER
     if status == HTTPStatus.UNAUTHORIZED:
         response["WWW-Authenticate"] = 'Bearer realm="vmcloud"'
     return response
@@ -94,9 +98,17 @@ def translate(request: HttpRequest, error: BaseException) -> VmcloudError:
         return Invalid("the request's body ended early", where="body", todo="Send it again.")
     if isinstance(error, SuspiciousOperation | BadRequest):
         return Invalid("the request is malformed")
-    if isinstance(error, OperationalError):
+    if isinstance(error, database.AWAY):
         log.error("%s %s: the database does not answer: %s", request.method, request.path, error)
-        return Unavailable("the job database does not answer", todo="Try again in a moment; look at: vmcloud status.")
+        return database.unavailable(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        log.error("%s %s: %s", request.method, request.path, error)
+        return database.NoRoom("the web part has no room on its disk", todo="An administrator makes room there.")
+    if isinstance(error, database.UNFIT):
+        log.warning("%s %s: refused by the database: %s", request.method, request.path, error)
+        if "\0" in request.path:
+            return NotFound("there is nothing at this address", where="address")
+        return Invalid("a value is too long, out of range, or has a character that can not be kept")
     incident = secrets.token_hex(4)
     log.error("incident %s: %s %s", incident, request.method, request.path, exc_info=error)
     return VmcloudError(

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.core.handlers.asgi import ASGIHandler
-from django.db import OperationalError, close_old_connections
+from django.db import close_old_connections
 
-from vmcloud.domain.errors import Unavailable
+from vmcloud.fleet import database
 
 T = TypeVar("T")
 
@@ -40,13 +40,13 @@ async def thread() -> AsyncIterator[None]:
 
 
 async def ask(call: Callable[[], T]) -> T:
-    """Run ``call``, which uses the database, in a thread. :class:`Unavailable` where that does not answer."""
+    """Run ``call``, which uses the database, in a thread. :class:`~vmcloud.domain.errors.Unavailable` where it is away."""
 
     def asked() -> T:
         try:
             return call()
-        except OperationalError as error:
-            raise Unavailable("the job database does not answer") from error
+        except database.AWAY as error:
+            raise database.unavailable(error) from error
         finally:
             close_old_connections()
 

@@ -6,40 +6,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from vmcloud.config import Config
 
+from . import database
+
 PART = os.environ.get("VMCLOUD_PART", "web")
 CLOUD = Config.load()
-
-
-def _database(url: str) -> dict[str, Any]:
-    """Django's form of a database URL (``sqlite:////path`` or ``postgresql://user:password@host:port/name``)."""
-    parts = urlsplit(url)
-    if parts.scheme == "sqlite":
-        return {
-            "ENGINE": "django.db.backends.sqlite3",
-            "NAME": Path(parts.path),
-            "CONN_MAX_AGE": 600,
-            "OPTIONS": {
-                "timeout": 20,
-                # A job's row is the truth about it: a commit is on the disk when it returns. Writers queue up at BEGIN.
-                "transaction_mode": "IMMEDIATE",
-                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
-            },
-        }
-    return {
-        "ENGINE": "django.db.backends.postgresql",
-        "NAME": parts.path.lstrip("/"),
-        "USER": unquote(parts.username or ""),
-        "PASSWORD": unquote(parts.password or ""),
-        "HOST": parts.hostname or "",
-        "PORT": str(parts.port or ""),
-        "CONN_MAX_AGE": 600,
-    }
 
 
 SECRET_KEY = CLOUD.secrets(PART)["secret_key"]
@@ -83,7 +56,7 @@ TEMPLATES = [
         },
     }
 ]
-DATABASES = {"default": _database(CLOUD.sql)}
+DATABASES = {"default": database.settings(CLOUD.sql, part=PART, passfile=CLOUD.passfile)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},

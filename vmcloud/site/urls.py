@@ -6,6 +6,7 @@ from django.views.generic import RedirectView
 
 from vmcloud.api.metrics import metrics
 
+handler500 = "vmcloud.site.errors.failed"
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
     path("admin/", admin.site.urls),

@@ -9,7 +9,7 @@ import threading
 import time
 from uuid import UUID
 
-from django.db import OperationalError, close_old_connections
+from django.db import close_old_connections
 
 from vmcloud.config import Config
 from vmcloud.directory import port
@@ -20,13 +20,13 @@ from vmcloud.dispatch.routes import SERVER_LIST, server_list
 from vmcloud.dispatch.send import OrderSender
 from vmcloud.domain.errors import VmcloudError
 from vmcloud.domain.records import NodeRecord, VERecord
-from vmcloud.fleet import ports
+from vmcloud.fleet import database, ports
 from vmcloud.fleet.models import Liveness, Node, Step
 from vmcloud.fleet.services import events, feed, queries, tickets
 
 from . import admit, claims, finish, foreign, liveness, mend, orders, removals, replies, schedule, wanted
 from .context import Context
-from .inbox import Broker, Inbox, Report
+from .inbox import Broker, Inbox, Item, Report
 from .leader import Deposed, Leader
 from .projection import Projection
 
@@ -34,6 +34,8 @@ log = logging.getLogger("server")
 
 TICK = 1.0
 """Seconds between looks when nothing comes."""
+DATABASE_PAUSE = 0.5
+"""Seconds until a job database that did not answer is asked again."""
 TAKEN_AT_ONCE = 200
 """Items of the inbox in one transaction: others write between two of them."""
 WATCH_PATIENCE = 15.0
@@ -70,9 +72,8 @@ class Server:
                     self._lead()
             except Deposed as error:
                 log.warning("%s", error)
-            except OperationalError as error:
-                log.error("the job database does not answer: %s", error)
-                close_old_connections()
+            except database.AWAY as error:
+                self._miss_database(error)
             self.stopping.wait(min(TICK, self.leader.term / 5))
 
     def _lead(self) -> None:
@@ -89,10 +90,20 @@ class Server:
         context = Context(self.config, directory, sender, self.leader, projection, changed=changed)
         inbox.start()
         try:
-            self._cycles(context, inbox)
+            while not self.stopping.is_set():
+                try:
+                    self._cycles(context, inbox)
+                except database.AWAY as error:
+                    self._miss_database(error)
         finally:
             inbox.stop()
             self.leader.resign()
+
+    def _miss_database(self, error: Exception) -> None:
+        """Nothing was written: what is known stays known, and a moment later it goes on from there, if nobody else leads then."""
+        log.error("%s: %s", database.unavailable(error).problem.what, error)
+        close_old_connections()
+        self.stopping.wait(DATABASE_PAUSE)
 
     def _cycles(self, context: Context, inbox: Inbox) -> None:
         last_sweep = last_resend = last_renewal = last_mend = last_news = 0.0
@@ -138,7 +149,24 @@ class Server:
             if now - behind_since > WATCH_PATIENCE and self._answers(context):
                 raise Deposed("the directory answers and its watch does not come back; it begins anew")
 
-    def _take_in(self, context: Context, inbox: Inbox, items: list[Broker | Report | port.Event]) -> None:
+    def _take_in(self, context: Context, inbox: Inbox, items: list[Item]) -> None:
+        """All items, also while the database is away: nobody says them again soon. One that it can not hold is dropped."""
+        while not self.stopping.is_set():
+            try:
+                self._take(context, inbox, items)
+                return
+            except database.AWAY as error:
+                self._miss_database(error)
+            except database.UNFIT:
+                if len(items) == 1:
+                    log.exception("dropped what can not be written down: %.300s", items[0])
+                    return
+                for item in items:
+                    self._take_in(context, inbox, [item])
+                return
+
+    @database.again
+    def _take(self, context: Context, inbox: Inbox, items: list[Item]) -> None:
         """All items in one transaction; what they lead to is sent after it."""
         to_send: list[Step] = []
         new_nodes, silent, shown = False, list[str](), dict[UUID, VERecord]()
@@ -209,11 +237,11 @@ class Server:
                 context.projection.down = str(error)
 
 
-def _only_news(items: list[Broker | Report | port.Event]) -> bool:
+def _only_news(items: list[Item]) -> bool:
     """Whether all that came is what the directory's watch tells of entries."""
     return bool(items) and all(isinstance(item, port.Changed | port.Removed) for item in items)
 
 
-def _only_wakes(items: list[Broker | Report | port.Event]) -> bool:
+def _only_wakes(items: list[Item]) -> bool:
     """Whether all that came says "look", and nothing to write down: a commit less (to the disk) on the way of every job."""
     return all(isinstance(item, Report) and item.list_name == SERVER_LIST for item in items)

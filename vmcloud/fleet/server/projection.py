@@ -12,6 +12,7 @@ from django.db import models
 from vmcloud.directory import port
 from vmcloud.domain.records import ImageRecord, NodeRecord, Record, StrayRecord, Tombstone, VERecord
 from vmcloud.domain.vocabulary import EventType
+from vmcloud.fleet import database
 from vmcloud.fleet.models import VE, Image, Node, ReadModel, Stray
 from vmcloud.fleet.models import Tombstone as TombstoneRow
 from vmcloud.fleet.services import events, feed, queries, watermark
@@ -54,6 +55,7 @@ class Projection:
         if self._told is not None:
             self._told.add(port.key_of(record))
         row = row_of(record)
+        database.fit(row)
         before = type(row).objects.filter(pk=row.pk).first()
         if isinstance(row, VE) and (not isinstance(before, VE) or (before.project, before.name) != (row.project, row.name)):
             self._remove(VE.objects.filter(project=row.project, name=row.name).exclude(pk=row.pk))
@@ -173,19 +175,18 @@ def row_of(record: Record) -> ReadModel:
 
 
 def _ve(record: VERecord) -> VE:
-    """Somebody's LDAP tool may have written longer names than there can be; they are undone soon."""
     row = VE(
         uuid=record.ve,
-        name=record.name[:63],
-        project=record.project[:63],
-        owner=record.owner[:150],
+        name=record.name,
+        project=record.project,
+        owner=record.owner,
         kind=record.spec.kind.value,
         node=record.node,
         desired=record.desired.value,
         generation=record.generation,
         job=record.job,
         spec=record.spec.to_json(),
-        image=record.spec.image[:63],
+        image=record.spec.image,
         vcpus=record.spec.vcpus,
         memory_mib=record.spec.memory_mib,
         refusal=record.refusal,

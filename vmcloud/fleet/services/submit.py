@@ -29,7 +29,7 @@ from vmcloud.domain.spec import DEFAULT_PROJECT, AdoptRequest, CreateRequest, Sp
 from vmcloud.domain.terms import Terms
 from vmcloud.domain.vocabulary import SESSIONS, Desired, JobState, Kind, Observed, Outcome, Verb
 from vmcloud.faults import point
-from vmcloud.fleet import ports
+from vmcloud.fleet import database, ports
 from vmcloud.fleet.models import OPEN_JOBS, VE, Image, Job, JobEvent
 
 from . import admission, jobs, queries, queues, sessions, snapshots, waiting
@@ -207,6 +207,7 @@ def act(
     return job
 
 
+@database.again
 def act_many(actor: Actor, requests: object, *, origin: str = "api") -> list[Job | Problem]:
     """Many requests at once, each as :func:`act` takes it: ``{"verb": ..., "ve": ..., "project": ..., "args": {}, "key": ...}``.
     What is refused does not hinder the others; all that are not are written in one transaction."""
@@ -357,6 +358,7 @@ def _queue(actor: Actor, verb: Verb, **fields: Any) -> Job:
     return job
 
 
+@database.again
 def _write(actor: Actor, verb: Verb, terms: Terms, **fields: Any) -> Job:
     """The job's row and its first words; or that of the same request, made before."""
     with transaction.atomic():

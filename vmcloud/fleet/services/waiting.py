@@ -12,7 +12,7 @@ from vmcloud.domain.admission import Admission, Verdict, cycle
 from vmcloud.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from vmcloud.domain.terms import Depend, Dependency, Hold, Terms
 from vmcloud.domain.vocabulary import JobState
-from vmcloud.fleet import ports
+from vmcloud.fleet import database, ports
 from vmcloud.fleet.models import UNBEGUN, Job, JobEvent, JobLink
 
 from . import admission, jobs
@@ -137,12 +137,13 @@ def run_now(actor: Actor, number: int) -> Job:
     return change(actor, number, "run now", changes)
 
 
+@database.again
 def exchange(actor: Actor, first: int, second: int) -> tuple[Job, Job]:
     """Let two jobs that have not begun change places (Torque's qorder)."""
     if first == second:
         raise Invalid("two different jobs are needed", where="job")
     with transaction.atomic():
-        rows = {job.pk: job for job in Job.objects.select_for_update().filter(pk__in=(first, second))}
+        rows = {job.pk: job for job in Job.objects.select_for_update().filter(pk__in=(first, second)).order_by("pk")}
         pair = [_unbegun(actor, rows.get(number), number, "order") for number in (first, second)]
         places = [(job.priority, job.rank) for job in reversed(pair)]
         for job, (priority, rank) in zip(pair, places, strict=True):
@@ -152,6 +153,7 @@ def exchange(actor: Actor, first: int, second: int) -> tuple[Job, Job]:
     return pair[0], pair[1]
 
 
+@database.again
 def change(actor: Actor, number: int, word: str, changes: Callable[[Job], dict[str, Any]]) -> Job:
     """Change a job that has not begun, and give the leader a moment to draw the consequences."""
     with transaction.atomic():
