@@ -5,8 +5,11 @@ What ends a step:
 - the driver's answer, good or bad;
 - a cancel or the step's timeout: its child is killed, the plan undone, the result ``cancelled`` or ``timed-out``;
 - a child that dies by itself: the step starts again, at most :data:`STARTS_MAX` times in all (counted in the journal, so
-  that deaths of the whole worker count too), then the result is ``failed`` with code ``poison``;
+  that deaths of the whole worker count too), then the result is ``failed`` with code ``poison``, and says how it died;
 - a worker that ends: the step stays unfinished in the journal, and the next worker starts it again.
+
+A worker that dies takes all its steps along, and only one of them may be why. So a step that it died with again is begun alone
+among its like, one after the other: the one that kills is found out, and the others end before the next death counts for them.
 
 Where the executor itself fails (no space for the journal, no process to be had), the step keeps its lane and is tried again
 after a pause; where it is lost all the same, the server's next question about it brings it back (:meth:`Executor.offer`).
@@ -22,11 +25,12 @@ import os
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
 from vmcloud import faults
-from vmcloud.domain.errors import Problem, VmcloudError
+from vmcloud.domain.errors import POISON, Problem, VmcloudError
 from vmcloud.domain.messages import Mark, Progress, Result, Seen, Sighting
 from vmcloud.domain.vocabulary import SESSIONS, Kind, Observed, Outcome, Verb
 
@@ -44,6 +48,8 @@ log = logging.getLogger(__name__)
 faults.declare("worker", "worker.execute.before-driver", "worker.execute.after-driver", "worker.finish.journalled")
 
 STARTS_MAX = 3
+UNDO_STARTS_MAX = 3
+"""How often the undo of a step that was given up may take the worker along; then it is given up too."""
 UNDO_SECONDS = 120.0
 LOCK_RETRY = (0.002, 0.2)
 """Seconds until a lane's lock is tried again; doubled each time up to the second."""
@@ -74,6 +80,8 @@ class Executor:
         self._lanes: Lanes[Ticket] = Lanes()
         self._condition = threading.Condition()
         self._running: dict[Ticket, Stop] = {}
+        self._suspects: list[str] = []
+        """Lanes of steps with which the worker died again and again. The first one's turn it is; the others wait for it."""
         self._open = False
         self._leaving = threading.Event()
 
@@ -82,7 +90,11 @@ class Executor:
         rows = [row for row in self._journal.unfinished() if row.order is None or row.order.verb not in SESSIONS]
         if rows:
             log.info("%d unfinished steps are taken up", len(rows))
+        for row in rows:
+            self._journal.died(row.key, "its worker died with it")
+        suspects = [row.order.lane for row in rows if row.order is not None and row.starts >= STARTS_MAX - 1]
         with self._condition:
+            self._suspects = list(dict.fromkeys(suspects))
             self._open = True
         for row in rows:
             self.offer(row)
@@ -106,6 +118,8 @@ class Executor:
             return
         ticket = (*row.key, row.sequence)
         with self._condition:
+            if row.order.lane in self._suspects[1:]:
+                return
             if ticket not in self._running and not self._lanes.waits(ticket):
                 self._lanes.add(ticket, row.order.lane, row.sequence)
             self._fill()
@@ -142,11 +156,22 @@ class Executor:
                 with self._condition:
                     del self._running[ticket]
                     self._lanes.release(lane)
+                    self._cleared(lane)
                     self._condition.notify_all()
                     taken = self._lanes.take() if self._open else None
                     if taken is not None:
                         stop = self._running[taken[0]] = Stop(float("inf"))
                     self._fill()
+
+    def _cleared(self, lane: str) -> None:
+        """A step of this lane has ended; if the lane was suspected, the next one's turn has come."""
+        if not self._open or lane not in self._suspects[:1]:
+            return
+        del self._suspects[0]
+        following = self._suspects[:1]
+        for row in self._journal.unfinished() if following else ():
+            if row.order is not None and row.order.lane in following:
+                self.offer(row)
 
     def _tried(self, ticket: Ticket, lane: str, stop: Stop) -> bool:
         """See one step through; False where the executor itself failed. What the machine lacked is not held against the step."""
@@ -176,7 +201,7 @@ class Executor:
                 run = _Run(self, row, hands, held, stop)
                 if run.done():
                     return
-                log.warning("the process of step %d.%d died (start %d of %d)", *key, row.starts, STARTS_MAX)
+                log.warning("the process of step %d.%d %s (start %d of %d)", *key, stop.died, row.starts, STARTS_MAX)
                 stop.event.wait(0.2 * row.starts)
         finally:
             self._observer.end(order.native)
@@ -236,17 +261,30 @@ class _Run:
                 ended = self._take_back(work)
                 problem = ended.error or Problem("timed-out", why, where=self._order.native)
                 self._finish(Outcome.TIMED_OUT, replace(ended, error=problem, retryable=True))
-            case None if row.starts >= STARTS_MAX:
-                why = f"its process died {STARTS_MAX} times"
-                ended = replace(self._take_back(work), error=Problem("poison", why, where=str(self._order.verb)))
-                self._finish(Outcome.FAILED, ended)
             case None:
-                return False
+                if stop.died:
+                    self._x._journal.died(row.key, f"its process {stop.died}")
+                if row.starts < STARTS_MAX:
+                    return False
+                self._finish(Outcome.FAILED, replace(self._take_back(work), error=self._poison()))
         return True
+
+    def _poison(self) -> Problem:
+        order, known = self._order, self._x._journal.step(self._row.key)
+        deaths = Counter(known.deaths if known is not None else ())
+        return Problem(
+            POISON,
+            f"{order.verb} killed what carried it out {STARTS_MAX} times and is not tried again",
+            where=f"step {order.job}.{order.step} on node {order.node}",
+            why=", ".join(f"{how} ({count}x)" for how, count in deaths.items()),
+            todo="The node's log says what it did last; ask for it again once the cause is gone.",
+        )
 
     def _take_back(self, work: Work) -> Ended:
         """Undo in a fresh child; what it could not do is said by ``undone``."""
         self._mark = None
+        if self._row.starts > STARTS_MAX + UNDO_STARTS_MAX:
+            return Ended(seen=self._unseen())
         ended = self._hands.carry_out(
             replace(work, before=self._before()), self._watch(), Stop(UNDO_SECONDS), self._lane, undo=True
         )

@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing
 import os
 import select
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +45,8 @@ class Stop:
         """``timeout``: seconds from now after which the wish comes by itself."""
         self.deadline = time.monotonic() + timeout
         self.reason: Reason | None = None
+        self.died = ""
+        """How the process died that nobody had killed, in words."""
         self.event = threading.Event()
         self._lock = threading.Lock()
         self._kill: Callable[[], None] | None = None
@@ -90,7 +93,8 @@ class Hands(Protocol):
     """All calls to one kind's driver (or, for kind None, to none)."""
 
     def carry_out(self, work: Work, watch: Watch, stop: Stop, lane: int, *, undo: bool) -> Ended | None:
-        """Do or take back one step. None where it was stopped (``stop.reason`` says why) or died (there is no reason)."""
+        """Do or take back one step. None where it was stopped (``stop.reason`` says why) or died (there is no reason, and
+        ``stop.died`` says how)."""
 
     def converse(self, order: StepOrder, stop: Stop) -> Spoken | None:
         """Hold a session to its end, or until it is stopped. None where its process died or was killed."""
@@ -170,6 +174,8 @@ IDLE_SECONDS = 10.0
 """How long a child waits for work: a node at rest keeps none."""
 POLL_MAX = 1 << 30
 """Milliseconds: the longest that poll(2) can wait, twelve days."""
+PARTING = 2.0
+"""Seconds in which a process that closed its pipe is expected to be dead."""
 USES_MAX = 200
 """Steps of one child: what a binding forgets to free is bounded."""
 
@@ -217,7 +223,8 @@ class Isolated:
                             return ended
                 stop.wish(Reason.TIMED_OUT)
             except (EOFError, OSError):
-                pass
+                if stop.reason is None:
+                    stop.died = pipe.death()
         return None
 
     def converse(self, order: StepOrder, stop: Stop) -> Spoken | None:
@@ -325,6 +332,13 @@ class Isolated:
         raise CannotLook(what, f"the {self._place.kind} driver did not answer in {patience:.0f} s")
 
 
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 def _seen(said: Any) -> Sequence[Seen]:
     """The guests that a child said, unless it could not look."""
     if isinstance(said, str):
@@ -389,6 +403,14 @@ class _Child:
                     self._cut()
 
         return kill
+
+    def death(self) -> str:
+        """How it died, in words."""
+        self._process.join(PARTING)
+        code = self._process.exitcode
+        if code is None:
+            return "said no more"
+        return f"was killed by {_signal(-code)}" if code < 0 else f"ended with exit status {code}"
 
     @property
     def cut(self) -> bool:

@@ -60,7 +60,8 @@ class Presence(StrEnum):
 @dataclass(frozen=True)
 class StepRow:
     """One step. ``order`` is None for a cancelled step that was never heard of. ``starts`` counts begun executions that did not
-    end by themselves; ``before`` is the guest's state before the first of them; ``cancel``: stop it and undo."""
+    end by themselves and ``deaths`` how they did; ``before`` is the guest's state before the first of them; ``cancel``: stop it and
+    undo."""
 
     sequence: int
     job: int
@@ -71,6 +72,7 @@ class StepRow:
     starts: int = 0
     cancel: bool = False
     before: str = ""
+    deaths: tuple[str, ...] = ()
     result: Result | None = None
 
     @property
@@ -207,6 +209,14 @@ class Journal:
         with self.transaction(synced=False):
             self._db.execute("UPDATE steps SET before = ? WHERE job = ? AND step = ? AND before = ''", (state, *key))
 
+    def died(self, key: Key, how: str) -> None:
+        """Keep how the last start of a step ended, which did not end by itself; where that is known already nothing changes."""
+        with self.transaction(synced=False):
+            found = self._db.execute("SELECT starts, deaths FROM steps WHERE job = ? AND step = ?", key).fetchone()
+            starts, deaths = (found[0], json.loads(found[1])) if found else (0, [])
+            if len(deaths) < starts:
+                self._db.execute("UPDATE steps SET deaths = ? WHERE job = ? AND step = ?", (json.dumps([*deaths, how]), *key))
+
     def leave(self, key: Key) -> None:
         """The worker ends before the step does, on purpose: this start is not held against the step."""
         with self.transaction(synced=False):
@@ -341,11 +351,11 @@ class Journal:
         )
 
 
-_STEP = 'sequence, job, step, attempt, state, "order", starts, cancel, before, result'
+_STEP = 'sequence, job, step, attempt, state, "order", starts, cancel, before, deaths, result'
 
 
 def _step(row: tuple[Any, ...]) -> StepRow:
-    sequence, job, step, attempt, state, order, starts, cancel, before, result = row
+    sequence, job, step, attempt, state, order, starts, cancel, before, deaths, result = row
     return StepRow(
         sequence=sequence,
         job=job,
@@ -356,6 +366,7 @@ def _step(row: tuple[Any, ...]) -> StepRow:
         starts=starts,
         cancel=bool(cancel),
         before=before,
+        deaths=tuple(json.loads(deaths)),
         result=Result.decode(json.loads(result)) if result else None,
     )
 

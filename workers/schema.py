@@ -38,4 +38,5 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE UNIQUE INDEX ves_address ON ves (address) WHERE address != '';
     CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, full INTEGER NOT NULL, message TEXT NOT NULL);
     """,
+    "ALTER TABLE steps ADD COLUMN deaths TEXT NOT NULL DEFAULT '[]'",
 )

@@ -17,6 +17,7 @@ import pytest
 from tests.worker_kit import NATIVE, ROOT, VE, Desk, order
 from vmcloud import faults
 from vmcloud.dispatch.envelope import new_keypair, private_key, seal
+from vmcloud.domain.errors import POISON
 from vmcloud.domain.messages import Accepted, CancelOrder, Digest, Progress, Refused, RelistOrder, Result, Sighting
 from vmcloud.domain.vocabulary import Observed, Outcome, Verb
 from workers import agent  # noqa: F401 - declares the worker's fault points
@@ -212,8 +213,25 @@ def test_a_step_that_kills_its_worker_three_times_is_poison(desk: Desk) -> None:
         desk.fail_at("worker.execute.before-driver")
         desk.start()
     result = desk.result(1)
-    assert result.outcome is Outcome.FAILED and result.error is not None and result.error.code == "poison"
-    assert result.undone and result.seen is None
+    assert result.outcome is Outcome.FAILED and result.error is not None and result.error.code == POISON
+    assert result.error.where == "step 1.1 on node n1" and result.error.why == "its worker died with it (3x)"
+    assert result.undone and result.seen is None and not result.retryable
+    assert desk.done(order(1, verb=Verb.CREATE)) == result  # and a later question is answered from the journal
+
+
+def test_a_step_whose_undo_kills_its_worker_as_well_is_given_up(desk: Desk) -> None:
+    desk.start()
+    each = order(1, verb=Verb.CREATE)
+    desk.fail_at("worker.execute.before-driver")
+    desk.send(each)
+    for number in range(6):
+        assert desk.worker is not None and desk.worker.wait(10) == -signal.SIGKILL
+        desk.fail_at("worker.execute.before-driver" if number < 2 else "worker.undo")
+        desk.start()
+    result = desk.result(1)
+    assert result.error is not None and (result.error.code, result.undone) == (POISON, False)
+    (desk.faults / "worker.undo").unlink()
+    assert desk.done(order(2, verb=Verb.CREATE, ve=uuid4())).outcome is Outcome.OK
 
 
 def test_work_goes_on_without_the_broker_and_is_said_when_it_is_back(desk: Desk) -> None:

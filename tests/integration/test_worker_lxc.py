@@ -16,6 +16,7 @@ from tempfile import mkdtemp
 import pytest
 
 from tests.worker_kit import NATIVE, Desk, order
+from vmcloud.domain.errors import POISON
 from vmcloud.domain.messages import CancelOrder, Digest, Progress, StepOrder
 from vmcloud.domain.vocabulary import Kind, Observed, Outcome, Verb
 from workers.drivers.registry import make_driver
@@ -151,7 +152,8 @@ def test_a_child_that_always_dies_is_poison_and_takes_nobody_along(desk: Desk, w
     ending.set()
     thread.join()
     assert desk.worker is not None and desk.worker.poll() is None
-    assert result.error is not None and (result.error.code, result.undone, result.seen) == ("poison", True, None)
+    assert result.error is not None and (result.error.code, result.undone, result.seen) == (POISON, True, None)
+    assert result.error.why == "its process was killed by SIGKILL (3x)"
     assert list((desk.home / "lxc").glob("a-*")) == []
 
 

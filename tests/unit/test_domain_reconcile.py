@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from vmcloud.domain.reconcile import (
     BUDGET,
+    POISONED,
     Action,
     DeleteStray,
     NodeView,
@@ -156,6 +157,11 @@ def test_a_guest_on_two_nodes_is_deleted_on_one_after_the_other() -> None:
     nodes = [UP, replace(UP, name="n2")]
     assert [outline(each) for each in compute([], twice, nodes, now=0)] == [("R12", "delete")]
     assert [outline(each) for each in compute([], twice[1:], nodes, now=0)] == [("R12", "delete")]
+
+
+def test_what_killed_its_executor_is_not_started_again_by_a_rule() -> None:
+    poisoned = one(ve(R, Observed.CRASHED, tries=POISONED))
+    assert isinstance(poisoned, Report) and poisoned.reason == "the last job killed what carried it out"
 
 
 def test_a_fix_does_not_count_tries() -> None:

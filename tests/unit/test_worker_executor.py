@@ -48,7 +48,7 @@ class Ears:
 class Node:
     """Journal, simulated guests, executor and voice of one node, without any process."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, begun: bool = True) -> None:
         self.journal, self.ears = Journal(folder / "journal.sqlite3"), Ears()
         self.guests = folder / "simulated.sqlite3"
         self.driver, self.images = SimulatedDriver(self.guests), folder / "images"
@@ -62,7 +62,14 @@ class Node:
         locks = LaneLocks(folder / "locks")
         self.executor = Executor("n1", self.journal, hands, book, locks, self.reporter, observer, slots=2)
         self.reporter.start()
-        self.executor.start()
+        if begun:
+            self.executor.start()
+
+    def close(self) -> None:
+        self.executor.stop(1.0)
+        self.reporter.stop(1.0)
+        self.driver.close()
+        self.journal.close()
 
     def take(self, each: StepOrder) -> None:
         self.executor.offer(self.journal.accept(each, 1.0))
@@ -89,10 +96,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
     monkeypatch.setattr(executor_module, "PAUSE", (0.02, 0.1))
     made = Node(tmp_path)
     yield made
-    made.executor.stop(1.0)
-    made.reporter.stop(1.0)
-    made.driver.close()
-    made.journal.close()
+    made.close()
 
 
 def test_a_full_disk_delays_a_step_and_is_not_held_against_it(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,3 +197,27 @@ def test_an_image_that_goes_while_its_guest_is_made_is_named(node: Node, monkeyp
     node.take(order(1, verb=Verb.CREATE, image_sha256=SUM))
     error = node.result(1).error
     assert error is not None and error.code == "no-image"
+
+
+def test_steps_with_which_the_worker_died_twice_are_begun_one_after_the_other(
+    tmp_path: Path,
+) -> None:
+    journal, others = Journal(tmp_path / "journal.sqlite3"), [uuid4() for _ in range(3)]
+    for number, ve in enumerate(others, 1):
+        row = journal.accept(order(number, verb=Verb.CREATE, ve=ve), 1.0)
+        for _ in range(2):
+            journal.begin(row.key, row.sequence)
+            journal.died(row.key, "its worker died with it")
+    journal.close()
+    made = Node(tmp_path, begun=False)
+    plan_fault(made.guests, "define", "hang", 1)
+    made.executor.start()
+    made.take(order(9, verb=Verb.CREATE))
+    assert made.result(9).outcome is Outcome.OK  # what never did any harm waits for none of them
+    row = made.journal.step((2, 1))
+    assert row is not None and (row.starts, row.deaths) == (2, ("its worker died with it",) * 2)
+    made.executor.offer(row)  # the server asks again
+    assert {ticket[0] for ticket in made.executor._running} == {1}
+    made.executor.cancel((1, 1))
+    assert [made.result(number).outcome for number in (1, 2, 3)] == [Outcome.CANCELLED, Outcome.OK, Outcome.OK]
+    made.close()

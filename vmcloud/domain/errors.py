@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+POISON = "poison"
+"""The code of a step that again and again killed the process that carried it out."""
+
 
 @dataclass(frozen=True)
 class Problem:

@@ -16,6 +16,8 @@ from .vocabulary import Desired, Drift, NodeState, Observed, Restart, Verb
 
 BUDGET = 5
 """How often one rule may try to mend one VE before it is left in ``error``."""
+POISONED = BUDGET + 1
+"""Tries that are counted where a step killed what carried it out: no rule asks for it again, a person may."""
 BACKOFF = (2.0, 300.0)
 """Seconds before the second try, doubled each time, and the most."""
 VANISHED_GUESTS = 3
@@ -219,7 +221,8 @@ def _stopped_though_wanted(ve: VEView, seen: Observed, now: float, fix: bool) ->
 
 def _budgeted(ve: VEView, rule: Rule, verb: Verb, now: float, fix: bool) -> Action | None:
     if not fix and ve.tries >= BUDGET:
-        return _report(rule, ve, f"{ve.tries} times {verb} did not help")
+        tried = "the last job killed what carried it out" if ve.tries >= POISONED else f"{ve.tries} times {verb} did not help"
+        return _report(rule, ve, tried)
     if not fix and now < ve.next_try:
         return None
     return RunVerb(rule, ve.ve, verb, f"wanted {ve.desired}, seen {ve.observed or 'nothing'}")

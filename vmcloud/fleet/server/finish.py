@@ -13,7 +13,8 @@ from uuid import UUID
 
 from vmcloud.directory.errors import Stale
 from vmcloud.directory.errors import Unavailable as DirectoryUnavailable
-from vmcloud.domain.errors import NotFound, Problem, VmcloudError
+from vmcloud.domain import reconcile
+from vmcloud.domain.errors import POISON, NotFound, Problem, VmcloudError
 from vmcloud.domain.foreign import Wish, undone
 from vmcloud.domain.records import Tombstone, VERecord
 from vmcloud.domain.spec import Spec
@@ -180,6 +181,9 @@ def _close(context: Context, job: Job, note: str) -> None:
     context.note(job, f"complete: {job.outcome}" + (f": {reason}" if reason else ""))
     if job.ve is not None and job.verb not in SESSIONS and job.origin.partition(":")[0] != "reconcile":
         Budget.objects.filter(ve=job.ve).delete()
+    if job.ve is not None and (job.error or {}).get("code") == POISON:
+        spent = {"tries": reconcile.POISONED, "next_at": context.clock()}
+        Budget.objects.update_or_create(ve=job.ve, defaults=spent, create_defaults={**spent, "rule": "poison"})
     if job.verb == Verb.DELETE and job.outcome == Outcome.OK:
         Misses.objects.filter(ve=job.ve).delete()
     if job.verb == Verb.ADOPT and job.outcome == Outcome.OK and (row := VE.objects.filter(pk=job.ve).first()) is not None:
