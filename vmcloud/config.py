@@ -38,7 +38,8 @@ class Intervals:
 class NodeSettings:
     """This machine as a node. ``simulate``: how many simulated nodes the worker stands for instead of a real one; each call on a
     guest of theirs takes ``simulate_delay`` seconds and a share ``simulate_fail`` of them fails. With a ``simulate_seed`` delays
-    differ (none to twice as long), and delays and failures are the same again at each run with that seed."""
+    differ (none to twice as long), and delays and failures are the same again at each run with that seed. A prologue or epilogue
+    may run ``hook_seconds`` and have ``hook_processes`` at once."""
 
     name: str = ""
     kinds: tuple[str, ...] = ("lxc",)
@@ -47,6 +48,8 @@ class NodeSettings:
     idmap_base: int = 1000000
     idmap_size: int = 65536
     executors: int = 8
+    hook_seconds: float = 300.0
+    hook_processes: int = 256
     simulate: int = 0
     simulate_delay: float = 0.0
     simulate_fail: float = 0.0

@@ -18,6 +18,7 @@ from vmcloud.dispatch.envelope import public_key
 from vmcloud.dispatch.send import Sender
 from vmcloud.domain.messages import Message, NodeFacts
 from vmcloud.domain.vocabulary import Kind
+from vmcloud.hooks.run import Limits
 
 from .accept import Acceptor
 from .child import Place
@@ -25,6 +26,7 @@ from .drivers.registry import make_driver
 from .executor import Executor
 from .guests import GuestBook
 from .hands import Hands, Inline, Isolated
+from .hooks import NodeHooks
 from .images import make_images
 from .journal import Journal
 from .lanes import LaneLocks
@@ -87,7 +89,16 @@ class Agent:
         self.reporter.on_return = self.observer.soon
         locks = LaneLocks(self.home / "locks")
         self.executor = Executor(
-            name, self.journal, hands, book, locks, self.reporter, self.observer, slots=config.node.executors
+            name,
+            self.journal,
+            hands,
+            book,
+            locks,
+            self.reporter,
+            self.observer,
+            slots=config.node.executors,
+            hooks=NodeHooks(self._hook_folder(), Limits(config.node.hook_seconds, config.node.hook_processes)),
+            server=config.server_name,
         )
         self.sessions = Sessions(name, self.journal, hands, self.reporter)
         work = Division(self.executor, self.sessions)
@@ -122,6 +133,11 @@ class Agent:
     def relist(self) -> None:
         """See :class:`workers.accept.Voice`."""
         self.observer.soon()
+
+    def _hook_folder(self) -> Path:
+        folder = self.home / "hooks"
+        folder.mkdir(mode=0o755, exist_ok=True)
+        return folder
 
     def _facts(self, kinds: tuple[Kind, ...]) -> NodeFacts:
         address = _address_towards(self.config.broker_url)

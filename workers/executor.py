@@ -14,6 +14,10 @@ among its like, one after the other: the one that kills is found out, and the ot
 Where the executor itself fails (no space for the journal, no process to be had), the step keeps its lane and is tried again
 after a pause; where it is lost all the same, the server's next question about it brings it back (:meth:`Executor.offer`).
 
+Around the work of a step that changes a guest run the node's own hooks (:mod:`.hooks`): a prologue may refuse it, and once a
+prologue or the work has begun, an epilogue runs after the end, whatever that was. How the work ended is kept before the epilogue:
+a worker that dies meanwhile runs that once more, and not the work.
+
 The result is on disk before it is sent, and the sighting that it names is said before it.
 """
 
@@ -26,18 +30,22 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 
 from vmcloud import faults
-from vmcloud.domain.errors import POISON, Problem, VmcloudError
+from vmcloud.domain.errors import POISON, REQUEUE, Problem, VmcloudError
 from vmcloud.domain.messages import Mark, Progress, Result, Seen, Sighting
 from vmcloud.domain.vocabulary import SESSIONS, Kind, Observed, Outcome, Verb
+from vmcloud.hooks.run import Ran
 
 from .accept import NOTHING_SHOWN
-from .drivers.base import DriverError
+from .drivers.base import CannotLook, DriverError
 from .guests import GuestBook
 from .hands import Hands, Reason, Stop, Watch
+from .hooks import EPILOGUE, PROLOGUE, Killing, NodeHooks, Occasion, verdict
 from .journal import Journal, Key, State, StepRow
 from .lanes import LaneLocks, Lanes
 from .observer import Observer
@@ -61,7 +69,7 @@ Ticket = tuple[int, int, int]
 
 
 class Executor:
-    """The executing side of one node. ``slots``: steps at once."""
+    """The executing side of one node. ``slots``: steps at once; ``server``: the cloud's name, for hooks."""
 
     def __init__(
         self,
@@ -74,9 +82,12 @@ class Executor:
         observer: Observer,
         *,
         slots: int,
+        hooks: NodeHooks,
+        server: str,
     ) -> None:
         self._node, self._journal, self._hands, self._book = node, journal, hands, book
         self._locks, self._reporter, self._observer, self._slots = locks, reporter, observer, slots
+        self._site, self._server = hooks, server
         self._lanes: Lanes[Ticket] = Lanes()
         self._condition = threading.Condition()
         self._running: dict[Ticket, Stop] = {}
@@ -91,7 +102,7 @@ class Executor:
         if rows:
             log.info("%d unfinished steps are taken up", len(rows))
         for row in rows:
-            self._journal.died(row.key, "its worker died with it")
+            self._journal.died(row.sequence, "its worker died with it")
         suspects = [row.order.lane for row in rows if row.order is not None and row.starts >= STARTS_MAX - 1]
         with self._condition:
             self._suspects = list(dict.fromkeys(suspects))
@@ -233,6 +244,8 @@ class _Run:
     def done(self) -> bool:
         """Carry out; False if the process died and another start is due."""
         row, stop = self._row, self._stop
+        if (kept := row.result) is not None:
+            return self._end(kept.outcome, Ended(self._seen_now(), kept.error, kept.retryable, kept.undone, kept.spec))
         if row.cancel:
             stop.wish(Reason.CANCELLED)
         poison = row.starts > STARTS_MAX
@@ -240,34 +253,87 @@ class _Run:
             work = Work(self._order, *self._x._book.guests(self._order), before=row.before)
         except (VmcloudError, DriverError) as error:
             problem = error.problem if isinstance(error, VmcloudError) else error.problem()
-            self._finish(Outcome.FAILED, Ended(seen=self._unseen(), error=problem, undone=True))
-            return True
-        ended = None
-        if stop.reason is None and not poison:
+            return self._end(Outcome.FAILED, Ended(seen=self._unseen(), error=problem, undone=True))
+        ended = self._prologue(work) if stop.reason is None and not poison else None
+        if ended is None and stop.reason is None and not poison:
             stop.deadline = time.monotonic() + self._order.timeout
             faults.point("worker.execute.before-driver")
             ended = self._hands.carry_out(work, self._watch(), stop, self._lane, undo=False)
             faults.point("worker.execute.after-driver")
         if ended is not None:
-            self._finish(Outcome.OK if ended.error is None else Outcome.FAILED, ended)
-            return True
+            return self._end(Outcome.OK if ended.error is None else Outcome.FAILED, ended)
         match stop.reason:
             case Reason.LEAVING:
                 self._x._journal.leave(row.key)
             case Reason.CANCELLED:
-                self._finish(Outcome.CANCELLED, self._take_back(work))
+                return self._end(Outcome.CANCELLED, self._take_back(work))
             case Reason.TIMED_OUT:
                 why = f"{self._order.verb} took longer than {self._order.timeout:g} s"
                 ended = self._take_back(work)
                 problem = ended.error or Problem("timed-out", why, where=self._order.native)
-                self._finish(Outcome.TIMED_OUT, replace(ended, error=problem, retryable=True))
+                return self._end(Outcome.TIMED_OUT, replace(ended, error=problem, retryable=True))
             case None:
                 if stop.died:
-                    self._x._journal.died(row.key, f"its process {stop.died}")
+                    self._x._journal.died(row.sequence, f"its process {stop.died}")
                 if row.starts < STARTS_MAX:
                     return False
-                self._finish(Outcome.FAILED, replace(self._take_back(work), error=self._poison()))
+                return self._end(Outcome.FAILED, replace(self._take_back(work), error=self._poison()))
         return True
+
+    def _occasion(self) -> Occasion:
+        known = self._x._journal.ve(self._order.ve) if self._order.ve is not None else None
+        return Occasion(self._order, self._x._server, self._row.starts, known.spec if known is not None else None)
+
+    def _prologue(self, work: Work) -> Ended | None:
+        """Run the prologue, if there is one. None: go on, or the step was stopped meanwhile; else it was refused."""
+        if (path := self._x._site.has(PROLOGUE, self._order.verb)) is None:
+            return None
+        occasion = self._occasion()
+        ran = self._hook(path, occasion.prologue(), occasion.environment(PROLOGUE), self._stop.killing)
+        if self._stop.reason is not None or (problem := verdict(ran, self._x._node)) is None:
+            return None
+        return replace(self._take_back(work), error=problem, retryable=problem.code == REQUEUE)
+
+    def _end(self, outcome: Outcome, ended: Ended) -> bool:
+        """The work is over: run the epilogue, if there is one, and tell how the work ended. True, for :meth:`done`."""
+        path = self._x._site.has(EPILOGUE, self._order.verb)
+        if path is not None and self._row.starts <= STARTS_MAX + UNDO_STARTS_MAX:
+            self._x._journal.conclude(self._row.sequence, self._result(outcome, ended, self._row.attempt, NOTHING_SHOWN))
+            occasion = self._occasion()
+            seconds = time.time() - self._began
+            arguments = occasion.epilogue(outcome, seconds, retryable=ended.retryable)
+            state = str(ended.seen.state) if ended.seen else "gone"
+            error = ended.error.sentence() if ended.error else ""
+            environment = occasion.environment(EPILOGUE, OUTCOME=str(outcome), ERROR=error, STATE=state)
+            self._hook(path, arguments, environment, self._leaving)
+            if self._x._leaving.is_set():
+                self._x._journal.leave(self._row.key)
+                return True
+        self._finish(outcome, ended)
+        return True
+
+    def _leaving(self, kill: Callable[[], None]) -> AbstractContextManager[None]:
+        """An epilogue is stopped by nothing but the worker's end: what was done is done."""
+        return self._stop.killing(lambda: kill() if self._x._leaving.is_set() else None)
+
+    def _hook(self, path: Path, arguments: list[str], environment: dict[str, str], killing: Killing) -> Ran:
+        """Run a hook, and note how it ended for the job's history."""
+        sequence, name, node = self._row.sequence, path.name, self._x._node
+        self._progress(name, -1)
+        self._x._journal.note(sequence, f"{name} on node {node} was begun, and the worker ended before it did")
+        ran = self._x._site.run(path, arguments, environment, killing, self._lane)
+        self._x._journal.note(sequence, f"{name} on node {node} {ran.sentence()}", instead=True)
+        if ran.code != 0:
+            log.warning("step %d.%d: %s %s", *self._row.key, path, ran.sentence())
+        return ran
+
+    def _seen_now(self) -> Seen | None:
+        """The guest as it is now."""
+        self._look()
+        try:
+            return self._hands.inspect(self._order.native)
+        except CannotLook:
+            return self._unseen()
 
     def _poison(self) -> Problem:
         order, known = self._order, self._x._journal.step(self._row.key)
@@ -314,6 +380,24 @@ class _Run:
         order = self._order
         self._x._reporter.say(Progress(self._x._node, order.job, order.step, order.attempt, time.time(), name, percent))
 
+    def _result(self, outcome: Outcome, ended: Ended, attempt: int, mark: Mark) -> Result:
+        now = time.time()
+        return Result(
+            node=self._x._node,
+            job=self._order.job,
+            step=self._order.step,
+            attempt=attempt,
+            at=now,
+            outcome=outcome,
+            mark=mark,
+            seen=ended.seen,
+            error=ended.error,
+            retryable=ended.retryable,
+            undone=ended.undone,
+            seconds=now - self._began,
+            spec=ended.spec,
+        )
+
     def _unseen(self) -> Seen | None:
         order = self._order
         if order.kind is None or order.ve is None:
@@ -333,21 +417,7 @@ class _Run:
                 log.warning("step %d.%d ended %s; another order has its number now", order.job, order.step, outcome)
                 x._observer.soon()
                 return
-            result = Result(
-                node=x._node,
-                job=order.job,
-                step=order.step,
-                attempt=row.attempt,
-                at=now,
-                outcome=outcome,
-                mark=mark,
-                seen=seen,
-                error=ended.error,
-                retryable=ended.retryable,
-                undone=ended.undone,
-                seconds=now - self._began,
-                spec=ended.spec,
-            )
+            result = replace(self._result(outcome, replace(ended, seen=seen), row.attempt, mark), notes=row.notes)
             x._journal.finish(result)
         faults.point("worker.finish.journalled")
         if shown and order.ve is not None:

@@ -23,7 +23,7 @@ from typing import Any
 from uuid import UUID
 
 from vmcloud.domain.errors import Invalid
-from vmcloud.domain.messages import Message, Result, StepOrder, parse
+from vmcloud.domain.messages import NOTES_MAX, Message, Result, StepOrder, parse
 from vmcloud.domain.vocabulary import Verb
 
 from .schema import MIGRATIONS
@@ -60,8 +60,9 @@ class Presence(StrEnum):
 @dataclass(frozen=True)
 class StepRow:
     """One step. ``order`` is None for a cancelled step that was never heard of. ``starts`` counts begun executions that did not
-    end by themselves and ``deaths`` how they did; ``before`` is the guest's state before the first of them; ``cancel``: stop it and
-    undo."""
+    end by themselves, and ``deaths`` says how they ended; ``before`` is the guest's state before the first of them; ``cancel``:
+    stop it and undo; ``notes``: lines for the job's history. A step that is not done and has a ``result`` has only its epilogue
+    left, and its telling."""
 
     sequence: int
     job: int
@@ -73,6 +74,7 @@ class StepRow:
     cancel: bool = False
     before: str = ""
     deaths: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     result: Result | None = None
 
     @property
@@ -209,13 +211,27 @@ class Journal:
         with self.transaction(synced=False):
             self._db.execute("UPDATE steps SET before = ? WHERE job = ? AND step = ? AND before = ''", (state, *key))
 
-    def died(self, key: Key, how: str) -> None:
+    def died(self, sequence: int, how: str) -> None:
         """Keep how the last start of a step ended, which did not end by itself; where that is known already nothing changes."""
         with self.transaction(synced=False):
-            found = self._db.execute("SELECT starts, deaths FROM steps WHERE job = ? AND step = ?", key).fetchone()
+            found = self._db.execute("SELECT starts, deaths FROM steps WHERE sequence = ?", (sequence,)).fetchone()
             starts, deaths = (found[0], json.loads(found[1])) if found else (0, [])
             if len(deaths) < starts:
-                self._db.execute("UPDATE steps SET deaths = ? WHERE job = ? AND step = ?", (json.dumps([*deaths, how]), *key))
+                self._db.execute("UPDATE steps SET deaths = ? WHERE sequence = ?", (json.dumps([*deaths, how]), sequence))
+
+    def note(self, sequence: int, text: str, *, instead: bool = False) -> None:
+        """Add a line for the job's history, or put it in the place of the last one."""
+        with self.transaction(synced=False):
+            found = self._db.execute("SELECT notes FROM steps WHERE sequence = ?", (sequence,)).fetchone()
+            notes = json.loads(found[0]) if found else []
+            notes = [*(notes[:-1] if instead else notes), text][-NOTES_MAX:]
+            self._db.execute("UPDATE steps SET notes = ? WHERE sequence = ?", (json.dumps(notes), sequence))
+
+    def conclude(self, sequence: int, result: Result) -> None:
+        """Keep how the work of a step ended, before its epilogue."""
+        with self.transaction(synced=False):
+            text = json.dumps(result.to_json())
+            self._db.execute("UPDATE steps SET result = ? WHERE sequence = ? AND state != 'done'", (text, sequence))
 
     def leave(self, key: Key) -> None:
         """The worker ends before the step does, on purpose: this start is not held against the step."""
@@ -351,11 +367,11 @@ class Journal:
         )
 
 
-_STEP = 'sequence, job, step, attempt, state, "order", starts, cancel, before, deaths, result'
+_STEP = 'sequence, job, step, attempt, state, "order", starts, cancel, before, deaths, notes, result'
 
 
 def _step(row: tuple[Any, ...]) -> StepRow:
-    sequence, job, step, attempt, state, order, starts, cancel, before, deaths, result = row
+    sequence, job, step, attempt, state, order, starts, cancel, before, deaths, notes, result = row
     return StepRow(
         sequence=sequence,
         job=job,
@@ -367,6 +383,7 @@ def _step(row: tuple[Any, ...]) -> StepRow:
         cancel=bool(cancel),
         before=before,
         deaths=tuple(json.loads(deaths)),
+        notes=tuple(json.loads(notes)),
         result=Result.decode(json.loads(result)) if result else None,
     )
 

@@ -39,4 +39,5 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, full INTEGER NOT NULL, message TEXT NOT NULL);
     """,
     "ALTER TABLE steps ADD COLUMN deaths TEXT NOT NULL DEFAULT '[]'",
+    "ALTER TABLE steps ADD COLUMN notes TEXT NOT NULL DEFAULT '[]'",
 )

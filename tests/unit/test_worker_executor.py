@@ -4,91 +4,24 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from tests.executor_kit import Node, eventually
 from tests.worker_kit import NATIVE, VE, order
-from vmcloud.domain.messages import Message, Result, Sighting, StepOrder
-from vmcloud.domain.vocabulary import Kind, Observed, Outcome, Verb
+from vmcloud.domain.messages import Result, Sighting
+from vmcloud.domain.vocabulary import Observed, Outcome, Verb
 from workers import executor as executor_module
 from workers.drivers.base import Guest, Report, ToolFailed
-from workers.drivers.simulated import SimulatedDriver, effects, outside, plan_fault
-from workers.executor import Executor
-from workers.guests import GuestBook
-from workers.hands import Inline
-from workers.images import SimulatedImages
+from workers.drivers.simulated import effects, outside, plan_fault
 from workers.journal import Journal, Presence
-from workers.lanes import LaneLocks
-from workers.observer import Observer, Ticker
-from workers.reporter import Reporter
 
 pytestmark = pytest.mark.unit
 SUM = "ab" * 32
-
-
-class Ears:
-    """A broker that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.heard: list[Message] = []
-
-    def report(self, *messages: Message) -> None:
-        self.heard += messages
-
-    def close(self) -> None:
-        pass
-
-
-class Node:
-    """Journal, simulated guests, executor and voice of one node, without any process."""
-
-    def __init__(self, folder: Path, *, begun: bool = True) -> None:
-        self.journal, self.ears = Journal(folder / "journal.sqlite3"), Ears()
-        self.guests = folder / "simulated.sqlite3"
-        self.driver, self.images = SimulatedDriver(self.guests), folder / "images"
-        self.reporter = Reporter("n1", self.journal, self.ears)
-        hands = dict.fromkeys((Kind.SIMULATED, None), Inline(self.driver, SimulatedImages(self.images)))
-        book = GuestBook(self.journal, lambda sha256: None, "10.86.0.0/24")
-        nothing: Any = None
-        observer = Observer(
-            "n1", self.journal, {}, book, self.reporter, Ticker(), facts=nothing, images=lambda: (), interval=60.0
-        )
-        locks = LaneLocks(folder / "locks")
-        self.executor = Executor("n1", self.journal, hands, book, locks, self.reporter, observer, slots=2)
-        self.reporter.start()
-        if begun:
-            self.executor.start()
-
-    def close(self) -> None:
-        self.executor.stop(1.0)
-        self.reporter.stop(1.0)
-        self.driver.close()
-        self.journal.close()
-
-    def take(self, each: StepOrder) -> None:
-        self.executor.offer(self.journal.accept(each, 1.0))
-
-    def result(self, job: int, seconds: float = 5.0) -> Result:
-        def said() -> list[Result]:
-            return [each for each in self.ears.heard if isinstance(each, Result) and each.job == job]
-
-        assert eventually(said, seconds), self.ears.heard
-        return said()[0]
-
-
-def eventually(holds: Callable[[], object], seconds: float = 5.0) -> bool:
-    end = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 @pytest.fixture
@@ -207,7 +140,7 @@ def test_steps_with_which_the_worker_died_twice_are_begun_one_after_the_other(
         row = journal.accept(order(number, verb=Verb.CREATE, ve=ve), 1.0)
         for _ in range(2):
             journal.begin(row.key, row.sequence)
-            journal.died(row.key, "its worker died with it")
+            journal.died(row.sequence, "its worker died with it")
     journal.close()
     made = Node(tmp_path, begun=False)
     plan_fault(made.guests, "define", "hang", 1)

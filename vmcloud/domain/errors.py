@@ -11,6 +11,8 @@ from typing import Any
 
 POISON = "poison"
 """The code of a step that again and again killed the process that carried it out."""
+REQUEUE = "requeue"
+"""The code of a step whose node asks for another try later."""
 
 
 @dataclass(frozen=True)

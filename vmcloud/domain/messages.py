@@ -17,6 +17,8 @@ from .vocabulary import Desired, Kind, Observed, Outcome, Verb
 from .wire import COUNT_MAX, MOMENT_MAX, boolean, listing, moment, prose, whole, word
 
 VERSION = 1
+NOTES_MAX = 20
+"""Notes of one result that are kept."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class StepOrder(Message):
       ``environment``, ``tty``; for logs ``follow``
     - fetch: ``image``, ``sha256``, ``size`` (bytes), ``url``, ``ticket``
 
-    ``timeout`` is how many seconds the step may run on the node.
+    ``timeout`` is how many seconds the step may run on the node. ``owner``, ``project`` and ``queue`` are the job's, for hooks.
     """
 
     type: ClassVar[str] = "step"
@@ -120,6 +122,9 @@ class StepOrder(Message):
     generation: int
     args: dict[str, Any]
     timeout: float
+    owner: str = ""
+    project: str = ""
+    queue: str = ""
 
     @classmethod
     def decode(cls, data: dict[str, Any]) -> Self:
@@ -136,6 +141,9 @@ class StepOrder(Message):
             generation=int(data["generation"]),
             args=dict(data["args"]),
             timeout=float(data["timeout"]),
+            owner=str(data.get("owner", "")),
+            project=str(data.get("project", "")),
+            queue=str(data.get("queue", "")),
         )
 
 
@@ -405,7 +413,8 @@ class Result(Message):
 
     ``mark`` names the sighting that shows what the step led to: the job is complete when the directory shows that much.
     ``seen`` is the guest afterwards, None when it is not there. ``undone``: nothing of a failed create is left. ``exit_code`` is
-    that of the program which an exec ran. ``spec`` is what an adopted guest was found to be (Spec JSON).
+    that of the program which an exec ran. ``spec`` is what an adopted guest was found to be (Spec JSON). ``notes`` are lines for
+    the job's history, such as what a hook wrote.
     """
 
     type: ClassVar[str] = "result"
@@ -424,6 +433,7 @@ class Result(Message):
     seconds: float = 0.0
     exit_code: int | None = None
     spec: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def decode(cls, data: dict[str, Any]) -> Self:
@@ -440,6 +450,7 @@ class Result(Message):
             seconds=max(0.0, moment(data.get("seconds", 0.0), low=-MOMENT_MAX)),
             exit_code=whole(data["exit_code"], low=-COUNT_MAX, high=COUNT_MAX) if data.get("exit_code") is not None else None,
             spec=dict(data["spec"]) if data.get("spec") else None,
+            notes=listing(data.get("notes", ()), prose)[:NOTES_MAX],
         )
 
 

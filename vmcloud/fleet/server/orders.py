@@ -45,6 +45,9 @@ def order(context: Context, step: Step) -> StepOrder:
         generation=job.generation if about_ve else 0,
         args=args,
         timeout=step.timeout,
+        owner=job.owner,
+        project=job.project,
+        queue=job.queue,
     )
 
 

@@ -9,7 +9,7 @@ from django.db import DatabaseError, transaction
 
 from vmcloud.dispatch.routes import speaker
 from vmcloud.domain.admission import retry_pause
-from vmcloud.domain.errors import Invalid
+from vmcloud.domain.errors import REQUEUE, Invalid
 from vmcloud.domain.messages import Accepted, Digest, Message, Progress, Refused, Result, Wake, parse
 from vmcloud.domain.status import MISSES_UNTIL_LOST
 from vmcloud.domain.vocabulary import JobState, Outcome, Verb
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 FETCH_ATTEMPTS = 5
 """How often a fetch whose failure is worth another try is tried."""
+REQUEUES = 5
+"""How often a job is put back into its queue because the node asks for it, also where no retries were asked for."""
 REPLANS = 3
 """How often a create is planned anew because its image vanished from the node."""
 FINAL_REFUSALS = ("stale", "gone")
@@ -136,6 +138,8 @@ def _result(context: Context, step: Step, result: Result) -> list[Step]:
     """Close the step; the next one of its job begins, or the job is over."""
     job, data = step.job, result.to_json()
     _end(context, step, result.outcome, data)
+    for note in result.notes:
+        context.note(job, note)
     job.refresh_from_db(fields=["cancel_requested_at"])
     if result.outcome is Outcome.OK:
         if step.verb == Verb.FETCH:
@@ -180,7 +184,13 @@ def _another_attempt(context: Context, step: Step, result: Result) -> Step:
 
 def _worth_another_try(job: Job, result: Result) -> bool:
     wanted = result.outcome is not Outcome.CANCELLED and job.cancel_requested_at is None
-    return wanted and result.retryable and job.tries < job.retries
+    return wanted and result.retryable and job.tries < _tries_more(job, result)
+
+
+def _tries_more(job: Job, result: Result) -> int:
+    """How many tries more than one the job may have."""
+    asked = result.error is not None and result.error.code == REQUEUE
+    return max(job.retries, REQUEUES) if asked else job.retries
 
 
 def _try_again(context: Context, step: Step, result: Result) -> None:
@@ -188,7 +198,7 @@ def _try_again(context: Context, step: Step, result: Result) -> None:
     job, tries = step.job, step.job.tries + 1
     why = result.error.sentence() if result.error else "no reason given"
     pause = retry_pause(tries)
-    context.note(job, f"try {tries} of {job.retries + 1} failed and is repeated in {pause:g} s: {why}")
+    context.note(job, f"try {tries} of {_tries_more(job, result) + 1} failed and is repeated in {pause:g} s: {why}")
     Step.objects.filter(job=job).delete()
     before = {**job.before, "replans": int(job.before.get("replans", 0)) + 1, "undone": result.undone}
     reason = f"to be tried again: {why}"[:1000]

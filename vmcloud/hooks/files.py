@@ -1,0 +1,68 @@
+"""Which hooks a folder has, and whether they may be run. A folder without any costs one ``stat``."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from pathlib import Path
+
+FRESH = 2.0
+"""Seconds after its last change in which a folder is listed each time: two changes within one tick of the clock show one time."""
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+class Folder:
+    """A folder of hooks. What begins with a dot, ends with ``~`` or is a folder is none."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._names: tuple[str, ...] = ()
+        self._changed = -1
+
+    def names(self) -> tuple[str, ...]:
+        """The names of its hooks, sorted; none where there is no folder. Looks again where the folder has changed."""
+        try:
+            changed = os.stat(self.path).st_mtime_ns  # noqa: PTH116 - on the way of every step
+        except OSError:
+            return ()
+        if changed != self._changed:
+            self._names = self._listed()
+            fresh = time.time_ns() - changed < FRESH * 1e9
+            self._changed = -1 if fresh else changed
+        return self._names
+
+    def find(self, name: str) -> Path | None:
+        """The hook of this name, if there is one."""
+        return self.path / name if name in self.names() else None
+
+    def all(self) -> list[Path]:
+        """All hooks in the order of their names."""
+        return [self.path / name for name in self.names()]
+
+    def _listed(self) -> tuple[str, ...]:
+        try:
+            with os.scandir(self.path) as entries:
+                found = [entry.name for entry in entries if not entry.is_dir()]
+        except OSError:
+            return ()
+        return tuple(sorted(name for name in found if not name.startswith(".") and not name.endswith("~")))
+
+
+def refusal(path: Path) -> str:
+    """Why a hook may not be run, in words; empty if it may: it and its folder belong to root, or to the user who is to run it,
+    and nobody else may write to them. What a link names counts."""
+    for each, what in ((path.parent, "the folder of hooks"), (path, "the hook")):
+        try:
+            found = each.stat()
+        except OSError as error:
+            return f"{what} {each} can not be looked at: {error.strerror}"
+        if found.st_uid not in (0, os.geteuid()):
+            return f"{what} {each} belongs to user {found.st_uid} and not to root; `chown root {each}`"
+        if found.st_mode & OTHERS_WRITE:
+            return f"{what} {each} may be written by others than its owner; `chmod go-w {each}`"
+    if not stat.S_ISREG(found.st_mode):
+        return f"the hook {path} is no file"
+    if not os.access(path, os.X_OK):
+        return f"the hook {path} may not be executed; `chmod +x {path}`"
+    return ""
