@@ -71,7 +71,7 @@ class Cloud:
         more: str = "",
     ) -> None:
         """``database``: a URL; empty for SQLite in ``data``. ``node``, ``more``: further lines of ``config.toml``."""
-        self.data, self.simulate = data, simulate
+        self.data, self.simulate, self.database = data, simulate, database
         self.faults = data / "faults"
         web, broker, directory = free_ports(3)
         self.url = f"http://127.0.0.1:{web}"
@@ -184,6 +184,15 @@ class Cloud:
                 return Answer(answer.status, json.load(answer))
         except urllib.error.HTTPError as error:
             return Answer(error.code, json.loads(error.read() or b"null"))
+
+    def page(self, path: str) -> int:
+        """The status of a page, for somebody whose session ended long ago."""
+        request = urllib.request.Request(f"{self.url}{path}", headers={"Cookie": f"sessionid={'x' * 32}"})
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
         """The body of an answer that must be a success."""

@@ -34,6 +34,6 @@ def rebuild(data: Path | None, timeout: float) -> None:
     Examples:
       sudo vmcloud directory rebuild
     """
-    from vmcloud.local import rebuild as local
+    from vmcloud.local import database as local
 
     click.echo(local.rebuild(existing(data), timeout))

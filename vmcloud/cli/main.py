@@ -20,6 +20,7 @@ COMMANDS = {
     "job": ("job", "group"),
     "queue": ("queue", "group"),
     "reconcile": ("reconcile", "reconcile"),
+    "database": ("database", "group"),
     "directory": ("directory", "group"),
     "login": ("account", "login"),
     "whoami": ("account", "whoami"),

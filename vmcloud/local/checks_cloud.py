@@ -7,10 +7,12 @@ import pwd
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import vmcloud
 from vmcloud.config import DEFAULT_DATA, Config
 
+from . import database as job_database
 from . import directory, layout, report, secrets, settings, status
 from .parts import address
 
@@ -61,6 +63,19 @@ def secret_files(data: Path, config: Config | None) -> Found:
         yield "secrets", "FAIL", detail, fix
     if not bad:
         yield "secrets", "OK", f"{len(identities)} files, each readable by its own user only", ""
+
+
+def database(data: Path, config: Config | None) -> Found:
+    """The job database takes this release's parts."""
+    if config is None or not config.database_url:
+        return
+    place = urlsplit(config.database_url)
+    name = f"{place.scheme}://{place.hostname or ''}{place.path}"
+    for why in job_database.examine(config):
+        fix = f"see database_url in {data / 'config.toml'} and the password in {config.passfile}; docs/operate.md has the steps"
+        yield "job database", "FAIL", f"{name}: {why}", fix
+        return
+    yield "job database", "OK", name, ""
 
 
 def ports(data: Path, config: Config | None) -> Found:

@@ -43,6 +43,7 @@ CHECKS: tuple[Check, ...] = (
     checks_cloud.users,
     checks_cloud.interpreter,
     checks_cloud.secret_files,
+    checks_cloud.database,
     checks_cloud.ports,
     checks_cloud.running,
     checks_cloud.versions,

@@ -26,7 +26,8 @@ def announcement(config: Config) -> str:
     """What will be gone."""
     count = sum(1 for _ in _guests(config))
     guests = f"{count} guest{'' if count == 1 else 's'} of this machine with their disks"
-    return f"This removes {config.data}: jobs, directory, images, secrets; and {guests}."
+    left = " The job database is elsewhere and stays." if config.database_url else ""
+    return f"This removes {config.data}: jobs, directory, images, secrets; and {guests}.{left}"
 
 
 def purge(config: Config, tell: Tell) -> None:

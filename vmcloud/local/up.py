@@ -14,7 +14,7 @@ from pathlib import Path
 from vmcloud.config import Config
 from vmcloud.domain.errors import Conflict, Unavailable
 
-from . import broker, combined, directory, layout, secrets, settings, status
+from . import broker, combined, database, directory, layout, secrets, settings, status
 from .child import credentials
 from .parts import Part, address, catalogue, check_runnable, choose, environment, select
 from .process import Ident, end, session_members
@@ -55,6 +55,7 @@ def make(data: Path, wishes: settings.Wishes, tell: Tell) -> Config:
     config, notes = settings.ensure(data, wishes)
     for note in notes:
         tell(note)
+    database.check(config)
     secrets.ensure(data, config.user, config.node.names)
     if directory.initialise(config):
         tell("made the directory")
