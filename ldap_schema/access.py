@@ -33,7 +33,10 @@ IDENTITY = ("vmcUUID", "vmcProject", "vmcKind")
 OWNED = ("vmcVCPUs", "vmcMemoryMiB", "vmcDiskMiB", "vmcRestartPolicy", "vmcDrift")
 """What the owner of a VE may change in its entry, besides its power and its description."""
 
-OPTIONAL = ("vmcRequestedNode", "vmcOwner", "description")
+LEASE = ("vmcLeaseEnd", "vmcLeaseAction", "vmcLeaseGrace")
+"""How long a VE may live; its owner may change it."""
+
+OPTIONAL = ("vmcRequestedNode", "vmcOwner", "description", *LEASE)
 """What a claim may hold besides. The web can add one that is missing, until the VE is placed."""
 
 DESIRED = (
@@ -48,6 +51,7 @@ DESIRED = (
     "vmcPrivileged",
     "vmcOwner",
     "description",
+    *LEASE,
 )
 """What people and programs may change in a VE entry."""
 
@@ -104,7 +108,8 @@ def rules(suffix: str) -> list[str]:
     rule("attrs=userPassword", "self =xw", "anonymous auth", f"{administrators} =w", "* none")
 
     # VEs. slapd has one right for "in a new entry" and "a further value": the filter ends it with the placement.
-    for names, more in ((("description",), owner), (tuple(name for name in OPTIONAL if name != "description"), ())):
+    owned = ("description", *LEASE)
+    for names, more in ((owned, owner), (tuple(name for name in OPTIONAL if name not in owned), ())):
         for placed in (" filter=(vmcNodeName=*)", ""):
             rule(
                 f'dn.regex="{a_ve}"{placed} attrs={",".join(names)}',

@@ -118,6 +118,27 @@ def _log_database(settings: Settings) -> list[str]:
     return [_block(name, "olcDatabaseConfig olcMdbConfig", lines)]
 
 
+def constraints(suffix: str) -> list[str]:
+    """What values may be, as slapo-constraint(5) rules."""
+    a_ve = f"restrict=ldap:///ou=ves,{suffix}??sub?(objectClass=vmcVE)"
+    a_node = f"restrict=ldap:///ou=nodes,{suffix}??one?(objectClass=vmcNode)"
+    return [
+        "vmcKind regex ^(lxc|kvm|xen|openvz|simulated)$",
+        "vmcDesiredState regex ^(running|stopped|suspended|absent)$",
+        "vmcObservedState regex ^(running|stopped|suspended|crashed|starting|stopping|unknown)$",
+        "vmcRestartPolicy regex ^(always|on-failure|never)$",
+        "vmcDrift regex ^(report|apply)$",
+        "vmcLeaseAction regex ^(stop|delete)$",
+        "vmcLeaseGrace regex ^[0-9]{1,8}$",
+        f"vmcProject,vmcNodeName,vmcRequestedNode,vmcObservedNode,vmcImageName regex ^{LABEL}$",
+        "vmcSHA256 regex ^[0-9a-f]{64}$",
+        f"cn regex ^{LABEL}$ {a_ve}",
+        f"cn regex ^{LABEL}$ {a_node}",
+        f"cn count 1 {a_ve}",
+        f"description count 1 {a_ve}",
+    ]
+
+
 def _data_database(settings: Settings) -> list[str]:
     name, suffix = "olcDatabase={2}mdb,cn=config", settings.suffix
     lines = [
@@ -130,21 +151,6 @@ def _data_database(settings: Settings) -> list[str]:
         "olcAddContentAcl: TRUE",
         *_each("olcDbIndex", INDICES),
         *_each("olcAccess", access.rules(suffix), numbered=True),
-    ]
-    a_ve = f"restrict=ldap:///ou=ves,{suffix}??sub?(objectClass=vmcVE)"
-    a_node = f"restrict=ldap:///ou=nodes,{suffix}??one?(objectClass=vmcNode)"
-    constraints = [
-        "vmcKind regex ^(lxc|kvm|xen|openvz|simulated)$",
-        "vmcDesiredState regex ^(running|stopped|suspended|absent)$",
-        "vmcObservedState regex ^(running|stopped|suspended|crashed|starting|stopping|unknown)$",
-        "vmcRestartPolicy regex ^(always|on-failure|never)$",
-        "vmcDrift regex ^(report|apply)$",
-        f"vmcProject,vmcNodeName,vmcRequestedNode,vmcObservedNode,vmcImageName regex ^{LABEL}$",
-        "vmcSHA256 regex ^[0-9a-f]{64}$",
-        f"cn regex ^{LABEL}$ {a_ve}",
-        f"cn regex ^{LABEL}$ {a_node}",
-        f"cn count 1 {a_ve}",
-        f"description count 1 {a_ve}",
     ]
     overlays = [
         ("syncprov", "olcSyncProvConfig", ["olcSpCheckpoint: 1000 10", "olcSpSessionlog: 10000"]),
@@ -160,7 +166,7 @@ def _data_database(settings: Settings) -> list[str]:
         ),
         # Without serialize two adds at once both pass (measured: 599 duplicates of 749).
         ("unique", "olcUniqueConfig", [f"olcUniqueURI: serialize ldap:///ou=ves,{suffix}?vmcUUID?sub?(objectClass=vmcVE)"]),
-        ("constraint", "olcConstraintConfig", _each("olcConstraintAttribute", constraints)),
+        ("constraint", "olcConstraintConfig", _each("olcConstraintAttribute", constraints(suffix))),
         ("refint", "olcRefintConfig", ["olcRefintAttribute: member", f"olcRefintNothing: cn=root,ou=services,{suffix}"]),
     ]
     blocks = [_block(name, "olcDatabaseConfig olcMdbConfig", lines)]

@@ -13,7 +13,7 @@ from typing import Any
 import ldap
 from ldap.controls import AssertionControl
 
-from . import access
+from . import access, config
 from .convert import SCHEMA, parse
 from .tree import TREE_VERSION
 
@@ -28,9 +28,18 @@ def access_rules(connection: Any, suffix: str) -> None:
     connection.modify_s(dn, [(ldap.MOD_REPLACE, "olcAccess", rules)])
 
 
+def leases(connection: Any, suffix: str) -> None:
+    """This release's access rules, and its rules of what values may be. Raises LDAPError."""
+    access_rules(connection, suffix)
+    [(dn, _)] = connection.search_s("cn=config", ldap.SCOPE_SUBTREE, "(objectClass=olcConstraintConfig)", ["1.1"])
+    rules = [rule.encode() for rule in config.constraints(suffix)]
+    connection.modify_s(dn, [(ldap.MOD_REPLACE, "olcConstraintAttribute", rules)])
+
+
 MIGRATIONS: dict[int, tuple[str, Migration]] = {
     2: ("the monitor may write vmcSnapshot", access_rules),
     3: ("owners may change their VEs, nobody who a VE is", access_rules),
+    4: ("VEs may have a lease, their owners may change it", leases),
 }
 """What to do to come *to* a version, with a sentence that says it. What :mod:`ldap_schema.tree` makes is of the last one."""
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from .access import IDENTITIES
 
-TREE_VERSION = 3
+TREE_VERSION = 4
 """The version that this release of vmcloud makes and expects; :mod:`ldap_schema.migrate` brings older trees to it."""
 
 PROJECT = "main"

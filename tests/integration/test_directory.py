@@ -31,7 +31,7 @@ from vmcloud.directory.watch import Watcher
 from vmcloud.domain.messages import Mark, NodeFacts, Seen, Snapshot
 from vmcloud.domain.records import ImageRecord, NodeRecord, Observation, StrayRecord, Tombstone, VERecord
 from vmcloud.domain.spec import Spec
-from vmcloud.domain.vocabulary import Desired, Kind, Observed
+from vmcloud.domain.vocabulary import Desired, Kind, LeaseAction, Observed
 
 pytestmark = pytest.mark.integration
 __all__ = ["slapd"]
@@ -96,6 +96,9 @@ VALUES = {
     **{name: values[0] for name, values in codec.encode_ve(a_ve()).items() if name not in ("objectClass", "cn")},
     **{name: values[0] for name, values in codec.facts_attributes(FACTS, Mark(1, 1)).items() if values},
     "description": b"text",
+    "vmcLeaseEnd": b"20300101000000Z",
+    "vmcLeaseAction": b"delete",
+    "vmcLeaseGrace": b"60",
     "vmcOwner": b"alice",
     "vmcRequestedNode": b"n1",
     "vmcNodeName": b"n1",
@@ -625,6 +628,41 @@ def test_a_tree_of_version_1_gets_what_snapshots_need(slapd: Slapd) -> None:
     assert monitor.observe_ve(record, seen(2))
     stored = server.ve(record.ve)
     assert stored is not None and stored.observed is not None and stored.observed.snapshots == ()
+
+
+def test_a_tree_of_version_3_gets_leases(slapd: Slapd) -> None:
+    """Without their attributes and rules, as an earlier release left it; then the server writes one, and nonsense is refused."""
+    root = connect(Settings(slapd.ldapi))
+    [(overlay, values)] = root.search_s("cn=config", ldap.SCOPE_SUBTREE, "(objectClass=olcConstraintConfig)")
+    kept = [value for value in values["olcConstraintAttribute"] if b"vmcLease" not in value]
+    root.modify_s(overlay, [(ldap.MOD_REPLACE, "olcConstraintAttribute", kept)])
+    ours = f"(&(objectClass=olcMdbConfig)(olcSuffix={SUFFIX}))"
+    [(database, values)] = root.search_s("cn=config", ldap.SCOPE_ONELEVEL, ours, ["olcAccess"])
+    rules = [value.replace(b",vmcLeaseEnd,vmcLeaseAction,vmcLeaseGrace", b"") for value in values["olcAccess"]]
+    assert rules != values["olcAccess"]
+    root.modify_s(database, [(ldap.MOD_REPLACE, "olcAccess", rules)])
+    [(schema, values)] = root.search_s("cn=schema,cn=config", ldap.SCOPE_ONELEVEL, "(cn=*vmcloud)")
+    with_leases = [value for value in values["olcObjectClasses"] if b"vmcLease" in value]
+    root.modify_s(schema, [(ldap.MOD_DELETE, "olcObjectClasses", with_leases)])
+    older = [value.replace(b" $ vmcLeaseEnd $ vmcLeaseAction $ vmcLeaseGrace", b"") for value in with_leases]
+    root.modify_s(schema, [(ldap.MOD_ADD, "olcObjectClasses", older)])
+    for value in [value for value in values["olcAttributeTypes"] if b"vmcLease" in value]:
+        [(_, now)] = root.search_s(schema, ldap.SCOPE_BASE, attrlist=["olcAttributeTypes"])
+        name = value.split(b"NAME '")[1].split(b"'")[0]
+        root.modify_s(
+            schema, [(ldap.MOD_DELETE, "olcAttributeTypes", [each for each in now["olcAttributeTypes"] if name in each])]
+        )
+    root.modify_s(f"cn=schema,{SUFFIX}", [(ldap.MOD_REPLACE, "vmcTreeVersion", [b"3"])])
+
+    done = migrate.migrate(root, SUFFIX)
+    assert "schema: vmcLeaseEnd" in done and done[-1].startswith("version 4: VEs may have a lease")
+    assert migrate.migrate(root, SUFFIX) == []
+    server = slapd.directory("server")
+    record = server.claim(a_ve())
+    leased = replace(record.spec, lease_end=1_800_000_000.0, lease_action=LeaseAction.DELETE, lease_grace=60)
+    assert server.change_ve(record, job=record.job, spec=leased).spec == leased
+    with pytest.raises(ldap.CONSTRAINT_VIOLATION):
+        root.modify_s(TREE.ve(record.project, record.name), [(ldap.MOD_REPLACE, "vmcLeaseAction", [b"explode"])])
 
 
 def test_assertions_are_evaluated_with_the_writers_rights(slapd: Slapd) -> None:

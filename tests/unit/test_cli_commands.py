@@ -186,6 +186,7 @@ def ve(name: str) -> dict[str, Any]:
         "addresses": ["10.86.0.2"],
         "owner": "admin",
         "restart": "never",
+        "lease": None,
         "mac": None,
         "since": None,
     }

@@ -373,4 +373,4 @@ def carried_out(world: World, actions: list[Action]) -> World:
 
 
 def test_rules_are_spelt_as_in_the_design() -> None:
-    assert [rule.value for rule in Rule] == [f"R{number}" for number in range(1, 13)]
+    assert [rule.value for rule in Rule] == [f"R{number}" for number in range(1, 14)]

@@ -13,7 +13,20 @@ from ninja import Field, Schema
 
 from vmcloud.domain.kinds import Support
 from vmcloud.domain.spec import DESCRIPTION_MAX
-from vmcloud.domain.vocabulary import Desired, Drift, EventType, Kind, NodeState, Observed, Outcome, Power, Restart, Status, Verb
+from vmcloud.domain.vocabulary import (
+    Desired,
+    Drift,
+    EventType,
+    Kind,
+    LeaseAction,
+    NodeState,
+    Observed,
+    Outcome,
+    Power,
+    Restart,
+    Status,
+    Verb,
+)
 
 NAME = "DNS label (RFC 1123)"
 
@@ -40,6 +53,15 @@ class SnapshotOut(Schema):
     at: datetime | None
 
 
+class LeaseOut(Schema):
+    """How long a VE may live."""
+
+    end: datetime | None
+    action: LeaseAction = Field(description="what becomes of it, besides being stopped at the end")
+    grace: int = Field(description="seconds from the end until it is deleted, or stopped by force", examples=[3600])
+    over: bool = Field(description="the end has passed: it is not started until the lease is renewed")
+
+
 class VEOut(Schema):
     """A VE (virtual environment): container or virtual machine."""
 
@@ -63,6 +85,7 @@ class VEOut(Schema):
     owner: str = Field(examples=["admin"])
     restart: Restart | None
     drift: Drift | None
+    lease: LeaseOut | None = Field(description="null: for ever")
     privileged: bool = Field(examples=[False])
     description: str = Field(examples=["the shop's front end"])
     generation: int = Field(description="counts changes of what is wanted", examples=[3])
@@ -375,6 +398,8 @@ class QueueOut(Schema):
     max_vcpus: int
     min_memory_mib: int
     max_memory_mib: int
+    default_lease: int = Field(description="seconds; for creates that say nothing of a lease")
+    max_lease: int = Field(description="seconds; of creates and renewals")
     users: list[str] = Field(description="who may submit; none: everybody")
     routes: list[str] = Field(description="hands its jobs to the first of these that takes them")
     labels: list[str] = Field(description="what the nodes of its creates must have")
@@ -453,6 +478,8 @@ class QueueIn(Schema):
     max_vcpus: int = 0
     min_memory_mib: int = 0
     max_memory_mib: int = 0
+    default_lease: int = 0
+    max_lease: int = 0
     users: list[str] = []
     routes: list[str] = []
     labels: list[str] = []
@@ -505,6 +532,15 @@ class OrderIn(Schema):
     job: int = Field(examples=[13])
 
 
+class LeaseIn(Schema):
+    """How long a VE may live: `for` or `until`; an hour before the end it is told, at the end the VE is stopped."""
+
+    for_: float | None = Field(None, alias="for", description="seconds from now (of a create: from its `not_before`)")
+    until: datetime | None = Field(None, description="ISO 8601; without an offset: UTC")
+    action: LeaseAction = Field(LeaseAction.STOP, description="`delete`: it is deleted when the grace is over too")
+    grace: int = Field(3600, description="seconds from the end until it is deleted, or stopped by force")
+
+
 class CreateIn(Schema):
     """What a new VE should be. Fields that are not given have the defaults shown."""
 
@@ -518,6 +554,7 @@ class CreateIn(Schema):
     power: Literal["running", "stopped"] = "running"
     restart: Restart = Restart.ON_FAILURE
     drift: Drift = Drift.REPORT
+    lease: LeaseIn | None = Field(None, description="null: none; not given: that of the queue")
     node: str = Field("", description="a request for one node; empty: the scheduler chooses")
     privileged: bool = Field(False, description="shares the host's user ids; administrators only")
     description: str = Field("", max_length=DESCRIPTION_MAX)
@@ -552,6 +589,7 @@ class AboutIn(Schema):
     restart: Restart | None = Field(None, examples=["always"])
     drift: Drift | None = None
     description: str | None = Field(None, examples=["Sells things."])
+    lease: LeaseIn | None = Field(None, description="null: none from now on; a later end calls off what the old one led to")
     job: TermsIn | None = None
 
 
@@ -602,7 +640,8 @@ class LoginIn(Schema):
 def body(schema: type[Schema], *, required: bool = True) -> dict[str, Any]:
     """``openapi_extra`` for an operation that reads its JSON body itself."""
     described = schema.model_json_schema(ref_template="#/components/schemas/{model}")
-    for name, definition in described.pop("$defs", {}).items():
+    definitions = described.pop("$defs", {})
+    for name, definition in [*definitions.items()] * 2:  # a definition may name another one
         described = _inline(described, name, definition)
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": described}}}}
 

@@ -147,7 +147,7 @@ def logs_of_ve(request: HttpRequest, ref: str) -> HttpResponse:
 @router.post(
     "/{ref}/alter",
     response={202: JobOut, 400: ProblemOut, 404: ProblemOut, 409: ProblemOut},
-    summary="Alter a VE's restart policy, drift or description",
+    summary="Alter a VE's restart policy, drift, description or lease",
     openapi_extra={**body(AboutIn), "parameters": [*PROJECT, *KEY]},
 )
 def alter_ve(request: HttpRequest, ref: str) -> HttpResponse:

@@ -75,7 +75,7 @@ def output_option(default: str = "table") -> Callable[[F], F]:
 
 
 class Seconds(click.ParamType[float]):
-    """A time: ``30``, ``30s``, ``5m``, ``1h``."""
+    """A time: ``30``, ``30s``, ``5m``, ``1h``, ``2d``."""
 
     name = "time"
 
@@ -83,13 +83,13 @@ class Seconds(click.ParamType[float]):
         """Seconds."""
         if isinstance(value, int | float):
             return float(value)
-        factor = {"s": 1, "m": 60, "h": 3600}.get(value[-1:].lower())
+        factor = {"s": 1, "m": 60, "h": 3600, "d": 86400}.get(value[-1:].lower())
         try:
             number = float(value[:-1] if factor else value) * (factor or 1)
         except ValueError:
             number = -1.0
         if not 0 <= number < 1e9:
-            self.fail(f"{value!r} is no time. Give seconds, or a number with s, m or h, such as 5m.", param, ctx)
+            self.fail(f"{value!r} is no time. Give seconds, or a number with s, m, h or d, such as 5m.", param, ctx)
         return number
 
 

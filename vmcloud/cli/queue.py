@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 
 import click
 
+from vmcloud.domain.lease import duration
 from vmcloud.domain.terms import PRIORITY
 
-from .common import Mebibytes, Name, client, complain, each, finish, names, output_option, say
+from .common import Mebibytes, Name, Seconds, client, complain, each, finish, names, output_option, say
 from .errors import FAILED, OK, CliError, Unreachable
 from .output import Column, Shape, mebibytes, show_list
 from .rest import segment
@@ -36,6 +37,7 @@ QUEUES = Shape(
         Column("MAX-QUEUED/USER", lambda queue: queue["max_user_queued"] or "-", wide=True),
         Column("VCPUS", lambda queue: _range(queue["min_vcpus"], queue["max_vcpus"]), wide=True),
         Column("MEMORY", lambda queue: _range(queue["min_memory_mib"], queue["max_memory_mib"], mebibytes), wide=True),
+        Column("LEASE", lambda queue: _range(queue["default_lease"], queue["max_lease"], duration), wide=True),
         Column("USERS", lambda queue: queue["users"], wide=True),
         Column("LABELS", lambda queue: queue["labels"], wide=True),
     )
@@ -48,6 +50,10 @@ COUNTS = (
     ("--max-user-queued", "The same, of one user."),
     ("--min-vcpus", "Virtual CPUs that a create or resize must ask for."),
     ("--max-vcpus", "Those that it may ask for."),
+)
+LEASES = (
+    ("--max-lease", "How long VEs may live that it creates, and leases that it renews (8h, 30d)."),
+    ("--default-lease", "How long, where a create says nothing of it."),
 )
 LISTS = (
     ("--user", "users", "Who may submit (repeatable; none: everybody)."),
@@ -64,6 +70,8 @@ def limits(function: F) -> F:
         function = click.option(name, f"{name[2:5]}_memory_mib", type=Mebibytes(), metavar="SIZE", help=text)(function)
     for name, text in reversed(COUNTS):
         function = click.option(name, type=click.IntRange(0), metavar="N", help=text)(function)
+    for name, text in LEASES:
+        function = click.option(name, type=Seconds(), metavar="TIME", help=text)(function)
     function = click.option("--priority", type=click.IntRange(*PRIORITY), metavar="N", help="Higher ones begin first.")(function)
     function = click.option("--started/--stopped", default=None, help="Whether its jobs may begin.")(function)
     return click.option("--enabled/--disabled", default=None, help="Whether it takes jobs.")(function)
@@ -71,6 +79,7 @@ def limits(function: F) -> F:
 
 def _body(said: dict[str, Any]) -> dict[str, Any]:
     found = {name: value for name, value in said.items() if value not in (None, ())}
+    found |= {name: round(found[name]) for name in ("default_lease", "max_lease") if name in found}
     return {name: [each for each in value if each] if isinstance(value, tuple) else value for name, value in found.items()}
 
 

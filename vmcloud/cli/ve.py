@@ -10,7 +10,7 @@ import click
 
 from vmcloud.domain.vocabulary import Drift, Kind, Restart, Status
 
-from . import orphan, session, snapshot, top
+from . import lease, orphan, session, snapshot, top
 from .common import (
     Mebibytes,
     Name,
@@ -48,6 +48,7 @@ VES = Shape(
         Column("DESIRED", lambda ve: ve["desired"], wide=True),
         Column("DISK", lambda ve: mebibytes(ve["disk_mib"]), wide=True),
         Column("RESTART", lambda ve: ve["restart"], wide=True),
+        Column("LEASE", lambda ve: ve["lease"] and f"{ve['lease']['end']} {ve['lease']['action']}", wide=True),
         Column("MAC", lambda ve: ve["mac"], wide=True),
         Column("ID", lambda ve: ve["id"], wide=True),
     )
@@ -138,6 +139,7 @@ def show(names: tuple[str, ...], project: str, form: str) -> None:
 @click.option("--power", type=click.Choice(["running", "stopped"]), help="Wanted afterwards (default: running).")
 @click.option("--restart", type=click.Choice([each.value for each in Restart]), help="When it ends (default: on-failure).")
 @click.option("--description", metavar="TEXT", help="Free text.")
+@lease.create_options
 @click.option("--privileged", is_flag=True, default=None, help="Shares the host's user ids; administrators only.")
 @project_option
 @submit_options
@@ -160,12 +162,14 @@ def create(
       vmcloud ve create hello --image busybox --wait
       vmcloud ve create web-1 web-2 -i busybox -m 512M --vcpus 2
       vmcloud ve create big -i busybox -m 1G --node node-2 --power stopped
+      vmcloud ve create test -i busybox --lease 8h --lease-end delete --lease-grace 1h
     """
     wanted = {"project": project, "memory_mib": memory, "disk_mib": disk, **given}
+    said = lease.said()
     body = {name: value for name, value in wanted.items() if value is not None}
 
     def ask(api: Client, name: str, its_key: str) -> Job:
-        return api.act("POST", "/ves", with_terms({"name": name, **body}), key=its_key)
+        return api.act("POST", "/ves", with_terms({"name": name, **body, **said}), key=its_key)
 
     act(names, ask, form=form, wait=wait, timeout=timeout, key=key)
 
@@ -332,7 +336,7 @@ def _of_event(event: Item) -> Item:
     return {**{name: event[name] for name in ("at", "type", "text", "job", "node")}, "by": None}
 
 
-for _command in (orphan.adopt, session.exec_, session.console, session.logs, *snapshot.COMMANDS, top.top):
+for _command in (lease.lease, orphan.adopt, session.exec_, session.console, session.logs, *snapshot.COMMANDS, top.top):
     group.add_command(_command)
 
 

@@ -18,6 +18,7 @@ from uuid import UUID
 import ldap.dn
 
 from vmcloud.domain.errors import Invalid
+from vmcloud.domain.lease import DEFAULT_GRACE
 from vmcloud.domain.messages import Mark, NodeFacts, Seen, Snapshot
 from vmcloud.domain.records import (
     ImageRecord,
@@ -29,7 +30,7 @@ from vmcloud.domain.records import (
     VERecord,
 )
 from vmcloud.domain.spec import Spec
-from vmcloud.domain.vocabulary import Desired, Drift, Kind, Observed, Restart
+from vmcloud.domain.vocabulary import Desired, Drift, Kind, LeaseAction, Observed, Restart
 
 Attributes = dict[str, list[bytes]]
 E = TypeVar("E", bound=StrEnum)
@@ -48,6 +49,8 @@ DEFAULTS: dict[str, str] = {
     "vmcRestartPolicy": Restart.ON_FAILURE.value,
     "vmcDrift": Drift.REPORT.value,
     "vmcPrivileged": "FALSE",
+    "vmcLeaseAction": LeaseAction.STOP.value,
+    "vmcLeaseGrace": str(DEFAULT_GRACE),
     "vmcGeneration": "0",
     "vmcJob": "0",
     "vmcCordoned": "FALSE",
@@ -212,6 +215,9 @@ def _ve(entry: _Entry) -> VERecord:
         node=entry.text("vmcRequestedNode"),
         privileged=entry.flag("vmcPrivileged"),
         description=entry.text("description"),
+        lease_end=entry.time("vmcLeaseEnd"),
+        lease_action=entry.choice("vmcLeaseAction", LeaseAction),
+        lease_grace=entry.whole("vmcLeaseGrace", 9),
     )
     return VERecord(
         ve=entry.uuid("vmcUUID"),
@@ -387,6 +393,9 @@ def desired_attributes(desired: Desired, spec: Spec, owner: str) -> Attributes:
         "vmcPrivileged": _values(spec.privileged),
         "description": _values(spec.description),
         "vmcOwner": _values(owner),
+        "vmcLeaseEnd": _time(spec.lease_end),
+        "vmcLeaseAction": _values("" if spec.lease_action is LeaseAction.STOP else spec.lease_action.value),
+        "vmcLeaseGrace": _values("" if spec.lease_grace == DEFAULT_GRACE else spec.lease_grace),
     }
 
 
@@ -403,6 +412,9 @@ ATTRIBUTE = {
     "privileged": "vmcPrivileged",
     "description": "description",
     "owner": "vmcOwner",
+    "lease_end": "vmcLeaseEnd",
+    "lease_action": "vmcLeaseAction",
+    "lease_grace": "vmcLeaseGrace",
 }
 """Field of what is wanted (:data:`vmcloud.domain.foreign.FIELDS`) → its attribute."""
 

@@ -15,11 +15,11 @@ from typing import Any
 from . import kinds
 from .errors import Conflict, Forbidden, Impossible, Invalid
 from .messages import POWER_AFTER
-from .spec import Spec
+from .spec import ALTERABLE, Spec, plain
 from .vocabulary import Desired, Verb
 
 SIZES = ("vcpus", "memory_mib", "disk_mib")
-FREE = ("restart", "drift", "description", "owner")
+FREE = (*ALTERABLE, "owner")
 """What is changed without a node having to do anything."""
 FIXED = ("kind", "image", "node", "privileged")
 """What stays as it was created."""
@@ -108,7 +108,7 @@ def demands(accepted: Wish, found: Wish) -> tuple[Demand, ...]:
     _check_owner(found.owner)
     made = []
     if free := changed & set(FREE):
-        made.append(Demand(Verb.ALTER, free, {name: str(found.value(name)) for name in FREE if name in free}))
+        made.append(Demand(Verb.ALTER, free, {name: plain(found.value(name)) for name in FREE if name in free}))
     if sizes := changed & set(SIZES):
         made.append(Demand(Verb.RESIZE, sizes, {name: found.value(name) for name in SIZES if name in sizes}))
     if "desired" in changed:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from math import inf
 from typing import Any, Self
 
 from .errors import Invalid
+from .lease import duration
 from .names import check_label
-from .terms import PRIORITY, whole
+from .terms import AHEAD, PRIORITY, whole
 
 DEFAULT_QUEUE = "main"
 """The queue of jobs that name none. It is always there."""
@@ -17,6 +19,7 @@ COUNT = (0, 10**9)
 LISTED = 1000
 """Names in one list of a queue."""
 SIZES = ("min_vcpus", "max_vcpus", "min_memory_mib", "max_memory_mib")
+LEASES = ("default_lease", "max_lease")
 COUNTS = ("max_running", "max_user_running", "max_queued", "max_user_queued")
 
 
@@ -27,7 +30,8 @@ class Queue:
     ``max_queued`` and ``max_user_queued`` count its jobs that are not complete; ``max_running`` and ``max_user_running`` those
     that have begun. Sizes (MiB of memory) are those of the VE that a create or a resize asks for. ``users``: who may submit
     (none: everybody). ``routes``: a routing queue keeps no job and hands each to the first of these that takes it. ``labels``:
-    what the nodes of its creates must have, all of them.
+    what the nodes of its creates must have, all of them. Leases are in seconds: a create that says nothing of one gets
+    ``default_lease``, or else ``max_lease``, which neither a create nor a renewal may exceed.
     """
 
     name: str
@@ -42,9 +46,16 @@ class Queue:
     max_vcpus: int = 0
     min_memory_mib: int = 0
     max_memory_mib: int = 0
+    default_lease: int = 0
+    max_lease: int = 0
     users: tuple[str, ...] = ()
     routes: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+
+    @property
+    def lease(self) -> int:
+        """Seconds that a VE lives of whose lease nothing was said; 0: for ever."""
+        return self.default_lease or self.max_lease
 
     @classmethod
     def parse(cls, name: object, data: Mapping[str, Any]) -> Self:
@@ -61,6 +72,9 @@ class Queue:
             low, high = getattr(changed, f"min_{size}"), getattr(changed, f"max_{size}")
             if high and low > high:
                 raise Invalid(f"{low} is above max_{size}, which is {high}", where=f"min_{size}")
+        if changed.max_lease and changed.default_lease > changed.max_lease:
+            why = f"{changed.default_lease} is above max_lease, which is {changed.max_lease}"
+            raise Invalid(why, where="default_lease")
         if changed.name in changed.routes:
             raise Invalid("a queue does not route to itself", where="routes")
         return changed
@@ -78,6 +92,8 @@ def _value(name: str, value: object) -> Any:
         return value
     if name == "priority":
         return whole(value, PRIORITY, name)
+    if name in LEASES:
+        return whole(value, (0, int(AHEAD)), name)
     if name in (*COUNTS, *SIZES):
         return whole(value, COUNT, name)
     if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
@@ -92,12 +108,14 @@ def _value(name: str, value: object) -> Any:
 
 @dataclass(frozen=True)
 class Entry:
-    """A job that asks for a queue. ``vcpus``, ``memory_mib``: of the VE it asks for; 0 where it asks for none."""
+    """A job that asks for a queue. ``vcpus``, ``memory_mib``: of the VE it asks for; 0 where it asks for none. ``lease``: seconds
+    for which that is to live (infinite: for ever); None where nothing is said of it."""
 
     user: str
     is_admin: bool = False
     vcpus: int = 0
     memory_mib: int = 0
+    lease: float | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +138,9 @@ def refusal(queue: Queue, entry: Entry, filling: Filling) -> str:
         asked, low, high = getattr(entry, size), getattr(queue, f"min_{size}"), getattr(queue, f"max_{size}")
         if asked and not low <= asked <= (high or asked):
             return f"queue {queue.name} takes {low} to {high or 'any number of'} {unit}, {asked} were asked"
+    if entry.lease is not None and queue.max_lease and entry.lease > queue.max_lease:
+        asked = f"{duration(entry.lease)} were asked" if entry.lease != inf else "one without end was asked"
+        return f"queue {queue.name} allows leases of at most {duration(queue.max_lease)}, {asked}"
     if queue.max_queued and filling.queued >= queue.max_queued:
         return f"queue {queue.name} has {filling.queued} jobs, {queue.max_queued} are allowed"
     mine = filling.queued_of.get(entry.user, 0)

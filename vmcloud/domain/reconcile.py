@@ -7,12 +7,13 @@ per VE, depends on no order of its input, and is empty again once it has been ca
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from uuid import UUID
 
+from .lease import FOREVER, Lease, Stage
 from .status import MISSES_UNTIL_LOST
-from .vocabulary import Desired, Drift, NodeState, Observed, Restart, Verb
+from .vocabulary import Desired, Drift, LeaseAction, NodeState, Observed, Restart, Verb
 
 BUDGET = 5
 """How often one rule may try to mend one VE before it is left in ``error``."""
@@ -40,6 +41,7 @@ class Rule(StrEnum):
     R10 = "R10"
     R11 = "R11"
     R12 = "R12"
+    R13 = "R13"
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class VEView:
     tries: int = 0
     next_try: float = 0.0
     ran: bool = True
+    lease: Lease = FOREVER
 
 
 @dataclass(frozen=True)
@@ -92,12 +95,14 @@ class StrayView:
 
 @dataclass(frozen=True)
 class RunVerb:
-    """Make a job."""
+    """Make a job. ``force`` and ``grace`` (seconds) are those of a stop."""
 
     rule: Rule
     ve: UUID
     verb: Verb
     reason: str
+    force: bool = False
+    grace: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -191,8 +196,28 @@ def _about_ve(ve: VEView, node: NodeView | None, now: float, fix: bool) -> Actio
     return _about_seen(ve, ve.observed, now, fix)
 
 
+def leases(ves: Iterable[VEView], *, now: float) -> tuple[Report, ...]:
+    """What is to be told of leases, beside the plan: those that end soon, and those that are over while their VE is there."""
+    told = ((ve, ve.lease.words(now)) for ve in ves if ve.lease.end and ve.node and ve.desired is not Desired.ABSENT)
+    return tuple(_report(Rule.R13, ve, words) for ve, words in told if words)
+
+
+def _lease_over(ve: VEView, seen: Observed, now: float, fix: bool) -> Action | None:
+    """What is due once a lease is over; None where nothing is."""
+    reason, last = ve.lease.words(now), ve.lease.stage(now) is Stage.LAST
+    if last and ve.lease.action is LeaseAction.DELETE:
+        return _budgeted(ve, Rule.R13, Verb.DELETE, now, fix, reason)
+    alive = Desired.RUNNING, Desired.SUSPENDED
+    if ve.desired not in alive and seen not in (Observed.RUNNING, Observed.SUSPENDED):
+        return None
+    action = _budgeted(ve, Rule.R13, Verb.STOP, now, fix, reason)
+    return replace(action, force=last, grace=ve.lease.asked_seconds) if isinstance(action, RunVerb) else action
+
+
 def _about_seen(ve: VEView, seen: Observed, now: float, fix: bool) -> Action | None:
     """Rules on a VE whose state is certain."""
+    if ve.desired is not Desired.ABSENT and ve.lease.over(now):
+        return _lease_over(ve, seen, now, fix)
     match ve.desired, seen:
         case Desired.ABSENT, _:
             return _budgeted(ve, Rule.R12, Verb.DELETE, now, fix)
@@ -219,13 +244,13 @@ def _stopped_though_wanted(ve: VEView, seen: Observed, now: float, fix: bool) ->
     return _budgeted(ve, Rule.R1, Verb.START, now, fix)
 
 
-def _budgeted(ve: VEView, rule: Rule, verb: Verb, now: float, fix: bool) -> Action | None:
+def _budgeted(ve: VEView, rule: Rule, verb: Verb, now: float, fix: bool, reason: str = "") -> Action | None:
     if not fix and ve.tries >= BUDGET:
         tried = "the last job killed what carried it out" if ve.tries >= POISONED else f"{ve.tries} times {verb} did not help"
         return _report(rule, ve, tried)
     if not fix and now < ve.next_try:
         return None
-    return RunVerb(rule, ve.ve, verb, f"wanted {ve.desired}, seen {ve.observed or 'nothing'}")
+    return RunVerb(rule, ve.ve, verb, reason or f"wanted {ve.desired}, seen {ve.observed or 'nothing'}")
 
 
 def _drifted(ve: VEView, rule: Rule, verb: Verb, reason: str, now: float, fix: bool) -> Action | None:

@@ -7,15 +7,21 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Self, TypeVar
 
+from . import lease
 from .errors import Invalid
 from .kinds import KINDS, parse_kind
+from .lease import Lease
 from .names import check_label, check_ve_name
-from .vocabulary import Desired, Drift, Kind, Restart
+from .terms import seconds
+from .vocabulary import Desired, Drift, Kind, LeaseAction, Restart
 
 E = TypeVar("E", bound=StrEnum)
 
 DESCRIPTION_MAX = 1000
-ALTERABLE = ("restart", "drift", "description")
+LEASE = ("lease_end", "lease_action", "lease_grace")
+"""Fields of a spec that say how long the VE may live."""
+ABOUT = ("restart", "drift", "description")
+ALTERABLE = (*ABOUT, *LEASE)
 """Fields of a spec that only the record shows: no node has to do anything."""
 DEFAULT_PROJECT = "main"
 ADOPTED_IMAGE = "adopted"
@@ -57,7 +63,8 @@ class Spec:
     """What a VE should be, apart from its name and power. Memory and disk in MiB (2^20 bytes); ``disk_mib`` 0 means no limit.
 
     ``node`` is a request for one node by name, or empty: the scheduler chooses. ``privileged`` containers share the host's
-    user ids; all others are id-mapped.
+    user ids; all others are id-mapped. ``lease_end`` (seconds since the epoch; 0: none), ``lease_action`` and ``lease_grace``
+    (seconds): see :class:`~vmcloud.domain.lease.Lease`.
     """
 
     kind: Kind
@@ -70,6 +77,14 @@ class Spec:
     node: str = ""
     privileged: bool = False
     description: str = ""
+    lease_end: float = 0.0
+    lease_action: LeaseAction = LeaseAction.STOP
+    lease_grace: int = lease.DEFAULT_GRACE
+
+    @property
+    def lease(self) -> Lease:
+        """How long it may live."""
+        return Lease(self.lease_end, self.lease_action, self.lease_grace)
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Self:
@@ -95,6 +110,9 @@ class Spec:
             node=check_label(node, where="node") if node else "",
             privileged=privileged,
             description=_text(data.get("description", ""), "description"),
+            lease_end=lease.end(data.get("lease_end", 0.0), "lease_end"),
+            lease_action=lease.action(data.get("lease_action", LeaseAction.STOP), "lease_action"),
+            lease_grace=int(seconds(data.get("lease_grace", lease.DEFAULT_GRACE), lease.GRACE, "lease_grace")),
         )
 
     def resized(self, data: Mapping[str, Any]) -> Self:
@@ -113,22 +131,23 @@ class Spec:
         return replace(self, vcpus=wanted.vcpus, memory_mib=wanted.memory_mib, disk_mib=wanted.disk_mib)
 
     def altered(self, data: Mapping[str, Any]) -> Self:
-        """This spec with what ``data`` says of it that no node need know: ``restart``, ``drift``, ``description``."""
+        """This spec with what ``data`` says of it that no node need know (:data:`ALTERABLE`)."""
         unknown = sorted(set(data) - set(ALTERABLE))
         if unknown:
-            todo = f"Give any of: {', '.join(ALTERABLE)}."
+            todo = f"Give any of: {', '.join(ABOUT)}, lease."
             raise Invalid(f"{unknown[0][:60]!r} is nothing that can be altered", where=unknown[0][:60], todo=todo)
         if not data:
-            raise Invalid("nothing to alter was given", todo=f"Give any of: {', '.join(ALTERABLE)}.")
+            raise Invalid("nothing to alter was given", todo=f"Give any of: {', '.join(ABOUT)}, lease.")
         wanted = type(self).parse({**self.to_json(), **data})
-        return replace(self, restart=wanted.restart, drift=wanted.drift, description=wanted.description)
+        return replace(self, **{name: getattr(wanted, name) for name in ALTERABLE})
 
     def to_json(self) -> dict[str, Any]:
         """Plain values under the API's field names; :meth:`parse` takes them back."""
-        return {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}
+        return {name: plain(getattr(self, name)) for name in self.__dataclass_fields__}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A field's value as JSON has it."""
     return value.value if isinstance(value, StrEnum) else value
 
 

@@ -78,6 +78,13 @@ class Drift(StrEnum):
     APPLY = "apply"
 
 
+class LeaseAction(StrEnum):
+    """What becomes of a VE whose lease is over, besides being stopped."""
+
+    STOP = "stop"
+    DELETE = "delete"
+
+
 class JobState(StrEnum):
     """Torque's letters. ``CLAIMING`` comes before them: the job's row exists, its VE's name is not yet claimed."""
 
@@ -138,6 +145,7 @@ class EventType(StrEnum):
     STATE = "state"
     PLACED = "placed"
     RULE = "rule"
+    LEASE = "lease"
     FOREIGN = "foreign"
     REFUSED = "refused"
     NODE = "node"

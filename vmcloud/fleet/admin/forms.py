@@ -14,7 +14,7 @@ from django.db import transaction
 from vmcloud.domain.errors import VmcloudError
 from vmcloud.domain.kinds import KINDS, Support
 from vmcloud.domain.queueing import DEFAULT_QUEUE
-from vmcloud.domain.spec import ALTERABLE
+from vmcloud.domain.spec import ABOUT
 from vmcloud.domain.vocabulary import Desired, Drift, Kind, Power, Restart, Verb
 from vmcloud.fleet.models import VE, Image, Job, Node, Stray
 from vmcloud.fleet.services import accounts, matrix, queues, submit
@@ -112,7 +112,7 @@ class ChangeForm(Asking):
 
     def __init__(self, row: VE, *args: Any, **kwargs: Any) -> None:
         self.row = row
-        self.now = {"vcpus": row.vcpus, "memory_mib": row.memory_mib, **{name: row.spec.get(name, "") for name in ALTERABLE}}
+        self.now = {"vcpus": row.vcpus, "memory_mib": row.memory_mib, **{name: row.spec.get(name, "") for name in ABOUT}}
         super().__init__(*args, initial=self.now, **kwargs)
         for name, unit in (("vcpus", ""), ("memory_mib", " MiB")):
             self.fields[name].help_text = f"Now {self.now[name]}{unit}."
@@ -124,7 +124,7 @@ class ChangeForm(Asking):
         new = {name: said[name] for name, value in self.now.items() if said[name] != value}
         asked = [
             (verb, args)
-            for verb, names in ((Verb.RESIZE, ("vcpus", "memory_mib")), (Verb.ALTER, ALTERABLE))
+            for verb, names in ((Verb.RESIZE, ("vcpus", "memory_mib")), (Verb.ALTER, ABOUT))
             if (args := {name: new[name] for name in names if name in new})
         ]
         if not asked:

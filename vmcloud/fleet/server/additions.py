@@ -10,6 +10,7 @@ from typing import Any
 
 from vmcloud.directory.codec import ATTRIBUTE
 from vmcloud.directory.store import Found
+from vmcloud.domain import lease
 from vmcloud.domain.errors import Conflict, Forbidden, Invalid, VmcloudError
 from vmcloud.domain.foreign import Wish, Writer
 from vmcloud.domain.names import check_ve_name, native_name
@@ -18,7 +19,7 @@ from vmcloud.domain.spec import Spec
 from vmcloud.domain.vocabulary import Desired, EventType, Outcome, Verb
 from vmcloud.faults import point
 from vmcloud.fleet.models import Accepted, Stray
-from vmcloud.fleet.services import events, queues, submit
+from vmcloud.fleet.services import events, leases, queues, submit
 
 from . import wanted, writers
 from .context import Context
@@ -41,12 +42,16 @@ def judge(context: Context, found: Found, row: Accepted | None) -> bool:
         if (guest := Stray.objects.filter(ve=found.ve).first()) is not None:
             _take_back(context, found, record, guest, writer)
             return True
-        sizes = {"vcpus": record.spec.vcpus, "memory_mib": record.spec.memory_mib}
-        queue = queues.choose(writers.actor(writer), "", **sizes)
+        spec, now = record.spec, context.clock()
+        lease.to_come(spec.lease_end, now)
+        sizes = {"vcpus": spec.vcpus, "memory_mib": spec.memory_mib}
+        asked = lease.length(spec.lease_end, now) if spec.lease_end else None
+        queue = queues.choose(writers.actor(writer), "", **sizes, lease=asked)
+        spec = spec if spec.lease_end else leases.granted(spec, {}, queue, now)
     except VmcloudError as error:
         _refuse(context, found, writers.refusal_of(writer, error))
         return True
-    _take(context, record, writer, queue)
+    _take(context, record, spec, writer, queue)
     return True
 
 
@@ -74,10 +79,10 @@ def _checked(context: Context, found: Found, writer: Writer) -> VERecord:
     return record
 
 
-def _take(context: Context, record: VERecord, writer: Writer, queue: str) -> None:
-    """In the steps of :mod:`.foreign`, for an entry that had none of ours."""
-    wish = Wish(record.desired, record.spec, record.owner or writer.name)
-    args = {"power": record.desired.value, "spec": record.spec.to_json()}
+def _take(context: Context, record: VERecord, spec: Spec, writer: Writer, queue: str) -> None:
+    """In the steps of :mod:`.foreign`, for an entry that had none of ours. ``spec``: with the lease that its queue grants."""
+    wish = Wish(record.desired, spec, record.owner or writer.name)
+    args = {"power": record.desired.value, "spec": spec.to_json()}
     with context.leader.transaction():
         about = {"project": record.project, "name": record.name, "wish": wish.to_json(), "at": context.clock()}
         row = Accepted.objects.create(ve=record.ve, **about)
@@ -85,7 +90,7 @@ def _take(context: Context, record: VERecord, writer: Writer, queue: str) -> Non
         told = [(EventType.FOREIGN.value, f"{writer.name} added it to the directory", job.pk)]
         wanted.announce(context, row, record, job.pk, wish, jobs=[job.pk], told=told)
     point("server.foreign.announced")
-    stored = context.directory.change_ve(record, job=job.pk, owner=wish.owner, refusal="")
+    stored = context.directory.change_ve(record, job=job.pk, spec=wish.spec, owner=wish.owner, refusal="")
     point("server.foreign.written")
     with context.leader.transaction():
         wanted.conclude(context, row, stored.generation, wish)

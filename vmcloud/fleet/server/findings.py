@@ -34,10 +34,10 @@ def keep(context: Context, reports: Iterable[Report], only: Collection[UUID] | N
             Finding.objects.filter(pk=row.key).update(reason=row.reason)
         for row in begun:
             row.save(force_insert=True)
-            _tell(context, row, f"{row.rule}: {row.subject}: {row.reason}")
+            _tell(context, row, row.reason)
         for row in ended:
             row.delete()
-            _tell(context, row, f"{row.rule}: {row.subject}: over ({row.reason})")
+            _tell(context, row, f"no more so: {row.reason}" if row.rule == Rule.R13 else f"over ({row.reason})")
 
 
 def _row(context: Context, report: Report) -> Finding:
@@ -52,6 +52,7 @@ def _row(context: Context, report: Report) -> Finding:
 
 def _tell(context: Context, row: Finding, text: str) -> None:
     ve = VE.objects.filter(pk=row.ve).first() if row.ve else None
-    events.note(EventType.RULE, text, at=context.clock(), row=ve, **({} if ve else {"ve": row.ve, "node": row.node}))
+    type, text = EventType.LEASE if row.rule == Rule.R13 else EventType.RULE, f"{row.rule}: {row.subject}: {text}"
+    events.note(type, text, at=context.clock(), row=ve, **({} if ve else {"ve": row.ve, "node": row.node}))
     if ve is not None:
         feed.changed("ve", str(ve.pk), project=ve.project, owner=ve.owner, ve=ve.uuid, node=ve.node)

@@ -11,6 +11,7 @@ to do.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -27,7 +28,7 @@ from vmcloud.domain.records import VERecord
 from vmcloud.domain.vocabulary import EventType, Outcome, Verb
 from vmcloud.faults import point
 from vmcloud.fleet.models import VE, Accepted, Job
-from vmcloud.fleet.services import submit
+from vmcloud.fleet.services import leases, submit
 
 from . import additions, wanted, writers
 from .context import Context
@@ -199,6 +200,10 @@ def _steps(
     """Each demand with the fields of its job, and what is wanted before and after it."""
     for demand in wanted_now:
         if demand.verb is Verb.ALTER:
+            leases.checked(wish.spec.to_json(), demand.args, time.time())
+            submit.queue_for(writers.actor(writer), demand.args)  # refused where no queue would take it
+            if leases.renews(demand.args, time.time()):
+                leases.call_off(record.ve, writers.actor(writer))
             more: dict[str, Any] = {"args": demand.args, "outcome": Outcome.OK.value}
         else:
             row = row_of(replace(record, spec=wish.spec, desired=wish.desired))

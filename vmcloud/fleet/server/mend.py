@@ -29,8 +29,9 @@ def run(context: Context, *, only: Collection[UUID] | None = None) -> None:
     """Carry out the plan. Nothing while the picture is not whole: watch behind, or broker away."""
     if not context.projection.synced or context.broker_down:
         return
-    actions = _own(context, reconcile.plan(context.clock(), only=only))
-    findings.keep(context, [action for action in actions if isinstance(action, Report)], only)
+    plan, leases = reconcile.picture(context.clock(), only=only)
+    actions = _own(context, plan)
+    findings.keep(context, [*leases, *(action for action in actions if isinstance(action, Report))], only)
     for action in actions:
         if (made := _do(context, action)) is not None:
             log.info("%s: job %d, %s %s: %s", action.rule, made.pk, made.verb, made.ve_name, action.reason)
@@ -75,7 +76,7 @@ def _run_verb(context: Context, action: RunVerb, by: Job | None) -> Job | None:
     row = VE.objects.get(pk=action.ve)
     args: dict[str, Any] = {}
     if action.verb is Verb.STOP:
-        args = {"force": False, "grace": 10.0}
+        args = {"force": action.force, "grace": action.grace}
     if action.verb is Verb.RESIZE:
         args = {"size": {"vcpus": row.vcpus, "memory_mib": row.memory_mib}}
     with context.leader.transaction():
@@ -83,7 +84,7 @@ def _run_verb(context: Context, action: RunVerb, by: Job | None) -> Job | None:
             return None  # somebody's job came meanwhile: decide again after it
         _spend(context, action.ve, action.rule, by)
         about = {"project": row.project, "ve": row.uuid, "ve_name": row.name, "kind": row.kind, "node": row.node}
-        job = _job(context, action, action.verb, by, args=args, **about)
+        job = _job(context, action, action.verb, by, args=args, reason=action.reason, **about)
     context.again = True
     return job
 

@@ -191,8 +191,12 @@ def _refuse(context: Context, job: Job, problem: dict[str, str]) -> None:
 
 
 def _drop_cancelled(context: Context) -> None:
-    """What is cancelled while it is queued never runs, whatever it waits for."""
-    for job in Job.objects.filter(state__in=UNBEGUN).exclude(cancel_requested_at=None):
+    """What is cancelled while it is queued never runs, whatever it waits for; of what runs, its node is told at once."""
+    for job in Job.objects.filter(state__in=(*UNBEGUN, JobState.RUNNING)).exclude(cancel_requested_at=None):
+        if job.state == JobState.RUNNING:
+            if (step := orders.first_of(job)) is not None and step.cancel_sent_at is None:
+                orders.cancel(context, step)
+            continue
         with context.leader.transaction():
             context.exit(job, Outcome.CANCELLED, result=admit.never_ran(job))
 

@@ -21,7 +21,7 @@ from vmcloud.domain.foreign import Wish
 from vmcloud.domain.messages import POWER_AFTER
 from vmcloud.domain.records import VERecord
 from vmcloud.domain.spec import Spec
-from vmcloud.domain.vocabulary import Desired, Drift, EventType, JobState, Kind, Restart, Verb
+from vmcloud.domain.vocabulary import Desired, Drift, EventType, JobState, Kind, LeaseAction, Restart, Verb
 from vmcloud.fleet.models import VE, Accepted, Job
 from vmcloud.fleet.services import events
 
@@ -38,8 +38,9 @@ def wish_of(record: VERecord) -> Wish:
 def decode(data: dict[str, Any]) -> Wish:
     """Inverse of :meth:`Wish.to_json`. What was accepted is not checked again."""
     spec = dict(data["spec"])
-    for name, vocabulary in (("kind", Kind), ("restart", Restart), ("drift", Drift)):
-        spec[name] = vocabulary(spec[name])
+    for name, vocabulary in (("kind", Kind), ("restart", Restart), ("drift", Drift), ("lease_action", LeaseAction)):
+        if name in spec:  # what was accepted by an earlier release may lack one
+            spec[name] = vocabulary(spec[name])
     return Wish(Desired(data["desired"]), Spec(**spec), data["owner"])
 
 

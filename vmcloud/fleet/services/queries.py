@@ -13,7 +13,7 @@ from vmcloud.domain.vocabulary import SESSIONS, JobState, Kind, NodeState
 from vmcloud.fleet import ports
 from vmcloud.fleet.models import OPEN_JOBS, VE, Image, Job, Liveness, Node, Stray
 
-from .accounts import Actor
+from .accounts import SERVER, Actor
 
 
 def ves(actor: Actor, project: str = "", filters: Mapping[str, str] | None = None) -> QuerySet[VE]:
@@ -42,10 +42,12 @@ def _ref(ref: str, project: str) -> Q:
 
 
 def jobs(actor: Actor, filters: Mapping[str, str] | None = None) -> QuerySet[Job]:
-    """Jobs the actor may see, newest first. Filters: ``state ve node verb owner queue active``."""
+    """Jobs the actor may see, newest first: their own, and what the rules do with their VEs. Filters: ``state ve node verb owner
+    queue active``."""
     found = Job.objects.exclude(state=JobState.CLAIMING).order_by("-id")
     if not actor.is_admin:
-        found = found.filter(owner=actor.username)
+        theirs = VE.objects.filter(owner=actor.username).values("uuid")
+        found = found.filter(Q(owner=actor.username) | Q(owner=SERVER.username, ve__in=theirs))
     filters = dict(filters or {})
     if filters.pop("active", "") in ("1", "true", "yes"):
         found = found.exclude(state=JobState.COMPLETE)

@@ -10,6 +10,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Count
 
 from vmcloud.domain.errors import Conflict, Impossible, Invalid, NotFound
+from vmcloud.domain.lease import length
 from vmcloud.domain.queueing import DEFAULT_QUEUE, Entry, Filling, Queue, route
 from vmcloud.domain.vocabulary import JobState
 from vmcloud.fleet import ports
@@ -43,7 +44,7 @@ def fillings(names: Iterable[str] | None = None) -> dict[str, Filling]:
     }
 
 
-def choose(actor: Actor, name: str, *, vcpus: int = 0, memory_mib: int = 0) -> str:
+def choose(actor: Actor, name: str, *, vcpus: int = 0, memory_mib: int = 0, lease: float | None = None) -> str:
     """The queue for a new job that asks for ``name`` (empty: the default). Refused in words where none takes it. Two requests at
     once may both find the last place: a limit on what waits is no promise to the last job."""
     known = load()
@@ -51,7 +52,7 @@ def choose(actor: Actor, name: str, *, vcpus: int = 0, memory_mib: int = 0) -> s
     if name not in known:
         raise NotFound(f"no queue is called {name!r}", where="job.queue", todo="`vmcloud queue list` shows all.")
     limited = any(queue.max_queued or queue.max_user_queued for queue in known.values())
-    entry = Entry(actor.username, actor.is_admin, vcpus, memory_mib)
+    entry = Entry(actor.username, actor.is_admin, vcpus, memory_mib, lease)
     chosen, why = route(name, known, entry, fillings() if limited else {})
     if not chosen:
         raise Impossible("no queue takes this job", where="job.queue", why=why, code="queue")
@@ -133,8 +134,10 @@ def move(actor: Actor, number: int, name: str) -> Job:
     def changes(job: Job) -> dict[str, Any]:
         if not job.queue:
             raise Conflict(f"job {number} is in no queue", where="job", why="what the rules ask for, and sessions, are in none")
-        wanted = job.args.get("spec") or job.args.get("size") or {}
-        chosen = choose(actor, name, vcpus=wanted.get("vcpus") or 0, memory_mib=wanted.get("memory_mib") or 0)
+        wanted = job.args.get("spec") or job.args.get("size") or job.args
+        sizes = {each: wanted.get(each) or 0 for each in ("vcpus", "memory_mib")}
+        lease = length(wanted["lease_end"], time.time()) if "lease_end" in wanted else None
+        chosen = choose(actor, name, **sizes, lease=lease)
         if chosen != job.queue:
             JobEvent.objects.create(job=job, at=time.time(), text=f"from queue {job.queue} to {chosen}")
         return {"queue": chosen}

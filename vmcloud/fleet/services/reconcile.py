@@ -12,7 +12,7 @@ from vmcloud.domain import reconcile
 from vmcloud.domain.errors import Invalid, VmcloudError
 from vmcloud.domain.reconcile import Action, DeleteStray, NodeView, Plan, Report, RunVerb, StrayView, VEView, Want
 from vmcloud.domain.spec import DEFAULT_PROJECT, Spec
-from vmcloud.domain.vocabulary import SESSIONS, Desired, Drift, JobState, Observed, Outcome, Restart, Verb
+from vmcloud.domain.vocabulary import SESSIONS, Desired, Drift, JobState, Kind, Observed, Outcome, Restart, Verb
 from vmcloud.fleet.models import VE, Accepted, Budget, Job, Liveness, Misses, Node, Stray, Tombstone
 
 from . import queries, submit
@@ -28,8 +28,13 @@ LOOKED_BACK = 20
 
 def plan(now: float, *, fix: bool = False, only: Collection[UUID] | None = None) -> Plan:
     """What reconcile would do now, about all or about ``only`` these VEs."""
-    strays = _strays() if only is None else ()
-    return reconcile.compute(_ves(only), strays, _nodes(now), now=now, fix=fix)
+    return picture(now, fix=fix, only=only)[0]
+
+
+def picture(now: float, *, fix: bool = False, only: Collection[UUID] | None = None) -> tuple[Plan, tuple[Report, ...]]:
+    """The plan, and what is to be told of leases beside it."""
+    ves, strays = list(_ves(only)), _strays() if only is None else ()
+    return reconcile.compute(ves, strays, _nodes(now), now=now, fix=fix), reconcile.leases(ves, now=now)
 
 
 def unaccepted() -> set[UUID]:
@@ -38,10 +43,19 @@ def unaccepted() -> set[UUID]:
     found = set()
     for row in VE.objects.only("uuid", "generation", "desired", "spec", "owner"):
         accepted = known.get(row.uuid)
-        said = {"desired": row.desired, "spec": row.spec, "owner": row.owner}
-        if not row.generation or (accepted and row.generation == accepted.generation and said != accepted.wish):
+        if not row.generation or (accepted and row.generation == accepted.generation and not _says(row, accepted.wish)):
             found.add(row.uuid)
     return found
+
+
+def _says(row: VE, wish: dict[str, Any]) -> bool:
+    """Whether an entry says what was accepted; that may lack a field, which a later release of vmcloud has added."""
+    known = {name: value for name, value in row.spec.items() if name in wish["spec"]}
+    added = {name: value for name, value in row.spec.items() if name not in known}
+    fresh = Spec(kind=Kind(row.spec["kind"]), image=row.spec["image"]).to_json()
+    if (row.desired, row.owner, known) != (wish["desired"], wish["owner"], wish["spec"]):
+        return False
+    return all(fresh.get(name) == value for name, value in added.items())
 
 
 def about(action: Action) -> tuple[str, str]:
@@ -180,6 +194,7 @@ def _ves(only: Collection[UUID] | None = None) -> Iterable[VEView]:
             tries=budget.tries if budget else 0,
             next_try=budget.next_at if budget else 0.0,
             ran=ran(row),
+            lease=spec.lease,
         )
 
 

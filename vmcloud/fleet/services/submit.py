@@ -25,14 +25,14 @@ from vmcloud.domain.messages import POWER_AFTER
 from vmcloud.domain.names import check_label
 from vmcloud.domain.placement import impossible
 from vmcloud.domain.records import VERecord
-from vmcloud.domain.spec import DEFAULT_PROJECT, AdoptRequest, CreateRequest, Spec
+from vmcloud.domain.spec import DEFAULT_PROJECT, LEASE, AdoptRequest, CreateRequest, Spec
 from vmcloud.domain.terms import Terms
 from vmcloud.domain.vocabulary import SESSIONS, Desired, JobState, Kind, Observed, Outcome, Verb
 from vmcloud.faults import point
 from vmcloud.fleet import database, ports
 from vmcloud.fleet.models import OPEN_JOBS, VE, Image, Job, JobEvent
 
-from . import admission, jobs, queries, queues, sessions, snapshots, waiting
+from . import admission, jobs, leases, queries, queues, sessions, snapshots, waiting
 from .accounts import Actor
 
 GRACE = (0.0, 3600.0)
@@ -47,16 +47,22 @@ def create_ve(actor: Actor, data: object, *, origin: str = "api", key: str = "")
     """Ask for a new VE. Refused at once: bad grammar, a name taken, an unknown image, a shape no node could ever hold. The member
     ``job`` of ``data`` says when it may run (:class:`~vmcloud.domain.terms.Terms`)."""
     data, said = _without_terms(data)
+    terms, now = Terms.parse(said, time.time()), time.time()
+    begins = terms.not_before or now
+    lease = {"lease": data["lease"]} if isinstance(data, Mapping) and "lease" in data else {}
+    data, fields = leases.taken_out(data, now, begins) if isinstance(data, Mapping) else (data, {})
     request = CreateRequest.parse(data)
-    terms = Terms.parse(said, time.time())
-    asked = {"power": request.power.value, "spec": request.spec.to_json()}
+    asked = {"power": request.power.value, "spec": request.spec.to_json(), **lease}
     print_ = _fingerprint(Verb.CREATE, f"{request.project}/{request.name}", {**asked, **({"job": said} if said else {})})
     if earlier := _earlier(actor, key, print_):
         return earlier
     check_new(actor, request.spec)
     spec = request.spec
+    sizes = {"vcpus": spec.vcpus, "memory_mib": spec.memory_mib}
+    queue = queues.choose(actor, terms.queue, **sizes, lease=leases.seconds_of(fields, begins))
+    spec = leases.granted(spec, fields, queue, begins)
+    asked["spec"] = spec.to_json()
     record = VERecord(uuid.uuid4(), request.name, request.project, actor.username, spec, request.power, generation=1, job=0)
-    queue = queues.choose(actor, terms.queue, vcpus=spec.vcpus, memory_mib=spec.memory_mib)
     return _claim(actor, Verb.CREATE, record, asked, terms, queue=queue, origin=origin, key=key, fingerprint=print_)
 
 
@@ -270,8 +276,8 @@ def _act(actor: Actor, ve_ref: str, verb: Verb, args: Mapping[str, Any] | None, 
 
 def queue_for(actor: Actor, asked: Mapping[str, Any], name: str = "") -> str:
     """The queue for a job with these checked arguments on an existing VE."""
-    size = asked.get("size", {})
-    return queues.choose(actor, name, vcpus=size.get("vcpus") or 0, memory_mib=size.get("memory_mib") or 0)
+    size, lease = asked.get("size", {}), leases.seconds_of(asked, time.time())
+    return queues.choose(actor, name, vcpus=size.get("vcpus") or 0, memory_mib=size.get("memory_mib") or 0, lease=lease)
 
 
 def checked(row: VE, verb: Verb, args: dict[str, Any]) -> dict[str, Any]:
@@ -279,6 +285,8 @@ def checked(row: VE, verb: Verb, args: dict[str, Any]) -> dict[str, Any]:
     kinds.check_verb(Kind(row.kind), verb)
     if row.desired == Desired.ABSENT and verb is not Verb.DELETE:
         raise Conflict(f"VE {row.name!r} is being deleted", where="ve", todo="Create it anew once it is gone.")
+    if POWER_AFTER.get(verb) is Desired.RUNNING:
+        leases.demand_alive(row.name, row.spec)
     return _checked_args(verb, args, row)
 
 
@@ -291,8 +299,10 @@ def _checked_args(verb: Verb, args: dict[str, Any], row: VE) -> dict[str, Any]:
             raise Impossible("its node could never hold this size", where="spec", why=reason)
         return {"size": args}
     if verb is Verb.ALTER:
-        Spec.parse(row.spec).altered(args)
-        return args
+        said, fields = leases.taken_out(args, now := time.time())
+        leases.checked(row.spec, fields, now)
+        Spec.parse(row.spec).altered({**said, **fields})
+        return {**said, **fields}
     if verb in snapshots.VERBS:
         return snapshots.checked(verb, args, row)
     if verb in SESSIONS:
@@ -320,10 +330,12 @@ def retry(actor: Actor, number: int, *, origin: str = "api", key: str = "") -> J
     args, verb, terms = job.args, Verb(job.verb), {"queue": job.queue}
     if verb is Verb.CREATE:
         about = {"name": job.ve_name, "project": job.project, "power": args["power"]}
-        return create_ve(actor, {**args["spec"], **about, "job": terms}, origin=origin, key=key)
+        about |= {"lease": args["lease"]} if "lease" in args else {}
+        spec = {name: value for name, value in args["spec"].items() if name not in LEASE}
+        return create_ve(actor, {**spec, **about, "job": terms}, origin=origin, key=key)
     if verb in (Verb.CORDON, Verb.UNCORDON):
         return node_action(actor, job.node, verb, origin=origin, key=key)
-    if verb not in (*POWER_AFTER, Verb.ALTER, Verb.RESIZE) or "stray" in args:
+    if verb not in (*POWER_AFTER, Verb.ALTER, Verb.RESIZE) or "stray" in args or set(args) & set(LEASE):
         raise Invalid(f"{verb} is not asked for again by its number", where="job", todo="Give the command anew.")
     asked = {**args.get("size", args), "job": terms}
     return act(actor, str(job.ve), verb, asked, project=job.project, origin=origin, key=key)
@@ -388,6 +400,8 @@ def _insert(actor: Actor, verb: Verb, terms: Terms, *, key: str, fingerprint: st
             if terms.depends:
                 waiting.link(actor, job, terms.depends)
                 waiting.verdict(job)
+            if job.ve is not None and leases.renews(job.args, now):
+                leases.call_off(job.ve, actor)
             return job
     except IntegrityError:
         earlier = _earlier(actor, key, fingerprint)

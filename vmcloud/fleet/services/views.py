@@ -16,7 +16,7 @@ from vmcloud.domain.vocabulary import Desired, JobState, NodeState, Observed, St
 from vmcloud.fleet import ports
 from vmcloud.fleet.models import UNBEGUN, VE, Budget, Finding, Image, Job, Liveness, Misses, Node, Stray, Tombstone
 
-from . import queries, snapshots, waiting
+from . import leases, queries, snapshots, waiting
 from .moments import moment
 
 FEW = 1000
@@ -115,6 +115,7 @@ def _ve_json(row: VE, shown: Shown, found: str) -> dict[str, Any]:
         "owner": row.owner,
         "restart": spec.get("restart"),
         "drift": spec.get("drift"),
+        "lease": leases.lease_json(spec),
         "privileged": spec.get("privileged", False),
         "description": spec.get("description", ""),
         "generation": row.generation,
