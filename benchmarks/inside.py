@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -9,7 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,20 +48,30 @@ def interpreter(folder: Path) -> Path:
 
 
 def main() -> int:
-    """Run what :mod:`benchmarks.main` was asked for; the exit code."""
+    """Run what :mod:`benchmarks.main` was asked for; the exit code: 1 where something that must hold does not."""
     asked = json.loads(os.environ[WISHES])
-    wishes = Wishes(count=asked["count"], seconds=asked["seconds"], trace=asked["trace"])
-    numbers = []
+    with contextlib.ExitStack() as files:
+        return _run(asked, files)
+
+
+def _run(asked: dict[str, Any], files: contextlib.ExitStack) -> int:
+    wishes = Wishes(**{name: asked[name] for name in ("count", "seconds", "trace", "minutes", "seed")})
+    if asked["replay"] >= 0:
+        wishes = replace(wishes, replay=files.enter_context(os.fdopen(asked["replay"])).readlines())
+    if asked["log"] >= 0:
+        wishes = replace(wishes, log=files.enter_context(os.fdopen(asked["log"], "w", buffering=1)).write)
+    numbers, failed = [], False
     for name in asked["names"]:
         began = time.monotonic()
         report = Report(name)
         importlib.import_module(f"benchmarks.{name.replace('-', '_')}").run(report, wishes)
         report.show(time.monotonic() - began)
         numbers.append(report.to_json())
+        failed = failed or report.failed
     if asked["json"] >= 0:
         with os.fdopen(asked["json"], "w") as stream:
             json.dump(numbers, stream, indent=1)
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

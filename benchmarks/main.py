@@ -26,8 +26,12 @@ BENCHMARKS = {
     "events": "from a guest's change that nobody ordered to the directory, one at a time and 50 in a second",
     "jobs": "job throughput and submission on 100 simulated nodes, with processor, commits and messages for each job",
     "live": "from a change in the directory to the open pages that are told of it, one and a hundred",
+    "chaos": "no measurement: random work while parts are killed, frozen and cut off; then every promise is checked",
     "rest": "processor time of all our processes with 5 guests and nothing to do, and their memory",
 }
+
+ASKED_FOR = ("chaos",)
+"""Only run where they are named."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,6 +48,10 @@ def parser() -> argparse.ArgumentParser:
         "--count", type=int, default=0, metavar="N", help="repetitions, where a benchmark repeats (default: its own)"
     )
     made.add_argument("--seconds", type=float, default=60.0, metavar="S", help="how long `rest` looks (default: 60)")
+    made.add_argument("--minutes", type=float, default=5.0, metavar="N", help="how long `chaos` lasts (default: 5)")
+    made.add_argument("--seed", type=int, default=0, metavar="S", help="what `chaos` is drawn from (default: the time)")
+    made.add_argument("--log", type=Path, metavar="FILE", help="where `chaos` writes what it did (default: build/chaos.jsonl)")
+    made.add_argument("--replay", type=Path, metavar="FILE", help="do what that log of `chaos` says, at its times")
     made.add_argument("--trace", action="store_true", help="show where the time goes, by stage (the trace itself costs a little)")
     return made
 
@@ -61,18 +69,29 @@ def main(argv: list[str] | None = None) -> int:
         made.error(f"no benchmark is called {unknown[0]!r}; there are: {', '.join(BENCHMARKS)}")
     if os.geteuid() != 0:
         made.error("benchmarks start real guests and need root")
-    numbers = -1
-    if options.json:
-        # Opened here: inside the namespaces the file's folder may be another one.
-        numbers = os.open(options.json, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        os.set_inheritable(numbers, True)
+    if "chaos" in options.names and options.log is None:
+        options.log = SOURCE / "build" / "chaos.jsonl"
+        options.log.parent.mkdir(exist_ok=True)
     wishes = {
-        "names": options.names or list(BENCHMARKS),
+        "names": options.names or [name for name in BENCHMARKS if name not in ASKED_FOR],
         "count": options.count,
         "seconds": options.seconds,
         "trace": options.trace,
-        "json": numbers,
+        "minutes": options.minutes,
+        "seed": options.seed,
+        "replay": _handed(options.replay, os.O_RDONLY),
+        "log": _handed(options.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+        "json": _handed(options.json, os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
     }
     argv = ["bash", str(SOURCE / "runtests"), "--no-checks", "-q", "-s", "-p", "benchmarks.inside"]
     sys.stdout.flush()
     return subprocess.run(argv, env={**os.environ, WISHES: json.dumps(wishes)}, close_fds=False, check=False).returncode
+
+
+def _handed(path: Path | None, flags: int) -> int:
+    """A file opened here for the plugin, or -1: inside the namespaces its folder may be another one."""
+    if path is None:
+        return -1
+    opened = os.open(path, flags, 0o644)
+    os.set_inheritable(opened, True)
+    return opened

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the caller asked for. ``count`` 0: the benchmark's own number of repetitions."""
+    """What the caller asked for. ``count`` 0: the benchmark's own number of repetitions. For `chaos`: ``seed`` 0 is the time;
+    ``replay`` the lines of a log; ``log`` takes the lines of this one."""
 
     count: int = 0
     seconds: float = 60.0
     trace: bool = False
+    minutes: float = 5.0
+    seed: int = 0
+    replay: Sequence[str] = ()
+    log: Callable[[str], object] = len
 
     def repetitions(self, usual: int) -> int:
         """How often to repeat."""
@@ -45,13 +50,16 @@ class Series:
 
 
 class Report:
-    """What one benchmark found: series, plain values and notes."""
+    """What one benchmark found: series, plain values and notes; ``result`` is anything else, for JSON. ``failed``: something that
+    must hold does not."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.series: dict[str, Series] = {}
         self.values: list[tuple[str, float, str, float]] = []
         self.notes: list[str] = []
+        self.result: dict[str, Any] = {}
+        self.failed = False
         self.load = [os.getloadavg()[0]]
 
     def add(self, name: str, seconds: float, *, raw: str = "", target: float = 0.0) -> None:
@@ -100,4 +108,5 @@ class Report:
             "series": [each.to_json() for each in self.series.values()],
             "values": [dict(zip(("name", "value", "unit", "target"), each, strict=True)) for each in self.values],
             "notes": self.notes,
+            "result": self.result,
         }
