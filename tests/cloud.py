@@ -308,8 +308,8 @@ class Cloud:
 
 
 @contextmanager
-def cloud(**settings: Any) -> Iterator[Cloud]:
-    """A cloud that is up, and gone without a trace afterwards."""
+def cloud(*, without: str = "", **settings: Any) -> Iterator[Cloud]:
+    """A cloud that is up, and gone without a trace afterwards. ``without``: a part that the test will run."""
     with ExitStack() as last:
         if os.environ.get(DATABASE) == "postgres":
             settings.setdefault("database", last.enter_context(postgres.shared().database()))
@@ -318,6 +318,7 @@ def cloud(**settings: Any) -> Iterator[Cloud]:
         folder.chmod(0o711)
         made = Cloud(folder / "d", **settings)
         last.callback(made.run, "down", "--purge", "--yes")
-        made.up()
-        made.nodes_up()
+        made.up(*(["--without", without] if without else []))
+        if not without:
+            made.nodes_up()
         yield made

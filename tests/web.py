@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,7 +158,7 @@ def web(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Web]:
             connection.cursor().execute("ALTER SEQUENCE fleet_job_id_seq RESTART")  # a rollback gives no numbers back
         node = Node(name="node-1", kinds=["lxc", "simulated"], cpus=4, memory_mib=1024, disk_mib=10240, software="0.1.0")
         Node.objects.bulk_create([node])
-        Liveness.objects.create(node="node-1", heard_at=4e9)
+        Liveness.objects.create(node="node-1", heard_at=time.time())
         Image.objects.bulk_create([Image(name="busybox", kind="lxc", sha256="0" * 64, size=1)])
         admin = User.objects.create_superuser("admin", password="secret-of-admin")
         yield Web(Client(raise_request_exception=False), accounts.issue(admin, "test"), directory, broker, cloud.images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -36,9 +37,9 @@ def test_each_item_says_what_is_done_and_what_could_be(web: Web) -> None:
     web.ve("drifts", desired="stopped")
     web.ve("crashed", observed_state="crashed")
     spent = web.ve("spent", observed_state="crashed")
-    Budget.objects.create(ve=spent.uuid, rule="R1", tries=5, next_at=4e9)
+    Budget.objects.create(ve=spent.uuid, rule="R1", tries=5, next_at=time.time() + 250)
     waits = web.ve("waits", observed_state="crashed")
-    Budget.objects.create(ve=waits.uuid, rule="R1", tries=1, next_at=4e9)
+    Budget.objects.create(ve=waits.uuid, rule="R1", tries=1, next_at=time.time() + 250)
     web.ve("asleep", desired="suspended", observed_state="stopped")
     web.ve("large", observed_memory_mib=256)
     web.ve("many", observed_vcpus=2)

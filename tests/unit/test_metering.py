@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -126,10 +127,10 @@ def test_a_node_can_not_speak_for_anothers_ve(web: Web) -> None:
     assert set(keep(digest(used(mine.uuid), used(other.uuid), used(uuid4())))["ves"]) == {str(mine.uuid)}
 
 
-def store(web: Web, *digests: Digest, heard_at: float = 4e9) -> None:
+def store(web: Web, *digests: Digest, heard_at: float | None = None) -> None:
     from vmcloud.fleet.models import Liveness
 
-    Liveness.objects.filter(node="node-1").update(usage=keep(*digests), heard_at=heard_at)
+    Liveness.objects.filter(node="node-1").update(usage=keep(*digests), heard_at=heard_at or time.time())
 
 
 def test_usage_by_rest(web: Web) -> None:
@@ -201,7 +202,7 @@ def test_what_a_prometheus_reads(web: Web) -> None:
         assert samples[name, labels] == value
     node = {
         "up": 1,
-        "heard_timestamp_seconds": 4e9,
+        "heard_timestamp_seconds": pytest.approx(time.time(), abs=60),
         "guests": 0,
         "ves": 1,
         "cpus": 4,

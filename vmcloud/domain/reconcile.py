@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from uuid import UUID
 
+from .clocks import TOLERANCE
 from .lease import FOREVER, Lease, Stage
 from .status import MISSES_UNTIL_LOST
 from .vocabulary import Desired, Drift, LeaseAction, NodeState, Observed, Restart, Verb
@@ -142,6 +143,11 @@ Action = RunVerb | Want | DeleteStray | Report
 Plan = tuple[Action, ...]
 
 
+def _pauses(next_try: float, now: float) -> bool:
+    """Whether it is not yet time to try again. No pause is that long where the clock was set back since."""
+    return now < next_try <= now + BACKOFF[1] + TOLERANCE
+
+
 def backoff(tries: int) -> float:
     """Seconds to wait after the given number of tries."""
     return min(BACKOFF[0] * 2.0 ** max(0, tries - 1), BACKOFF[1])
@@ -248,7 +254,7 @@ def _budgeted(ve: VEView, rule: Rule, verb: Verb, now: float, fix: bool, reason:
     if not fix and ve.tries >= BUDGET:
         tried = "the last job killed what carried it out" if ve.tries >= POISONED else f"{ve.tries} times {verb} did not help"
         return _report(rule, ve, tried)
-    if not fix and now < ve.next_try:
+    if not fix and _pauses(ve.next_try, now):
         return None
     return RunVerb(rule, ve.ve, verb, reason or f"wanted {ve.desired}, seen {ve.observed or 'nothing'}")
 
@@ -266,6 +272,6 @@ def _about_stray(stray: StrayView, node: NodeView | None, now: float, fix: bool)
         return Report(Rule.R4, stray.node, stray.ve, "", "recorded nowhere; adopt it or delete it by hand", stray.native)
     if not fix and stray.tries >= BUDGET:
         return Report(Rule.R12, stray.node, stray.ve, "", f"{stray.tries} times delete did not help", stray.native)
-    if not fix and now < stray.next_try:
+    if not fix and _pauses(stray.next_try, now):
         return None
     return DeleteStray(Rule.R12, stray.node, stray.native, stray.ve, "its VE was deleted, the guest is still there")

@@ -7,7 +7,7 @@ VMCLOUD_PACKAGES=(
   iproute2 nftables procps kmod
 )
 # Only the tests need these.
-VMCLOUD_TEST_PACKAGES=(git util-linux systemd ansible-core mmdebstrap ldapvi postgresql chromium fonts-liberation)
+VMCLOUD_TEST_PACKAGES=(git util-linux systemd ansible-core mmdebstrap ldapvi postgresql chromium fonts-liberation faketime)
 VMCLOUD_BUILD_PACKAGES=(gcc libc6-dev python3-dev pkg-config libldap2-dev libsasl2-dev lxc-dev)
 # What these packages would start at the next boot of a machine; vmcloud starts its own.
 VMCLOUD_UNWANTED_SERVICES=(redis-server slapd lxc lxc-net lxc-monitord lxcfs postgresql)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vmcloud.domain.clocks import elapsed
 from vmcloud.domain.errors import NotFound
 from vmcloud.domain.vocabulary import JobState
 from vmcloud.fleet.models import VE, Job
@@ -13,8 +14,10 @@ from .context import Context
 
 def sweep(context: Context) -> None:
     """Queue the jobs whose name was claimed, drop those whose was not, and free names claimed by jobs that are no more."""
-    before = context.clock() - context.config.intervals.claim
-    for job in Job.objects.filter(state=JobState.CLAIMING, created_at__lt=before).exclude(origin=writers.ORIGIN):
+    now, patience = context.clock(), context.config.intervals.claim
+    for job in Job.objects.filter(state=JobState.CLAIMING).exclude(origin=writers.ORIGIN):
+        if elapsed(job.created_at, now) < patience:
+            continue
         assert job.ve is not None
         record = context.directory.ve(job.ve)
         with context.leader.transaction():

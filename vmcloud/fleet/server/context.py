@@ -26,7 +26,8 @@ class Context:
     """One leading server's hands and eyes.
 
     ``foreign``: VEs whose entry says what nobody has accepted; the rules leave them alone. ``suspects``: entries that are to be
-    judged, with the time since when. ``vanished``: VEs whose entry is gone, with the node they were on and when.
+    judged, with the time since when. ``vanished``: VEs whose entry is gone, with the node they were on and when. (Both times are
+    of the steady clock: none is kept longer than this process.)
     ``again``: something was done that may allow more; look again at once. ``reserved``: placements (node, MiB) that the read
     model does not show yet. ``cursor``: the last queued job that was looked at, by its turn. ``touched``: jobs that began or
     ended since it was looked who waits for them; ``reviewed_at``: when all that wait for others were looked at. ``changed``: VEs
@@ -54,21 +55,21 @@ class Context:
     def suspect(self, ve: UUID) -> None:
         """Have an entry judged in the next cycle."""
         if ve not in self.suspects:
-            self.suspects[ve] = self.clock()
+            self.suspects[ve] = time.monotonic()
             self.again = True
 
     def impatient(self, ve: UUID, seconds: float) -> bool:
         """Whether it has been under suspicion for so long."""
-        return self.clock() - self.suspects.get(ve, 0.0) > seconds
+        return time.monotonic() - self.suspects.get(ve, 0.0) > seconds
 
     def lose_broker(self, reason: str) -> None:
         """Note that the broker did not answer; it is left alone for a moment."""
-        self.broker_down, self.broker_again_at = reason, self.clock() + BROKER_PAUSE
+        self.broker_down, self.broker_again_at = reason, time.monotonic() + BROKER_PAUSE
 
     @property
     def broker_rests(self) -> bool:
         """Whether the broker did not answer a moment ago."""
-        return bool(self.broker_down) and self.clock() < self.broker_again_at
+        return bool(self.broker_down) and time.monotonic() < self.broker_again_at
 
     def tell(self, job: Job, reason: str) -> None:
         """Say why a job waits; writes only where it says something new."""

@@ -14,6 +14,7 @@ from uuid import UUID
 from vmcloud.directory.errors import Stale
 from vmcloud.directory.errors import Unavailable as DirectoryUnavailable
 from vmcloud.domain import reconcile
+from vmcloud.domain.clocks import elapsed
 from vmcloud.domain.errors import POISON, NotFound, Problem, VmcloudError
 from vmcloud.domain.foreign import Wish, undone
 from vmcloud.domain.records import Tombstone, VERecord
@@ -147,7 +148,7 @@ def _bury(context: Context, ve: UUID, name: str, project: str) -> None:
 
 def _shown(context: Context, job: Job) -> str | None:
     """None while the read model does not show what the job led to; else a note, if it was completed without."""
-    waited = context.clock() - (job.exiting_at or context.clock())
+    waited = elapsed(job.exiting_at, context.clock())
     missing = _not_shown(job)
     if not missing:
         return ""
@@ -179,12 +180,13 @@ def _close(context: Context, job: Job, note: str) -> None:
     job.change(state=JobState.COMPLETE, settled=True, reason=reason[:1000], ended_at=context.clock())
     context.touched.add(job.pk)
     context.note(job, f"complete: {job.outcome}" + (f": {reason}" if reason else ""))
-    if job.ve is not None and job.verb not in SESSIONS and job.origin.partition(":")[0] != "reconcile":
+    gone = job.verb == Verb.DELETE and job.outcome == Outcome.OK
+    if gone or (job.ve is not None and job.verb not in SESSIONS and job.origin.partition(":")[0] != "reconcile"):
         Budget.objects.filter(ve=job.ve).delete()
     if job.ve is not None and (job.error or {}).get("code") == POISON:
         spent = {"tries": reconcile.POISONED, "next_at": context.clock()}
         Budget.objects.update_or_create(ve=job.ve, defaults=spent, create_defaults={**spent, "rule": "poison"})
-    if job.verb == Verb.DELETE and job.outcome == Outcome.OK:
+    if gone:
         Misses.objects.filter(ve=job.ve).delete()
     if job.verb == Verb.ADOPT and job.outcome == Outcome.OK and (row := VE.objects.filter(pk=job.ve).first()) is not None:
         text = f"adopted; it was {job.args['orphan']} on node {job.node}"

@@ -19,19 +19,36 @@ class Deposed(Exception):
 
 
 class Leader:
-    """This process's claim to lead. ``term``: seconds that a lease lasts unless renewed."""
+    """This process's claim to lead. ``term``: seconds that a lease lasts unless renewed. ``steady`` is a clock that nobody sets."""
 
-    def __init__(self, holder: str, term: float, clock: Callable[[], float] = time.time) -> None:
-        self.holder, self.term, self.clock = holder, term, clock
+    def __init__(
+        self,
+        holder: str,
+        term: float,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.holder, self.term, self.clock, self.steady = holder, term, clock, steady
         self.epoch = 0
+        self._seen: tuple[str, int, float] | None = None
+        self._seen_since = 0.0
 
     def campaign(self) -> bool:
-        """Take the lease if it is free, run out, or was this holder's. True: this server leads, with a new epoch."""
+        """Take the lease if it is free, run out, or was this holder's. True: this server leads, with a new epoch.
+
+        Its end is a time by the clock of whoever wrote it, which may differ from this one's, or have been set back since. So
+        one that nobody has renewed for a term, while this server looked on, has run out whatever it says.
+        """
         now = self.clock()
-        Lease.objects.get_or_create(name=NAME)
+        row = Lease.objects.get_or_create(name=NAME)[0]
+        if (found := (row.holder, row.epoch, row.expires)) != self._seen:
+            self._seen, self._seen_since = found, self.steady()
+        free = Q(expires__lt=now) | Q(holder="") | Q(holder=self.holder)
+        if self.steady() - self._seen_since > self.term:
+            free |= Q(holder=row.holder, epoch=row.epoch, expires=row.expires)
         with transaction.atomic():
-            free = Lease.objects.filter(name=NAME).filter(Q(expires__lt=now) | Q(holder="") | Q(holder=self.holder))
-            if not free.update(holder=self.holder, epoch=F("epoch") + 1, expires=now + self.term):
+            lease = Lease.objects.filter(free, name=NAME)
+            if not lease.update(holder=self.holder, epoch=F("epoch") + 1, expires=now + self.term):
                 return False
             self.epoch = Lease.objects.values_list("epoch", flat=True).get(name=NAME)
         return True

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db.models import F
 
+from vmcloud.domain.clocks import elapsed
 from vmcloud.domain.errors import Unavailable
 from vmcloud.domain.messages import CancelOrder, RelistOrder, StepOrder
 from vmcloud.domain.names import native_name
@@ -85,7 +86,7 @@ def resend(context: Context) -> None:
         state = states.get(step.node)
         if step.job.cancel_requested_at is not None:
             # Also to a node that seems down, if rarely: a driver that hangs may be all that is wrong with it.
-            if now - (step.cancel_sent_at or 0.0) >= (times.resend if state is NodeState.UP else times.reask):
+            if elapsed(step.cancel_sent_at, now) >= (times.resend if state is NodeState.UP else times.reask):
                 cancel(context, step)
             continue
         if state is not NodeState.UP and state is not NodeState.UNKNOWN and not context.broker_down:
@@ -93,10 +94,10 @@ def resend(context: Context) -> None:
             continue
         if step.state == StepState.SENT:
             due = times.resend * min(max(step.sent_count, 1), BACKOFF_MAX)
-            last = step.sent_at or 0.0
+            silence = elapsed(step.sent_at, now)
         else:
-            due, last = times.reask, max(step.heard_at or 0.0, step.sent_at or 0.0)
-        if now - last >= due:
+            due, silence = times.reask, min(elapsed(step.heard_at, now), elapsed(step.sent_at, now))
+        if silence >= due:
             again(context, step)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from uuid import UUID
 
 from vmcloud.directory import codec
@@ -21,7 +22,7 @@ def note(context: Context, ve: UUID) -> None:
     """The watch says that an entry is gone; inside a transaction, before the read model forgets it."""
     node = VE.objects.filter(pk=ve).values_list("node", flat=True).first() or ""
     context.foreign.discard(ve)
-    context.vanished[ve] = (node, context.clock())
+    context.vanished[ve] = (node, time.monotonic())
     context.again = True
 
 
@@ -30,7 +31,7 @@ def note_untold(context: Context) -> None:
     shown = VE.objects.values_list("uuid", flat=True)
     for ve in Accepted.objects.exclude(pk__in=shown).values_list("ve", flat=True):
         if ve not in context.suspects:
-            context.vanished.setdefault(ve, ("", context.clock()))
+            context.vanished.setdefault(ve, ("", time.monotonic()))
 
 
 def run(context: Context) -> None:
@@ -47,7 +48,7 @@ def run(context: Context) -> None:
         except DirectoryUnavailable as error:
             context.projection.down = error.problem.sentence()
             return
-        if not (remover or buried) and context.clock() - since < writers.LOG_PATIENCE:
+        if not (remover or buried) and time.monotonic() - since < writers.LOG_PATIENCE:
             continue
         with context.leader.transaction():
             if not buried:

@@ -9,6 +9,7 @@ from django.db import DatabaseError, transaction
 
 from vmcloud.dispatch.routes import speaker
 from vmcloud.domain.admission import retry_pause
+from vmcloud.domain.clocks import elapsed
 from vmcloud.domain.errors import REQUEUE, Invalid
 from vmcloud.domain.messages import Accepted, Digest, Message, Progress, Refused, Result, Wake, parse
 from vmcloud.domain.status import MISSES_UNTIL_LOST
@@ -250,7 +251,7 @@ def _digest(context: Context, node: str, digest: Digest) -> list[Step]:
     forgotten = [
         step
         for step in Step.objects.filter(node=node, state__in=(StepState.ACCEPTED, StepState.RUNNING)).select_related("job")
-        if (step.job_id, step.number) not in working and now - (step.heard_at or 0.0) > context.config.intervals.resend
+        if (step.job_id, step.number) not in working and elapsed(step.heard_at, now) > context.config.intervals.resend
     ]
     context.again = True
     return forgotten

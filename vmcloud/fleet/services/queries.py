@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.db.models import Q, QuerySet, Sum
 
+from vmcloud.domain.clocks import elapsed
 from vmcloud.domain.errors import Invalid, NotFound
 from vmcloud.domain.placement import Candidate
 from vmcloud.domain.vocabulary import SESSIONS, JobState, Kind, NodeState
@@ -131,7 +132,7 @@ def node_state(heard_at: float | None, now: float, limit: float) -> NodeState:
     """One node's state from when it was last heard (seconds since the epoch)."""
     if not heard_at:
         return NodeState.UNKNOWN
-    return NodeState.UP if now - heard_at <= limit else NodeState.DOWN
+    return NodeState.UP if elapsed(heard_at, now) <= limit else NodeState.DOWN
 
 
 def candidates(now: float, reserved: Mapping[str, int] | None = None) -> list[Candidate]:
