@@ -113,7 +113,7 @@ def hold(world: World, acts: Sequence[Act], seed: int, *, quiet: float, tell: Te
     people, faults, client = People(world, seed), Faults(world), world.client()
     seconds = acts[-1].at if acts else 0.0
     outcome, probe = Outcome(seed, seconds), Probe(client)
-    leader = look.LeaderWatch(str(world.data("centre") / "sql" / "vmcloud.sqlite3"))
+    leader = look.LeaderWatch(world.sql)
     began, told = time.monotonic(), 0.0
     for act in acts:
         while (left := began + act.at - time.monotonic()) > 0:
@@ -159,7 +159,7 @@ def hold(world: World, acts: Sequence[Act], seed: int, *, quiet: float, tell: Te
 def places(world: World) -> look.Places:
     """Where the checker finds what it looks at."""
     return look.Places(
-        sql=str(world.data("centre") / "sql" / "vmcloud.sqlite3"),
+        sql=world.sql,
         ldapi=str(world.data("store") / "directory" / "run" / "ldapi"),
         broker=world.broker_url,
         nodes={node: str(home) for node, home in world.homes().items()},

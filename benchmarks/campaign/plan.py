@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -65,12 +65,10 @@ def read(lines: Iterable[str]) -> list[Act]:
     return [Act(**{name: each[name] for name in Act.__dataclass_fields__}) for each in found if "what" in each]
 
 
-def make(seed: int, seconds: float, *, rate: float = 4.0, parts: Sequence[str] = PARTS) -> list[Act]:
-    """All acts of a campaign in their order. ``rate``: requests in a second."""
-    acts = [
-        *_requests(random.Random(f"requests {seed}"), seconds, rate),
-        *_faults(random.Random(f"faults {seed}"), seconds, parts),
-    ]
+def make(seed: int, seconds: float, *, rate: float = 4.0, pause: float = 1.75) -> list[Act]:
+    """All acts of a campaign in their order. ``rate``: requests in a second; ``pause``: seconds between two faults, on average."""
+    requests, faults = random.Random(f"requests {seed}"), random.Random(f"faults {seed}")
+    acts = [*_requests(requests, seconds, rate), *_faults(faults, seconds, pause)]
     return sorted(acts, key=lambda act: act.at)
 
 
@@ -153,17 +151,17 @@ def _batch(dice: random.Random, at: float, number: int) -> Act:
     return Act(round(at, 3), "request", "batch", "", number, {"requests": asked}, stubborn=dice.random() < 0.5)
 
 
-def _faults(dice: random.Random, seconds: float, parts: Sequence[str]) -> list[Act]:
+def _faults(dice: random.Random, seconds: float, pause: float) -> list[Act]:
     acts: list[Act] = []
     at = CALM
-    while (at := at + dice.uniform(0.3, 3.2)) < seconds - 1:
+    while (at := at + dice.uniform(0.1, 1.9) * pause) < seconds - 1:
         verb = _draw(dice, FAULTS)
         lasts = round(min(dice.choice([dice.uniform(0.2, 2), dice.uniform(1, 5), dice.uniform(4, 11)]), seconds - at), 2)
         match verb:
             case "kill":
-                acts.append(Act(round(at, 3), "fault", verb, dice.choice(parts)))
+                acts.append(Act(round(at, 3), "fault", verb, dice.choice(PARTS)))
             case "freeze":
-                acts.append(Act(round(at, 3), "fault", verb, dice.choice(parts), args={"seconds": lasts}))
+                acts.append(Act(round(at, 3), "fault", verb, dice.choice(PARTS), args={"seconds": lasts}))
             case "power":
                 acts.append(Act(round(at, 3), "fault", verb, dice.choice(MACHINES), args={"seconds": lasts}))
             case "flush":

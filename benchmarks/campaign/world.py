@@ -22,13 +22,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import redis
 
-from tests.cloud import SOURCE, free_ports
+from tests import postgres
+from tests.cloud import DATABASE, SOURCE, free_ports
 from vmcloud.config import Config
 from vmcloud.local import broker, layout, secrets, settings, status, up
 from vmcloud.local.prepare import register
@@ -53,14 +54,21 @@ HOME = {"broker": "store", "directory": "store", "web": "centre", "server": "cen
 class World:
     """See the module."""
 
-    def __init__(self, folder: Path, *, workers: Sequence[str] = WORKERS, second: bool = True) -> None:
+    def __init__(self, folder: Path, *, workers: Sequence[str] = WORKERS, second: bool = True, database: str = "") -> None:
+        """``database``: a URL; empty for SQLite, which both servers have on the same disk."""
         self.folder, self.workers = folder, tuple(workers)
+        self._database = database
         self.proxy = Proxy()
         web, self.broker_port, self.directory_port = free_ports(3)
         self.url = f"http://127.0.0.1:{web}"
         self._web_port = web
         self.machines = ["store", "centre", *(["second"] if second else []), *self.workers]
         self.broker_url = f"redis://{CHECKER}:{PASSWORD}@127.0.0.1:{self.broker_port}/0"
+
+    @property
+    def sql(self) -> str:
+        """The URL of the job database."""
+        return self._database or f"sqlite:///{self.data('centre') / 'sql' / 'vmcloud.sqlite3'}"
 
     def data(self, machine: str) -> Path:
         """A machine's data directory."""
@@ -152,6 +160,7 @@ class World:
             bridge, subnet = REAL[machine]
             node += ['kinds = ["lxc"]', f'bridge = "{bridge}"', f'subnet = "{subnet}"']
         lines = [
+            f'database_url = "{self._database}"',
             f'broker_url = "redis://127.0.0.1:{broker_port}/0"',
             f'directory_uri = "ldap://127.0.0.1:{directory_port}"',
             f"web_port = {self._web_port}",
@@ -252,13 +261,14 @@ def _nft(command: str) -> None:
 @contextmanager
 def world(**settings: Any) -> Iterator[World]:
     """A cloud that is up, has its image, and is gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="w"))
-    folder.chmod(0o711)
-    made = World(folder, **settings)
-    try:
+    with ExitStack() as last:
+        if os.environ.get(DATABASE) == "postgres":
+            settings.setdefault("database", last.enter_context(postgres.shared().database()))
+        folder = Path(tempfile.mkdtemp(prefix="w"))
+        folder.chmod(0o711)
+        made = World(folder, **settings)
+        last.callback(made.down)
         made.up()
         made.nodes_up()
         made.image()
         yield made
-    finally:
-        made.down()

@@ -6,30 +6,34 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 from uuid import UUID
 
 import ldap
 import ldap.sasl
+import psycopg
 import redis
+from psycopg.rows import dict_row
 
 from . import machine
 from .facts import Accepted, Entry, Facts, Guest, Job, Known, Request, Shown, Step, Told
 
 SUFFIX = "dc=vmcloud,dc=internal"
+Ask = Callable[[str], list[dict[str, Any]]]
 PAGE = 10.0
 """Seconds that one question may take."""
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where to look. ``ldapi``: the directory's socket; ``nodes``: each one's own folder; ``data``: all data directories;
-    ``supervisors``: the processes below which all others should be."""
+    """Where to look. ``sql``: the job database's URL; ``ldapi``: the directory's socket; ``nodes``: each one's own folder;
+    ``data``: all data directories; ``supervisors``: the processes below which all others should be."""
 
     sql: str
     ldapi: str
@@ -42,8 +46,8 @@ class Places:
 def look(places: Places, requests: Iterable[Request] = ()) -> Facts:
     """All of it."""
     found: dict[str, Any] = {"requests": tuple(requests)}
-    with closing(_open(places.sql)) as database:
-        found |= _sql(database)
+    with _database(places.sql) as ask:
+        found |= _sql(ask)
     found |= _directory(places.ldapi)
     found["lists"] = _lists(places.broker)
     guests: list[Guest] = []
@@ -84,8 +88,25 @@ def _open(path: str) -> sqlite3.Connection:
 # ------------------------------------------------------------------------------------------------------------------------ SQL
 
 
-def _sql(database: sqlite3.Connection) -> dict[str, Any]:
-    ends = dict(database.execute("SELECT job_id, count(*) FROM fleet_jobevent WHERE text LIKE 'complete:%' GROUP BY job_id"))
+@contextmanager
+def _database(url: str) -> Iterator[Ask]:
+    """The job database, SQLite's or PostgreSQL's: a function from a statement to its rows."""
+    if url.startswith("sqlite:"):
+        with closing(_open("/" + urlsplit(url).path.lstrip("/"))) as file:
+            yield lambda statement: [dict(row) for row in file.execute(statement)]
+        return
+    with psycopg.connect(url, autocommit=True, row_factory=dict_row, connect_timeout=3) as connection:
+        yield lambda statement: connection.execute(statement.encode()).fetchall()
+
+
+def _json(value: Any) -> Any:
+    """SQLite keeps JSON as text."""
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _sql(ask: Ask) -> dict[str, Any]:
+    told = ask("SELECT job_id, text FROM fleet_jobevent")
+    ends = Counter(row["job_id"] for row in told if row["text"].startswith("complete:"))
     jobs = [
         Job(
             id=row["id"],
@@ -99,13 +120,13 @@ def _sql(database: sqlite3.Connection) -> dict[str, Any]:
             node=row["node"],
             started=row["started_at"],
             ended=row["ended_at"],
-            ends=ends.get(row["id"], 0),
+            ends=ends[row["id"]],
             tries=row["tries"],
-            error=(json.loads(row["error"] or "{}") or {}).get("code", ""),
-            result=json.loads(row["result"] or "{}") or {},
-            args=json.loads(row["args"] or "{}") or {},
+            error=(_json(row["error"]) or {}).get("code", ""),
+            result=_json(row["result"]) or {},
+            args=_json(row["args"]) or {},
         )
-        for row in database.execute("SELECT * FROM fleet_job ORDER BY id")
+        for row in ask("SELECT * FROM fleet_job ORDER BY id")
     ]
     steps = [
         Step(
@@ -119,7 +140,7 @@ def _sql(database: sqlite3.Connection) -> dict[str, Any]:
             row["accepted_at"] or row["sent_at"],
             row["ended_at"],
         )
-        for row in database.execute("SELECT * FROM fleet_step ORDER BY job_id, number")
+        for row in ask("SELECT * FROM fleet_step ORDER BY job_id, number")
     ]
     shown = [
         Shown(
@@ -130,30 +151,30 @@ def _sql(database: sqlite3.Connection) -> dict[str, Any]:
             row["observed_state"],
             row["memory_mib"],
             row["generation"],
-            frozenset(each["name"] for each in json.loads(row["snapshots"])),
+            frozenset(each["name"] for each in _json(row["snapshots"])),
         )
-        for row in database.execute("SELECT * FROM fleet_ve")
+        for row in ask("SELECT * FROM fleet_ve")
     ]
     accepted = [
         Accepted(
             _uuid(row["ve"]),
             row["generation"],
-            json.loads(row["wish"])["desired"],
-            json.loads(row["writing"] or "null") is not None,
+            _json(row["wish"])["desired"],
+            _json(row["writing"]) is not None,
         )
-        for row in database.execute("SELECT * FROM fleet_accepted")
+        for row in ask("SELECT * FROM fleet_accepted")
     ]
-    leaders = database.execute("SELECT holder FROM fleet_lease WHERE holder != '' AND expires > ?", (time.time(),))
-    findings = database.execute("SELECT ve, reason FROM fleet_finding WHERE ve IS NOT NULL")
+    leaders = [row["holder"] for row in ask("SELECT holder, expires FROM fleet_lease") if row["expires"] > time.time()]
+    findings = ask("SELECT ve, reason FROM fleet_finding WHERE ve IS NOT NULL")
     return {
         "jobs": tuple(jobs),
         "steps": tuple(steps),
         "shown": tuple(shown),
         "accepted": tuple(accepted),
-        "leaders": tuple(row["holder"] for row in leaders),
+        "leaders": tuple(filter(None, leaders)),
         "findings": {_uuid(row["ve"]): row["reason"] for row in findings},
-        "budgets": frozenset(_uuid(row["ve"]) for row in database.execute("SELECT ve FROM fleet_budget")),
-        "misses": frozenset(_uuid(row["ve"]) for row in database.execute("SELECT ve FROM fleet_misses WHERE count > 0")),
+        "budgets": frozenset(_uuid(row["ve"]) for row in ask("SELECT ve FROM fleet_budget")),
+        "misses": frozenset(_uuid(row["ve"]) for row in ask("SELECT ve FROM fleet_misses WHERE count > 0")),
     }
 
 
@@ -238,18 +259,18 @@ def _simulated(node: str, store: sqlite3.Connection) -> Iterator[Guest]:
 class LeaderWatch:
     """How long nobody led, at the longest: the lease had run out, or nobody had taken it."""
 
-    def __init__(self, path: str) -> None:
-        self._path, self.longest, self._since = path, 0.0, 0.0
+    def __init__(self, url: str) -> None:
+        self._url, self.longest, self._since = url, 0.0, 0.0
 
     def look(self) -> None:
         """Call it often."""
         now = time.time()
         try:
-            with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, timeout=0.5)) as database:
-                led = database.execute("SELECT 1 FROM fleet_lease WHERE holder != '' AND expires > ?", (now,)).fetchone()
-        except sqlite3.Error:
+            with _database(self._url) as ask:
+                leases = ask("SELECT holder, expires FROM fleet_lease")
+        except (sqlite3.Error, psycopg.Error):
             return
-        if led:
+        if any(row["holder"] and row["expires"] > now for row in leases):
             self._since = 0.0
             return
         self._since = self._since or now

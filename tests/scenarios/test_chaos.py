@@ -16,23 +16,26 @@ from benchmarks.campaign.world import world
 SEED = int(os.environ.get("VMCLOUD_TEST_SEED", "1"))
 
 
-def campaign(seconds: float, quiet: float) -> None:
+def campaign(seconds: float, *, pause: float, quiet: float) -> None:
     kept = Path(os.environ.get("VMCLOUD_TEST_LOG", os.devnull))
     with kept.open("w") as file, world() as made:
-        outcome = drive.hold(made, plan.make(SEED, seconds), SEED, quiet=quiet, tell=print, log=drive.Log(file.write))
+        outcome = drive.hold(
+            made, plan.make(SEED, seconds, pause=pause), SEED, quiet=quiet, tell=print, log=drive.Log(file.write)
+        )
     print("\n".join(outcome.table()))
     assert not outcome.violations, outcome.violations
     assert outcome.taken > seconds and sum(outcome.faults.values()) > seconds / 6, "the campaign did next to nothing"
 
 
 @pytest.mark.scenario
+@pytest.mark.engine
 @pytest.mark.timeout(240)
 def test_nothing_is_lost_or_doubled() -> None:
-    campaign(float(os.environ.get("VMCLOUD_TEST_SECONDS", "15")), 4.0)
+    campaign(float(os.environ.get("VMCLOUD_TEST_SECONDS", "15")), pause=0.8, quiet=4.0)
 
 
 @pytest.mark.scenario
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_nothing_is_lost_or_doubled_in_five_minutes() -> None:
-    campaign(300.0, 30.0)
+    campaign(300.0, pause=1.5, quiet=30.0)

@@ -19,7 +19,7 @@ class Deposed(Exception):
 
 
 class Leader:
-    """This process's claim to lead. ``term``: seconds that a lease lasts unless renewed. ``steady`` is a clock that nobody sets."""
+    """This process's claim to lead. ``term``: seconds that a lease lasts unless renewed; ``steady``: a clock that nobody sets."""
 
     def __init__(
         self,
