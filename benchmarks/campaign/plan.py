@@ -66,7 +66,7 @@ def read(lines: Iterable[str]) -> list[Act]:
 
 
 def make(seed: int, seconds: float, *, rate: float = 4.0, pause: float = 1.75) -> list[Act]:
-    """All acts of a campaign in their order. ``rate``: requests in a second; ``pause``: seconds between two faults, on average."""
+    """All acts of a campaign in their order. ``rate``: requests in a second; ``pause``: seconds between two faults."""
     requests, faults = random.Random(f"requests {seed}"), random.Random(f"faults {seed}")
     acts = [*_requests(requests, seconds, rate), *_faults(faults, seconds, pause)]
     return sorted(acts, key=lambda act: act.at)
