@@ -44,7 +44,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from vmcloud import faults
 from vmcloud.dispatch.envelope import Opened, Order, Untrusted, open_sealed
 from vmcloud.domain.errors import Invalid
-from vmcloud.domain.messages import Accepted, CancelOrder, Mark, Message, Refused, RelistOrder, Result, StepOrder
+from vmcloud.domain.messages import Accepted, CancelOrder, Mark, Message, Refused, RelistOrder, Result, SignalOrder, StepOrder
 from vmcloud.domain.vocabulary import SESSIONS, Outcome, Verb
 
 from .journal import Journal, Key, Presence, State, StepRow, VERow
@@ -146,6 +146,9 @@ class Work(Protocol):
     def cancel(self, key: Key) -> None:
         """Stop a running step and undo it."""
 
+    def signal(self, key: Key) -> None:
+        """Kill the process of a running step; it begins again."""
+
 
 class Voice(Protocol):
     """Where answers go."""
@@ -190,6 +193,9 @@ class Acceptor:
         faults.point("worker.accept.journalled")
         for answer in after:
             answer()
+        for order in orders:
+            if isinstance(order, SignalOrder):
+                self._signal(order)
         if any(isinstance(order, RelistOrder) for order in orders):
             self._voice.relist()
 
@@ -253,6 +259,14 @@ class Acceptor:
                 return lambda: self._replay(result)
             case Refuse(code, message):
                 return lambda: self._voice.say(self._refused(order, code, message))
+
+    def _signal(self, order: SignalOrder) -> None:
+        """A signal is for what runs now; nothing of it is kept."""
+        row = self._journal.step((order.job, order.step))
+        if row is None or row.state is not State.RUNNING or row.attempt > order.attempt or order.signal != "KILL":
+            log.warning("signal %s for step %d.%d finds nobody", order.signal, order.job, order.step)
+            return
+        self._work.signal(row.key)
 
     def _begin(self, order: StepOrder, row: StepRow, *, instead: bool) -> None:
         if instead:

@@ -37,11 +37,12 @@ from pathlib import Path
 
 from vmcloud import faults
 from vmcloud.domain.errors import POISON, REQUEUE, Problem, VmcloudError
-from vmcloud.domain.messages import Mark, Progress, Result, Seen, Sighting
+from vmcloud.domain.messages import Mark, Progress, Result, Seen, Sighting, StepOrder
 from vmcloud.domain.vocabulary import SESSIONS, Kind, Observed, Outcome, Verb
 from vmcloud.hooks.run import Ran
 
 from .accept import NOTHING_SHOWN
+from .doing import LOOK, Doing
 from .drivers.base import CannotLook, DriverError
 from .guests import GuestBook
 from .hands import Hands, Reason, Stop, Watch
@@ -62,6 +63,8 @@ UNDO_SECONDS = 120.0
 LOCK_RETRY = (0.002, 0.2)
 """Seconds until a lane's lock is tried again; doubled each time up to the second."""
 PROGRESS_SECONDS = 0.5
+HUNG_BESIDE = 3
+"""For each place, at most so many steps that hang run beside those that have one."""
 PAUSE = (0.5, 30.0)
 """Seconds until a step is tried again at which the executor itself failed; doubled each time up to the second."""
 Ticket = tuple[int, int, int]
@@ -91,6 +94,8 @@ class Executor:
         self._lanes: Lanes[Ticket] = Lanes()
         self._condition = threading.Condition()
         self._running: dict[Ticket, Stop] = {}
+        self._doing: dict[Ticket, Doing] = {}
+        self._looking = False
         self._suspects: list[str] = []
         """Lanes of steps with which the worker died again and again. The first one's turn it is; the others wait for it."""
         self._open = False
@@ -142,8 +147,39 @@ class Executor:
         for stop in stops:
             stop.wish(Reason.CANCELLED)
 
+    def signal(self, key: Key) -> None:
+        """Kill the process of a running step; it begins again."""
+        with self._condition:
+            stops = [stop for ticket, stop in self._running.items() if ticket[:2] == key]
+        for stop in stops:
+            stop.kick()
+
+    def _look(self) -> None:
+        """Say of each step whose call does not return that it does not; as long as any runs, again in a moment."""
+        with self._condition:
+            doing = dict(self._doing)
+        for (job, step, _), each in doing.items():
+            if words := each.complaint():
+                log.warning("step %d.%d: %s", job, step, words)
+                self._reporter.say(Progress(self._node, job, step, each.attempt, time.time(), words))
+        with self._condition:
+            self._looking = bool(self._running) and not self._leaving.is_set()
+            self._fill()
+        if self._looking:
+            self._look_later()
+
+    def _look_later(self) -> None:
+        later = threading.Timer(LOOK, self._look)
+        later.daemon = True
+        later.start()
+
+    def _places(self) -> bool:
+        """Whether one more may run. One that hangs does nothing, so it holds up no other guest: up to some, it has no place."""
+        hung = sum(each.hung for each in self._doing.values())
+        return len(self._running) - min(hung, HUNG_BESIDE * self._slots) < self._slots
+
     def _fill(self) -> None:
-        while self._open and len(self._running) < self._slots and (taken := self._lanes.take()) is not None:
+        while self._open and self._places() and (taken := self._lanes.take()) is not None:
             ticket, lane = taken
             stop = Stop(float("inf"))
             thread = threading.Thread(target=self._attend, args=(ticket, lane, stop), name="steps", daemon=True)
@@ -154,6 +190,9 @@ class Executor:
                 self._lanes.give_back(ticket, lane, ticket[2])
                 return
             self._running[ticket] = stop
+        if self._running and not self._looking:
+            self._looking = True
+            self._look_later()
 
     def _attend(self, ticket: Ticket, lane: str, stop: Stop) -> None:
         """See a step through, and then, in the same thread, those that wait for a slot."""
@@ -169,7 +208,7 @@ class Executor:
                     self._lanes.release(lane)
                     self._cleared(lane)
                     self._condition.notify_all()
-                    taken = self._lanes.take() if self._open else None
+                    taken = self._lanes.take() if self._open and self._places() else None
                     if taken is not None:
                         stop = self._running[taken[0]] = Stop(float("inf"))
                     self._fill()
@@ -203,13 +242,21 @@ class Executor:
             return
         order = row.order
         hands = self._hands.get(order.kind if order.verb is not Verb.FETCH else None) or self._hands[None]
+        doing = self._doing[ticket] = Doing(order, lambda: stop.pid)
+        try:
+            self._carry_through(ticket, row.order, hands, lane, stop, doing)
+        finally:
+            del self._doing[ticket]
+
+    def _carry_through(self, ticket: Ticket, order: StepOrder, hands: Hands, lane: str, stop: Stop, doing: Doing) -> None:
+        key = ticket[:2]
         held = self._hold(lane, stop)
         if held is None:
             return
         self._observer.begin(order.native)
         try:
             while (row := self._journal.begin(key, ticket[2])) is not None:
-                run = _Run(self, row, hands, held, stop)
+                run = _Run(self, row, hands, held, stop, doing)
                 if run.done():
                     return
                 log.warning("the process of step %d.%d %s (start %d of %d)", *key, stop.died, row.starts, STARTS_MAX)
@@ -232,9 +279,9 @@ class Executor:
 class _Run:
     """One start of one step."""
 
-    def __init__(self, executor: Executor, row: StepRow, hands: Hands, lane: int, stop: Stop) -> None:
+    def __init__(self, executor: Executor, row: StepRow, hands: Hands, lane: int, stop: Stop, doing: Doing) -> None:
         assert row.order is not None
-        self._x, self._row, self._hands, self._lane, self._stop = executor, row, hands, lane, stop
+        self._x, self._row, self._hands, self._lane, self._stop, self._doing = executor, row, hands, lane, stop, doing
         self._order = row.order
         self._mark: Mark | None = None
         self._found = row.before
@@ -257,6 +304,7 @@ class _Run:
         ended = self._prologue(work) if stop.reason is None and not poison else None
         if ended is None and stop.reason is None and not poison:
             stop.deadline = time.monotonic() + self._order.timeout
+            self._doing.carries_out(row.before)
             faults.point("worker.execute.before-driver")
             ended = self._hands.carry_out(work, self._watch(), stop, self._lane, undo=False)
             faults.point("worker.execute.after-driver")
@@ -349,6 +397,7 @@ class _Run:
     def _take_back(self, work: Work) -> Ended:
         """Undo in a fresh child; what it could not do is said by ``undone``."""
         self._mark = None
+        self._doing.begins("undo")
         if self._row.starts > STARTS_MAX + UNDO_STARTS_MAX:
             return Ended(seen=self._unseen())
         ended = self._hands.carry_out(
@@ -368,10 +417,12 @@ class _Run:
         self._x._journal.before(self._row.key, state)
 
     def _look(self) -> None:
+        self._doing.begins("inspect")
         self._mark = self._x._reporter.mark()
         self._x._observer.looking(self._order.native)
 
     def _progress(self, name: str, percent: int) -> None:
+        self._doing.begins(name)
         told, percent_told, when = self._told
         now = time.monotonic()
         if name == told and (percent == percent_told or (now - when < PROGRESS_SECONDS and percent != 100)):

@@ -38,6 +38,9 @@ class Reason(StrEnum):
     LEAVING = "leaving"
 
 
+KICKED = "was killed by order"
+
+
 class Stop:
     """A wish to stop one running step. The first reason counts."""
 
@@ -47,7 +50,10 @@ class Stop:
         self.reason: Reason | None = None
         self.died = ""
         """How the process died that nobody had killed, in words."""
+        self.pid = 0
+        """The process that carries the step out now; 0: this one."""
         self.event = threading.Event()
+        self._kicked = False
         self._lock = threading.Lock()
         self._kill: Callable[[], None] | None = None
 
@@ -60,6 +66,22 @@ class Stop:
         self.event.set()
         if kill is not None:
             kill()
+
+    def kick(self) -> None:
+        """Kill what carries the step out, as if it had died by itself: the step begins again."""
+        with self._lock:
+            kill, self._kicked = self._kill, self.reason is None
+        self.event.set()
+        if kill is not None:
+            kill()
+
+    def kicked(self) -> bool:
+        """Whether that was wished since the last question, and nothing else."""
+        with self._lock:
+            kicked, self._kicked = self._kicked and self.reason is None, False
+            if kicked:
+                self.event.clear()
+        return kicked
 
     @contextlib.contextmanager
     def killing(self, kill: Callable[[], None]) -> Iterator[None]:
@@ -135,6 +157,9 @@ class Inline:
             with guard:
                 return (take_back if undo else carry_out)(work, tools)
         except Interrupted:
+            if stop.kicked():
+                stop.died = KICKED
+                return None
             stop.wish(Reason.TIMED_OUT)  # counts only where nobody wished anything before
             return None
 
@@ -207,6 +232,7 @@ class Isolated:
 
     def _follow(self, pipe: _Child, watch: Watch, stop: Stop) -> Ended | None:
         """Hear a child to the end of its step."""
+        stop.pid = pipe.pid
         with stop.killing(pipe.killer()):
             try:
                 while pipe.says(max(stop.left(), 0)):
@@ -224,7 +250,7 @@ class Isolated:
                 stop.wish(Reason.TIMED_OUT)
             except (EOFError, OSError):
                 if stop.reason is None:
-                    stop.died = pipe.death()
+                    stop.died = KICKED if stop.kicked() else pipe.death()
         return None
 
     def converse(self, order: StepOrder, stop: Stop) -> Spoken | None:
@@ -403,6 +429,11 @@ class _Child:
                     self._cut()
 
         return kill
+
+    @property
+    def pid(self) -> int:
+        """Of the process, which leads a group and a session of its own."""
+        return self._process.pid or 0
 
     def death(self) -> str:
         """How it died, in words."""

@@ -140,3 +140,7 @@ class Division:
         """See :class:`workers.accept.Work`."""
         self._sessions.cancel(key)
         self._executor.cancel(key)
+
+    def signal(self, key: Key) -> None:
+        """See :class:`workers.accept.Work`; a session is cancelled instead."""
+        self._executor.signal(key)

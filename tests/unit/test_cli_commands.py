@@ -387,6 +387,10 @@ def test_create_sends_only_what_was_given(cloud: Cloud, run: Run) -> None:
         (("node", "cordon", "x"), "POST /nodes/x/cordon"),
         (("node", "uncordon", "x"), "POST /nodes/x/uncordon"),
         (("job", "cancel", "7"), "POST /jobs/7/cancel"),
+        (("job", "cancel", "7", "--force"), "POST /jobs/7/cancel"),
+        (("job", "rerun", "7"), "POST /jobs/7/rerun"),
+        (("job", "signal", "7", "KILL"), "POST /jobs/7/signal"),
+        (("ve", "lease", "a", "+8h"), "POST /ves/a/alter"),
     ],
 )
 def test_each_command_asks_for_its_action(cloud: Cloud, run: Run, arguments: tuple[str, ...], asked: str) -> None:

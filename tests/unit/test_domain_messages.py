@@ -23,6 +23,7 @@ from vmcloud.domain.messages import (
     Result,
     Seen,
     Sighting,
+    SignalOrder,
     StepOrder,
     Wake,
     parse,
@@ -38,6 +39,7 @@ STEP = StepOrder(7, 1, 2, "n1", Verb.START, f"ve:{VE}", VE, "web-0c0ffee0", Kind
 MESSAGES: list[Message] = [
     STEP,
     CancelOrder(7, 1, 2, "n1"),
+    SignalOrder(7, 1, 2, "n1", "KILL"),
     RelistOrder("n1"),
     Accepted("n1", 7, 1, 2, 5.0, running=True),
     Refused("n1", 7, 1, 2, 5.0, "clock", "off"),

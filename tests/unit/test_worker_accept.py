@@ -48,6 +48,9 @@ class Node:
     def cancel(self, key: Key) -> None:
         self.stopped.append(key)
 
+    def signal(self, key: Key) -> None:
+        self.signalled.append(key)
+
     def take(self, *orders: Order, issued: float = NOW) -> Message | None:
         before = len(self.said)
         self.acceptor.take([seal(each, private_key(PRIVATE), now=issued, lifetime=600) for each in orders])

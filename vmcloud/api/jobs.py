@@ -27,6 +27,7 @@ from .schemas import (
     AlterIn,
     BatchIn,
     BatchOut,
+    CancelIn,
     EventPage,
     HoldIn,
     JobFullOut,
@@ -35,6 +36,7 @@ from .schemas import (
     MoveIn,
     OrderIn,
     ProblemOut,
+    SignalIn,
     body,
     query_parameters,
 )
@@ -151,12 +153,35 @@ def _number(text: str, where: str) -> float:
     return number
 
 
-@router.post("/{job_id}/cancel", response={202: JobOut, 404: ProblemOut}, summary="Cancel a job")
+@router.post(
+    "/{job_id}/cancel",
+    response={202: JobOut, 403: ProblemOut, 404: ProblemOut},
+    summary="Cancel a job",
+    openapi_extra=body(CancelIn, required=False),
+)
 def cancel_job(request: HttpRequest, job_id: int) -> HttpResponse:
-    """What has not begun never will; what has is stopped and undone. A complete job stays as it is. Asking twice is harmless."""
+    """What has not begun never will; what has is stopped and undone. A complete job stays as it is. Asking twice is harmless.
+    With `force` a job that has begun ends now, and says what may be left where; for administrators."""
     no_filters(request)
-    job = jobs.cancel(actor(request), job_id)
-    return send(views.job_json(job), 202, Location=f"/api/v1/jobs/{job.pk}")
+    force = _only(request, "force", optional=True) or False
+    if not isinstance(force, bool):
+        raise Invalid("true or false is needed", where="force")
+    return accepted(jobs.cancel(actor(request), job_id, force=force))
+
+
+@router.post("/{job_id}/rerun", response={202: JobOut, **BEGUN}, summary="Put a running job back into its queue")
+def rerun_job(request: HttpRequest, job_id: int) -> HttpResponse:
+    """It is stopped, undone, and begins anew under the same number. (`retry` is for what has ended, and makes a new job.)"""
+    no_filters(request)
+    return accepted(jobs.rerun(actor(request), job_id))
+
+
+@router.post("/{job_id}/signal", response={202: JobOut, **BEGUN}, summary="Signal a job", openapi_extra=body(SignalIn))
+def signal_job(request: HttpRequest, job_id: int) -> HttpResponse:
+    """TERM, INT, HUP, QUIT: as cancel. KILL of an action: what carries out its step is killed and begins again, three times at
+    most; for administrators. What makes no sense for a job is refused."""
+    no_filters(request)
+    return accepted(jobs.signal(actor(request), job_id, _only(request, "signal", optional=False)))
 
 
 @router.patch("/{job_id}", response={202: JobOut, **BEGUN}, summary="Alter a job that has not begun", openapi_extra=body(AlterIn))

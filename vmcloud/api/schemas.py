@@ -16,6 +16,7 @@ from vmcloud.domain.spec import DESCRIPTION_MAX
 from vmcloud.domain.vocabulary import (
     Desired,
     Drift,
+    Ending,
     EventType,
     Kind,
     LeaseAction,
@@ -267,6 +268,7 @@ class JobOut(Schema):
     version: int = Field(description="grows with every change; for the long poll", examples=[4])
     directory_version: str | None = Field(description="of the entry as the job last wrote it; for `after` of a read")
     cancel_requested: bool
+    ending: Ending | None = Field(description="how it is to end, once its end was asked for; null: undone")
     created: datetime | None
     started: datetime | None
     ended: datetime | None
@@ -524,6 +526,18 @@ class HoldIn(Schema):
     """Whose hold."""
 
     who: Literal["u", "o", "s"] = "u"
+
+
+class CancelIn(Schema):
+    """How it is to end."""
+
+    force: bool = Field(False, description="now, without its undo; administrators only")
+
+
+class SignalIn(Schema):
+    """The signal."""
+
+    signal: str = Field(description="a name with or without SIG, or a number", examples=["TERM"])
 
 
 class OrderIn(Schema):

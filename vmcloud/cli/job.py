@@ -74,21 +74,23 @@ def show(jobs: tuple[int, ...], form: str) -> None:
 
 @group.command()
 @job_ids
+@click.option("-f", "--force", is_flag=True, help="End what has begun now, without its undo; for administrators.")
 @click.option("-w", "--wait", "wait", is_flag=True, help="Until they are complete. A cancelled job is a success here.")
 @timeout_option
 @output_option("name")
-def cancel(jobs: tuple[int, ...], wait: bool, timeout: float | None, form: str) -> None:
-    """Cancel jobs: what has not begun never will, what has is stopped and undone.
+def cancel(jobs: tuple[int, ...], force: bool, wait: bool, timeout: float | None, form: str) -> None:
+    """Cancel jobs: what has not begun never will, what has is stopped and undone. By force, the job says what may be left where.
 
     \b
     Examples:
       vmcloud job cancel 12
+      vmcloud job cancel 12 --force --wait
       vmcloud job list --active -o name | xargs vmcloud job cancel
     """
     api, code, asked = client(), OK, []
     for number in once(jobs):
         try:
-            job = api.act("POST", f"/jobs/{number}/cancel", key="cancel")
+            job = api.act("POST", f"/jobs/{number}/cancel", {"force": True} if force else None, key="cancel")
         except Unreachable:
             raise
         except CliError as error:
@@ -226,6 +228,32 @@ def run(jobs: tuple[int, ...], form: str) -> None:
 def retry(jobs: tuple[int, ...], form: str) -> None:
     """Retry jobs."""
     _ask_each(jobs, form, "POST", "/retry", None)
+
+
+@_change("rerun", "Stop and undo jobs that run, and put them back into their queues: the same jobs begin anew.", ("12",))
+def rerun(jobs: tuple[int, ...], form: str) -> None:
+    """Rerun jobs."""
+    _ask_each(jobs, form, "POST", "/rerun", None)
+
+
+@group.command()
+@click.argument("jobs", nargs=-1, required=True, metavar="ID... SIGNAL", shell_complete=names("/jobs", "id"))
+@output_option("name")
+def signal(jobs: tuple[str, ...], form: str) -> None:
+    """Signal jobs that run. TERM, INT, HUP and QUIT ask for their end, as `cancel` does. KILL kills what carries out a step of an
+    action, such as a call that hangs; the step begins again, three times at most; for administrators. Jobs are not suspended.
+
+    \b
+    Examples:
+      vmcloud job signal 12 TERM
+      vmcloud job signal 12 13 KILL
+    """
+    *numbers, name = jobs
+    context = click.get_current_context()
+    if not numbers:
+        raise click.UsageError("give the jobs, and the signal", context)
+    wanted = tuple(JobNumber().convert(each, None, context) for each in numbers)
+    _ask_each(wanted, form, "POST", "/signal", {"signal": name})
 
 
 @group.command()

@@ -17,9 +17,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from vmcloud.domain.errors import Invalid
-from vmcloud.domain.messages import VERSION, CancelOrder, Message, RelistOrder, StepOrder, parse
+from vmcloud.domain.messages import VERSION, CancelOrder, Message, RelistOrder, SignalOrder, StepOrder, parse
 
-Order = StepOrder | CancelOrder | RelistOrder
+Order = StepOrder | CancelOrder | SignalOrder | RelistOrder
 
 
 class Untrusted(Exception):
@@ -69,7 +69,7 @@ def open_sealed(text: str, key: Ed25519PublicKey) -> Opened:
             f"envelope version {body.get('v')!r} is not spoken here", why=f"this program speaks {VERSION}", code="version"
         )
     order: Message = parse(body["order"])
-    if not isinstance(order, StepOrder | CancelOrder | RelistOrder):
+    if not isinstance(order, StepOrder | CancelOrder | SignalOrder | RelistOrder):
         raise Invalid(f"a {order.type} message is no order")
     return Opened(node=str(body["node"]), issued=float(body["issued"]), expires=float(body["expires"]), order=order)
 

@@ -15,6 +15,7 @@ from vmcloud.domain.messages import (
     RelistOrder,
     Result,
     Sighting,
+    SignalOrder,
     StepOrder,
     Wake,
 )
@@ -30,6 +31,7 @@ MONITOR_LIST = "monitor"
 _NODE_ROUTES: dict[type[Message], str] = {
     StepOrder: "node",
     CancelOrder: "node",
+    SignalOrder: "node",
     RelistOrder: "node",
     Accepted: "server",
     Refused: "server",

@@ -164,6 +164,23 @@ class CancelOrder(Message):
 
 
 @dataclass(frozen=True)
+class SignalOrder(Message):
+    """Server to node: send a signal to what carries out this step now. Of a step that does not run, nothing becomes of it."""
+
+    type: ClassVar[str] = "signal"
+
+    job: int
+    step: int
+    attempt: int
+    node: str
+    signal: str
+
+    @classmethod
+    def decode(cls, data: dict[str, Any]) -> Self:
+        return cls(**_about(data), signal=word(data["signal"]))
+
+
+@dataclass(frozen=True)
 class RelistOrder(Message):
     """Server to node: say now everything that you see."""
 

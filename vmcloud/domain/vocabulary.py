@@ -108,6 +108,13 @@ class Outcome(StrEnum):
     TIMED_OUT = "timed-out"
 
 
+class Ending(StrEnum):
+    """How a job whose end was asked for is to end, where not by its undo: given up, or to begin anew."""
+
+    FORCE = "force"
+    RERUN = "rerun"
+
+
 class Verb(StrEnum):
     """Every action a job can ask for."""
 

@@ -29,6 +29,8 @@ class StepState(models.TextChoices):
     DONE = "done"
 
 
+ABANDONED = "abandoned"
+"""The outcome of a step that was given up: nobody knows what it still does on its node."""
 HOLDING = (StepState.SENT, StepState.ACCEPTED, StepState.RUNNING)
 
 
@@ -41,7 +43,8 @@ class Job(models.Model):
     ``rank`` is its place among jobs of the same priority, and in its lane: the time of its submission, unless it was exchanged
     with another's. ``to_review``: somebody changed what it waits for (only the leader changes ``state`` after the submission).
     ``directory_version``: of the entry as the job last wrote it (:class:`Watermark`). ``key`` is the Idempotency-Key of the
-    request and ``fingerprint`` the SHA-256 of what was asked under it.
+    request and ``fingerprint`` the SHA-256 of what was asked under it. ``ending``: how it is to end whose end was asked for
+    (:class:`~vmcloud.domain.vocabulary.Ending`; empty: undone); ``signal``: one that its node is to be sent.
     """
 
     project = models.CharField(max_length=63, default="main")
@@ -80,6 +83,8 @@ class Job(models.Model):
     exiting_at = models.FloatField(null=True)
     ended_at = models.FloatField(null=True)
     cancel_requested_at = models.FloatField(null=True)
+    ending = models.CharField(max_length=8, default="", blank=True)
+    signal = models.CharField(max_length=8, default="", blank=True)
 
     class Meta:
         indexes = [
@@ -88,6 +93,7 @@ class Job(models.Model):
             models.Index(fields=["state"], condition=Q(to_review=True), name="job_to_review"),
             models.Index(fields=["queue", "owner", "state"], condition=~Q(state=JobState.COMPLETE), name="job_by_queue"),
             models.Index(fields=["ve", "id"], name="job_by_ve"),
+            models.Index(fields=["state"], condition=~Q(ending="") | ~Q(signal=""), name="job_by_ending"),
         ]
         constraints = [models.UniqueConstraint(fields=["owner", "key"], condition=~Q(key=""), name="one_job_per_idempotency_key")]
 

@@ -12,7 +12,7 @@ from vmcloud.directory.store import Directory
 from vmcloud.dispatch.routes import monitor_list
 from vmcloud.dispatch.send import OrderSender
 from vmcloud.domain.vocabulary import JobState, Outcome
-from vmcloud.fleet.models import Job, JobEvent
+from vmcloud.fleet.models import Job, JobEvent, Step
 
 from .leader import Leader
 from .projection import Projection
@@ -31,7 +31,7 @@ class Context:
     ``again``: something was done that may allow more; look again at once. ``reserved``: placements (node, MiB) that the read
     model does not show yet. ``cursor``: the last queued job that was looked at, by its turn. ``touched``: jobs that began or
     ended since it was looked who waits for them; ``reviewed_at``: when all that wait for others were looked at. ``changed``: VEs
-    that reconcile is to look at without waiting for its turn.
+    that reconcile is to look at without waiting for its turn. ``stale``: steps that were given up, whose nodes are to be told.
     """
 
     config: Config
@@ -51,6 +51,7 @@ class Context:
     foreign: set[UUID] = field(default_factory=set)
     suspects: dict[UUID, float] = field(default_factory=dict)
     vanished: dict[UUID, tuple[str, float]] = field(default_factory=dict)
+    stale: list[Step] = field(default_factory=list)
 
     def suspect(self, ve: UUID) -> None:
         """Have an entry judged in the next cycle."""

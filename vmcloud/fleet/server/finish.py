@@ -19,7 +19,7 @@ from vmcloud.domain.errors import POISON, NotFound, Problem, VmcloudError
 from vmcloud.domain.foreign import Wish, undone
 from vmcloud.domain.records import Tombstone, VERecord
 from vmcloud.domain.spec import Spec
-from vmcloud.domain.vocabulary import SESSIONS, Desired, EventType, JobState, Outcome, Verb
+from vmcloud.domain.vocabulary import SESSIONS, Desired, Ending, EventType, JobState, Outcome, Verb
 from vmcloud.faults import point
 from vmcloud.fleet.models import UNBEGUN, VE, Budget, Image, Job, Misses, Node, Stray
 from vmcloud.fleet.services import events, watermark
@@ -52,6 +52,8 @@ def run(context: Context) -> None:
             # One job that can not be settled must not hold up all others: it stays in E and says why.
             log.exception("job %d can not be settled", job.pk)
             context.tell(job, f"could not be recorded: {error}")
+            if job.ending == Ending.FORCE:
+                shown.append((job, f"ended by force; it could not be recorded: {error}"))
             continue
         if (note := _shown(context, job)) is not None:
             shown.append((job, note))
@@ -152,6 +154,8 @@ def _shown(context: Context, job: Job) -> str | None:
     missing = _not_shown(job)
     if not missing:
         return ""
+    if job.ending == Ending.FORCE:
+        return f"ended by force without having seen it: {missing}"
     if waited < context.config.intervals.complete or not context.projection.synced:
         _explain(context, job, missing, waited)
         return None

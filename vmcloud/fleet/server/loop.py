@@ -24,7 +24,7 @@ from vmcloud.fleet import database, ports
 from vmcloud.fleet.models import Liveness, Node, Step
 from vmcloud.fleet.services import events, feed, queries, tickets
 
-from . import admit, claims, finish, foreign, liveness, mend, orders, removals, replies, schedule, wanted
+from . import abandon, admit, claims, finish, foreign, liveness, mend, orders, removals, replies, schedule, wanted
 from .context import Context
 from .inbox import Broker, Inbox, Item, Report
 from .leader import Deposed, Leader
@@ -131,6 +131,8 @@ class Server:
             admit.run(context)
             if context.projection.synced or not context.projection.down:
                 schedule.run(context)
+            if due or context.stale:
+                abandon.run(context)
             if due:
                 last_resend = now
                 orders.end_overdue(context)

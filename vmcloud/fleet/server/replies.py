@@ -13,12 +13,12 @@ from vmcloud.domain.clocks import elapsed
 from vmcloud.domain.errors import REQUEUE, Invalid
 from vmcloud.domain.messages import Accepted, Digest, Message, Progress, Refused, Result, Wake, parse
 from vmcloud.domain.status import MISSES_UNTIL_LOST
-from vmcloud.domain.vocabulary import JobState, Outcome, Verb
+from vmcloud.domain.vocabulary import Ending, JobState, Outcome, Verb
 from vmcloud.faults import point
 from vmcloud.fleet.models import HOLDING, VE, Job, Liveness, Misses, Step, StepState
 from vmcloud.fleet.services import usage
 
-from . import orders
+from . import abandon, orders
 from .context import Context
 from .inbox import Report
 
@@ -74,6 +74,7 @@ def _take(context: Context, node: str, message: Message) -> list[Step]:
             step = _step(node, message)
             if step is not None:
                 return _about_step(context, step, message)
+            abandon.late(context, node, message)
         case _:
             log.error("dropped a %s message from node %s: it does not belong to the server", message.type, node)
     return []
@@ -141,7 +142,7 @@ def _result(context: Context, step: Step, result: Result) -> list[Step]:
     _end(context, step, result.outcome, data)
     for note in result.notes:
         context.note(job, note)
-    job.refresh_from_db(fields=["cancel_requested_at"])
+    job.refresh_from_db(fields=["cancel_requested_at", "ending"])
     if result.outcome is Outcome.OK:
         if step.verb == Verb.FETCH:
             _note_image(step)
@@ -153,9 +154,15 @@ def _result(context: Context, step: Step, result: Result) -> list[Step]:
             job.change(reason="")
             following.job = job
             return [following]
+        if following is not None and job.ending == Ending.RERUN:
+            _back_into_queue(context, job, result)
+            return []
         if following is not None:
             context.exit(job, Outcome.CANCELLED, result={**data, "undone": True})
             return []
+    elif result.outcome is Outcome.CANCELLED and job.ending == Ending.RERUN:
+        _back_into_queue(context, job, result)
+        return []
     elif _image_vanished(context, step, result):
         return []
     elif step.verb == Verb.FETCH and result.retryable and step.attempt < FETCH_ATTEMPTS and job.cancel_requested_at is None:
@@ -200,10 +207,22 @@ def _try_again(context: Context, step: Step, result: Result) -> None:
     why = result.error.sentence() if result.error else "no reason given"
     pause = retry_pause(tries)
     context.note(job, f"try {tries} of {_tries_more(job, result) + 1} failed and is repeated in {pause:g} s: {why}")
+    reason, not_before = f"to be tried again: {why}"[:1000], context.clock() + pause
+    job.change(state=JobState.WAITING, tries=tries, not_before=not_before, before=_anew(job, result), reason=reason)
+
+
+def _back_into_queue(context: Context, job: Job, result: Result) -> None:
+    """The job was stopped so that it begins anew."""
+    context.note(job, f"stopped{' and undone' if result.undone else ''}; it is back in its queue and begins anew")
+    ended = {"cancel_requested_at": None, "ending": "", "started_at": None, "reason": ""}
+    job.change(state=JobState.QUEUED, before=_anew(job, result), tries=job.tries + 1, **ended)
+    context.again = True
+
+
+def _anew(job: Job, result: Result) -> dict[str, Any]:
+    """Forget the steps of a job that begins anew, with later attempts of the same numbers; what ``before`` is then."""
     Step.objects.filter(job=job).delete()
-    before = {**job.before, "replans": int(job.before.get("replans", 0)) + 1, "undone": result.undone}
-    reason = f"to be tried again: {why}"[:1000]
-    job.change(state=JobState.WAITING, tries=tries, not_before=context.clock() + pause, before=before, reason=reason)
+    return {**job.before, "replans": int(job.before.get("replans", 0)) + 1, "undone": result.undone}
 
 
 def _note_image(step: Step) -> None:
@@ -248,6 +267,7 @@ def _digest(context: Context, node: str, digest: Digest) -> list[Step]:
     live.refusal = f"its clock is {abs(off):.0f} s {'ahead' if off > 0 else 'behind'}; set it" if abs(off) > skew else ""
     live.save()
     working = {(job, step) for job, step, _ in digest.working}
+    abandon.under_way(context, node, {job for job, _ in working})
     forgotten = [
         step
         for step in Step.objects.filter(node=node, state__in=(StepState.ACCEPTED, StepState.RUNNING)).select_related("job")

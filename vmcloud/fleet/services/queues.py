@@ -125,6 +125,8 @@ def remove(actor: Actor, name: str) -> None:
             todo = f"Let it take no more (`vmcloud queue set {name} --disabled`), and move or wait for its jobs."
             raise Conflict(f"queue {name!r} has {count} job{'s' * (count > 1)}", where="queue", todo=todo)
         QueueRow.objects.filter(name=name).delete()
+        if name == DEFAULT_QUEUE:
+            QueueRow.objects.create(name=name)
         feed.changed("queue", name)
 
 

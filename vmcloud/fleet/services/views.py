@@ -203,6 +203,7 @@ def _job_json(job: Job, depend: str) -> dict[str, Any]:
         "version": job.version,
         "directory_version": job.directory_version or None,
         "cancel_requested": job.cancel_requested_at is not None,
+        "ending": job.ending or None,
         "created": moment(job.created_at),
         "started": moment(job.started_at),
         "ended": moment(job.ended_at),
