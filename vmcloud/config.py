@@ -64,6 +64,26 @@ class NodeSettings:
 
 
 @dataclass(frozen=True)
+class WebhookSettings:
+    """``seconds`` that one message may take; ``pause``: unit of the pauses between attempts (seconds); ``patience``: seconds of
+    failure after which a webhook is disabled; ``networks``: those besides the public ones that everybody's webhooks may reach."""
+
+    seconds: float = 15.0
+    pause: float = 5.0
+    patience: float = 3 * 86400.0
+    networks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class HookSettings:
+    """Hooks at the server: seconds that the submit filter, and a hook for an event, may run; processes that each may have."""
+
+    submit_seconds: float = 5.0
+    event_seconds: float = 30.0
+    processes: int = 64
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything in ``config.toml``, with the data directory it was read from."""
 
@@ -79,6 +99,8 @@ class Config:
     user: str = "vmcloud"
     node: NodeSettings = field(default_factory=NodeSettings)
     intervals: Intervals = field(default_factory=Intervals)
+    webhooks: WebhookSettings = field(default_factory=WebhookSettings)
+    hooks: HookSettings = field(default_factory=HookSettings)
 
     @classmethod
     def load(cls, data: Path | None = None) -> Self:
@@ -89,7 +111,16 @@ class Config:
         node = dict(table.pop("node", {}))
         if "kinds" in node:
             node["kinds"] = tuple(node["kinds"])
-        return cls(data=data, node=NodeSettings(**node), intervals=Intervals(**table.pop("intervals", {})), **table)
+        webhooks = dict(table.pop("webhooks", {}))
+        webhooks["networks"] = tuple(webhooks.get("networks", ()))
+        return cls(
+            data=data,
+            node=NodeSettings(**node),
+            intervals=Intervals(**table.pop("intervals", {})),
+            webhooks=WebhookSettings(**webhooks),
+            hooks=HookSettings(**table.pop("hooks", {})),
+            **table,
+        )
 
     def secrets(self, identity: str) -> dict[str, Any]:
         """The secrets of one identity. PermissionError if this process may not be it."""
@@ -111,6 +142,11 @@ class Config:
     def images(self) -> Path:
         """Where the web part keeps image archives, one file per SHA-256."""
         return self.data / "images"
+
+    @property
+    def hook_folder(self) -> Path:
+        """The hooks at the server: the submit filter, and a folder for each type of event."""
+        return self.data / "hooks"
 
     def node_home(self, name: str) -> Path:
         """A worker's own files: journal, images, guests, locks."""

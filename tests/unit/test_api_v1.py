@@ -75,13 +75,15 @@ def test_each_verb_makes_its_job(web: Web) -> None:
 
 
 def test_answers_match_their_description(web: Web) -> None:
-    from vmcloud.api import schemas
+    from vmcloud.api import schemas, webhook_schemas
     from vmcloud.domain.vocabulary import EventType
     from vmcloud.fleet.services import events
 
     row = web.ve("one")
     web.call("POST", "/ves/one/stop")
     events.note(EventType.STATE, "crashed", at=1.0, row=row)
+    hook = web.call("POST", "/webhooks", {"url": "https://example.org/hook"}).json()["id"]
+    web.call("POST", f"/webhooks/{hook}/test")
     pairs = {
         "/ves": schemas.VEPage,
         "/ves/one": schemas.VEOut,
@@ -96,6 +98,9 @@ def test_answers_match_their_description(web: Web) -> None:
         "/events": schemas.HappeningPage,
         "/queues": schemas.QueuePage,
         "/queues/main": schemas.QueueOut,
+        "/webhooks": webhook_schemas.WebhookPage,
+        f"/webhooks/{hook}": webhook_schemas.WebhookOut,
+        f"/webhooks/{hook}/deliveries": webhook_schemas.DeliveryPage,
         "/whoami": schemas.WhoOut,
         "/healthz": schemas.HealthOut,
     }

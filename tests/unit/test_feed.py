@@ -25,7 +25,9 @@ def listener(username: str, *, admin: bool = False, kinds: tuple[str, ...] = (),
 def news(number: int = 1, kind: str = "ve", **fields: str) -> Any:
     from vmcloud.fleet.services.feed import News
 
-    return News(**{"number": number, "kind": kind, "key": "k", "project": "main", "owner": "", "ve": "", "node": "", **fields})
+    return News(
+        **{"number": number, "at": 1.0, "kind": kind, "key": "k", "project": "main", "owner": "", "ve": "", "node": "", **fields}
+    )
 
 
 def test_people_are_told_of_their_own_and_of_what_is_nobodys(web: Web) -> None:

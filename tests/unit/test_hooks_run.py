@@ -147,5 +147,5 @@ def test_a_folder_that_rests_is_not_listed_again(folder: Path, monkeypatch: pyte
     os.utime(folder, (1.0, 1.0))
     looked = Folder(folder)
     assert looked.names() == ("a",)
-    monkeypatch.setattr(looked, "_listed", lambda: pytest.fail("listed"))
+    monkeypatch.setattr(looked, "_list", lambda: pytest.fail("listed"))
     assert looked.names() == ("a",)

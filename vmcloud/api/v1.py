@@ -10,7 +10,7 @@ from ninja import NinjaAPI, Swagger
 from vmcloud.domain.errors import Invalid
 from vmcloud.fleet.services import accounts, logins
 
-from . import events, images, jobs, kinds, nodes, problems, queues, reconcile, snapshots, strays, usage, ves
+from . import events, images, jobs, kinds, nodes, problems, queues, reconcile, snapshots, strays, usage, ves, webhooks
 from .answers import read_object, send
 from .auth import Bearer, actor, check_login_rate
 from .schemas import HealthOut, LoginIn, TokenOut, WhoOut, body
@@ -37,7 +37,10 @@ api = NinjaAPI(
     docs=Swagger(settings={"persistAuthorization": True, "tryItOutEnabled": True}),
     urls_namespace="api-v1",
     openapi_extra={
-        "tags": [{"name": name} for name in ("VEs", "jobs", "queues", "events", "kinds", "nodes", "images", "accounts", "health")]
+        "tags": [
+            {"name": name}
+            for name in ("VEs", "jobs", "queues", "events", "webhooks", "kinds", "nodes", "images", "accounts", "health")
+        ]
     },
 )
 problems.install(api)
@@ -53,6 +56,7 @@ api.add_router("/images", images.router, tags=["images"])
 api.add_router("/blobs", images.blobs, tags=["images"])
 api.add_router("/jobs", jobs.router, tags=["jobs"])
 api.add_router("/queues", queues.router, tags=["queues"])
+api.add_router("/webhooks", webhooks.router, tags=["webhooks"])
 api.add_router("/events", events.router, tags=["events"])
 
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "image": ("image", "group"),
     "job": ("job", "group"),
     "queue": ("queue", "group"),
+    "webhook": ("webhook", "group"),
     "reconcile": ("reconcile", "reconcile"),
     "database": ("database", "group"),
     "directory": ("directory", "group"),

@@ -14,6 +14,8 @@ from django.db.models import F, Q
 
 from vmcloud.domain.vocabulary import JobState
 
+from . import webhook_models  # noqa: F401 - tables too
+
 UNBEGUN = (JobState.QUEUED, JobState.HELD, JobState.WAITING)
 OPEN_JOBS = (JobState.CLAIMING, JobState.QUEUED, JobState.RUNNING, JobState.EXITING)
 """Without those that are held or wait for their time: they want nothing yet."""

@@ -18,19 +18,28 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._names: tuple[str, ...] = ()
+        self._folders: tuple[str, ...] = ()
         self._changed = -1
 
     def names(self) -> tuple[str, ...]:
-        """The names of its hooks, sorted; none where there is no folder. Looks again where the folder has changed."""
+        """The names of its hooks, sorted; none where there is no folder."""
+        return self._names if self._look() else ()
+
+    def folders(self) -> tuple[str, ...]:
+        """The names of the folders in it, sorted."""
+        return self._folders if self._look() else ()
+
+    def _look(self) -> bool:
+        """List it where it has changed; False where it is not there."""
         try:
             changed = os.stat(self.path).st_mtime_ns  # noqa: PTH116 - on the way of every step
         except OSError:
-            return ()
+            return False
         if changed != self._changed:
-            self._names = self._listed()
+            self._list()
             fresh = time.time_ns() - changed < FRESH * 1e9
             self._changed = -1 if fresh else changed
-        return self._names
+        return True
 
     def find(self, name: str) -> Path | None:
         """The hook of this name, if there is one."""
@@ -40,13 +49,18 @@ class Folder:
         """All hooks in the order of their names."""
         return [self.path / name for name in self.names()]
 
-    def _listed(self) -> tuple[str, ...]:
+    def _list(self) -> None:
         try:
             with os.scandir(self.path) as entries:
-                found = [entry.name for entry in entries if not entry.is_dir()]
+                found = [(entry.name, entry.is_dir()) for entry in entries if _counts(entry.name)]
         except OSError:
-            return ()
-        return tuple(sorted(name for name in found if not name.startswith(".") and not name.endswith("~")))
+            found = []
+        self._names = tuple(sorted(name for name, folder in found if not folder))
+        self._folders = tuple(sorted(name for name, folder in found if folder))
+
+
+def _counts(name: str) -> bool:
+    return not name.startswith(".") and not name.endswith("~")
 
 
 def refusal(path: Path) -> str:

@@ -39,6 +39,7 @@ def folders(user: str) -> tuple[Folder, ...]:
         Folder("directory", DIRECTORY_USER, 0o711),
         Folder("sql", user, 0o700),
         Folder("images", user, 0o750),
+        Folder("hooks", ROOT, 0o755),
         Folder("node", ROOT, 0o711),
     )
 

@@ -23,6 +23,6 @@ def tell(context: Context) -> None:
             Liveness.objects.filter(node=name).update(told=state.value)
             feed.changed("node", name, node=name)
             if told[name] or state is not NodeState.UP:
-                words = "is heard again" if state is NodeState.UP else f"is {state}: nothing was heard of it in time"
+                words = events.HEARD_AGAIN if state is NodeState.UP else f"is {state}: nothing was heard of it in time"
                 events.note(EventType.NODE, f"node {name} {words}", at=now, node=name)
     context.again = True

@@ -22,10 +22,11 @@ from vmcloud.domain.errors import VmcloudError
 from vmcloud.domain.records import NodeRecord, VERecord
 from vmcloud.fleet import database, ports
 from vmcloud.fleet.models import Liveness, Node, Step
-from vmcloud.fleet.services import events, feed, queries, tickets
+from vmcloud.fleet.services import events, feed, queries, tickets, webhooks
 
 from . import abandon, admit, claims, finish, foreign, liveness, mend, orders, removals, replies, schedule, wanted
 from .context import Context
+from .heralding import HeraldKeeper
 from .inbox import Broker, Inbox, Item, Report
 from .leader import Deposed, Leader
 from .projection import Projection
@@ -88,7 +89,9 @@ class Server:
         inbox = Inbox(Receiver(self.config, "server", lists), directory)
         projection = Projection(differs=changed.add)
         context = Context(self.config, directory, sender, self.leader, projection, changed=changed)
+        herald = HeraldKeeper(self.config, self.leader.holder, self.leader.epoch)
         inbox.start()
+        herald.start()
         try:
             while not self.stopping.is_set():
                 try:
@@ -97,6 +100,7 @@ class Server:
                     self._miss_database(error)
         finally:
             inbox.stop()
+            herald.stop()
             self.leader.resign()
 
     def _miss_database(self, error: Exception) -> None:
@@ -229,7 +233,7 @@ class Server:
         except Unavailable as error:
             context.projection.down = str(error)
         tickets.forget(context.clock() - 3600)
-        feed.prune(context.clock())
+        feed.prune(context.clock(), untold=webhooks.told())
         if time.monotonic() - self._forgot > FORGET:
             self._forgot = time.monotonic()
             events.prune(context.clock())

@@ -18,6 +18,8 @@ from .moments import moment
 
 KEPT = 90 * 86400.0
 """Seconds that an event is kept."""
+HEARD_AGAIN = "is heard again"
+"""How the text of an event ends that tells of a node's return; all others of the type NODE tell that it is gone."""
 FILTERS = ("ve", "node", "type", "project")
 
 

@@ -14,6 +14,8 @@ from .accounts import Actor
 
 KEPT = 600.0
 """Seconds that a row stays. Who was away longer is told to look at everything again."""
+KEPT_UNTOLD = 86400.0
+"""Seconds that rows stay which webhooks have not been told of."""
 SLACK, SLACK_SECONDS = 200, 5.0
 """Rows before a cursor that are read once more while they are new: of two transactions the one with the lower number may commit
 later."""
@@ -21,9 +23,10 @@ later."""
 
 @dataclass(frozen=True)
 class News:
-    """One change. ``number`` grows; ``ve`` (UUID) and ``node`` are what it has to do with."""
+    """One change. ``number`` grows; ``at``: seconds since the epoch; ``ve`` (UUID) and ``node`` are what it has to do with."""
 
     number: int
+    at: float
     kind: str
     key: str
     project: str
@@ -60,7 +63,7 @@ def since(number: int, limit: int = 1000) -> list[News]:
     """Rows after ``number``, oldest first, and some new ones from before it that may have been told already."""
     new = Q(id__gt=number) | Q(at__gt=time.time() - SLACK_SECONDS)
     rows = Change.objects.filter(new, id__gt=number - SLACK).order_by("id")[: limit + SLACK]
-    return [News(row.pk, row.kind, row.key, row.project, row.owner, str(row.ve or ""), row.node) for row in rows]
+    return [News(row.pk, row.at, row.kind, row.key, row.project, row.owner, str(row.ve or ""), row.node) for row in rows]
 
 
 def reaches_back(number: int) -> bool:
@@ -69,6 +72,10 @@ def reaches_back(number: int) -> bool:
     return number >= cursor() if first is None else number >= first - 1
 
 
-def prune(now: float) -> None:
-    """Forget what is old; the newest row stays, for its number."""
-    Change.objects.filter(at__lt=now - KEPT, id__lt=cursor()).delete()
+def prune(now: float, *, untold: int | None = None) -> None:
+    """Forget what is old; the newest row stays, for its number, and for :data:`KEPT_UNTOLD` what comes after row ``untold``,
+    which somebody is still to be told of."""
+    old = Change.objects.filter(at__lt=now - KEPT, id__lt=cursor())
+    if untold is not None:
+        old = old.exclude(id__gt=untold, at__gt=now - KEPT_UNTOLD)
+    old.delete()
