@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('fleet', '0007_queues'),
+        ('fleet', '0009_leases'),
     ]
 
     operations = [
