@@ -85,7 +85,8 @@ class HookSettings:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything in ``config.toml``, with the data directory it was read from."""
+    """Everything in ``config.toml``, with the data directory it was read from. ``max_array_size``: parts of one job array;
+    ``max_slot_limit``: parts of one that may run at once, also where none is asked for (0: any number)."""
 
     data: Path
     suffix: str = "dc=vmcloud,dc=internal"
@@ -97,6 +98,8 @@ class Config:
     web_port: int = 8470
     web_url: str = "http://127.0.0.1:8470"
     user: str = "vmcloud"
+    max_array_size: int = 5000
+    max_slot_limit: int = 0
     node: NodeSettings = field(default_factory=NodeSettings)
     intervals: Intervals = field(default_factory=Intervals)
     webhooks: WebhookSettings = field(default_factory=WebhookSettings)

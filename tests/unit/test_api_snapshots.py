@@ -27,9 +27,9 @@ def test_a_ve_shows_its_snapshots_oldest_first(web: Web) -> None:
     assert shown["items"][1] == {"name": "new", "job": 9, "at": "1970-01-01T00:03:20.500+00:00"}
     assert web.call("GET", "/ves/one/snapshots?limit=1000").json() == shown
     assert web.call("GET", "/ves/one").json()["snapshots"] == shown["items"]
-    from vmcloud.api import schemas
+    from vmcloud.api.schemas import ves
 
-    schemas.SnapshotPage.model_validate(shown)
+    ves.SnapshotPage.model_validate(shown)
 
 
 def test_each_is_a_job_that_names_what_is_meant(web: Web) -> None:

@@ -24,7 +24,7 @@ def stray(native: str = "Old.web", **fields: Any) -> Any:
 
 
 def test_orphans_are_listed_with_their_shape_and_match_their_description(web: Web) -> None:
-    from vmcloud.api import schemas
+    from vmcloud.api.schemas import nodes
     from vmcloud.fleet.models import Tombstone
 
     stray(addresses=["10.0.3.5"], mac="02:00:00:00:00:01", since=12.0)
@@ -35,9 +35,9 @@ def test_orphans_are_listed_with_their_shape_and_match_their_description(web: We
     stray("late", ve=buried)
     stray("unknown", ve=uuid4())
     page = web.call("GET", "/strays").json()
-    schemas.StrayPage.model_validate(page)
+    nodes.StrayPage.model_validate(page)
     found = {each["native"]: each for each in page["items"]}
-    assert set(found["Old.web"]) == set(schemas.StrayOut.model_fields)
+    assert set(found["Old.web"]) == set(nodes.StrayOut.model_fields)
     assert {native: each["status"] for native, each in found.items()} == {
         "Old.web": "orphan",
         "copy": "duplicate",
@@ -110,7 +110,7 @@ def test_what_can_not_be_adopted_is_refused_at_once(
 
 
 def test_input_schemas_have_the_fields_the_domain_knows(web: Web) -> None:
-    from vmcloud.api.schemas import AdoptIn
+    from vmcloud.api.schemas.nodes import AdoptIn
     from vmcloud.domain.spec import AdoptRequest
 
     assert set(AdoptIn.model_fields) == set(AdoptRequest.__dataclass_fields__)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_cli_commands import Cloud, cloud, job
+from tests.cli_kit import Cloud, cloud, job
 from vmcloud.cli.main import main
 
 pytestmark = pytest.mark.unit

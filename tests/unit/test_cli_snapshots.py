@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import click
 import pytest
 
-from tests.unit.test_cli_commands import Cloud, cloud, job
+from tests.cli_kit import Cloud, cloud, job
 from vmcloud.cli import snapshot
 from vmcloud.cli.main import main
 

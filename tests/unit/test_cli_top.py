@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_cli_commands import Cloud, cloud
+from tests.cli_kit import Cloud, cloud
 from vmcloud.cli.main import main
 
 pytestmark = pytest.mark.unit

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmcloud.domain.admission import Admission, Applicant, Link, admit, cycle, retry_pause
+from vmcloud.domain.arrays import JobRef
 from vmcloud.domain.errors import Invalid
 from vmcloud.domain.terms import Depend, Dependency, Hold, Terms, depend_text, parse_depend
 from vmcloud.domain.vocabulary import JobState, Outcome
@@ -24,9 +25,9 @@ def test_terms_are_read_and_written() -> None:
     terms = Terms.parse({**said, "not_before": "2030-01-01T00:00:00+01:00"}, NOW)
     assert terms.not_before == 1893452400.0 and terms.walltime == 60.0 and terms.hold
     assert terms.depends == (
-        Dependency(Depend.AFTER_OK, 3),
-        Dependency(Depend.AFTER_OK, 4),
-        Dependency(Depend.BEFORE_ANY, 9),
+        Dependency(Depend.AFTER_OK, JobRef(3)),
+        Dependency(Depend.AFTER_OK, JobRef(4)),
+        Dependency(Depend.BEFORE_ANY, JobRef(9)),
     )
     assert depend_text(terms.depends, terms.awaits) == "afterok:3,afterok:4,beforeany:9,on:2"
     assert Terms.parse({}, NOW) == Terms()
@@ -77,13 +78,16 @@ def test_only_what_is_said_is_altered() -> None:
 
 @given(st.lists(st.sampled_from(list(Depend)), max_size=5), st.integers(0, 5))
 def test_a_dependency_list_survives_its_text(types: list[Depend], awaits: int) -> None:
-    found = tuple(dict.fromkeys(Dependency(each, number + 1) for number, each in enumerate(types)))
+    found = tuple(
+        dict.fromkeys(Dependency(each, JobRef(number + 1, whole=each.counts_parts)) for number, each in enumerate(types))
+    )
     assert parse_depend(depend_text(found, awaits)) == (found, awaits)
 
 
 def test_what_before_means_is_after_from_the_other_side() -> None:
     for each in Depend:
-        assert each.turned.turned is each and each.turned.is_before is not each.is_before
+        if each.is_before:
+            assert not each.turned.is_before and each.turned.value.removeprefix("after") == each.value.removeprefix("before")
 
 
 @pytest.mark.parametrize("outcome", ENDS)

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from tests.cli_kit import Cloud, cloud
 from tests.unit.test_api_v1 import refused
-from tests.unit.test_cli_commands import Cloud, cloud
 from tests.web import Web, web
 from vmcloud.cli.main import main
 from vmcloud.domain.kinds import KINDS, Support
@@ -18,10 +18,10 @@ __all__ = ["cloud", "web"]
 
 
 def test_every_kind_says_all_of_itself(web: Web) -> None:
-    from vmcloud.api import schemas
+    from vmcloud.api.schemas.kinds import KindPage
 
     found = web.call("GET", "/kinds").json()
-    schemas.KindPage.model_validate(found)
+    KindPage.model_validate(found)
     kinds = {each["kind"]: each for each in found["items"]}
     assert set(kinds) == {kind.value for kind in Kind} and found["items"][0]["driver"] and not found["items"][-1]["driver"]
     lxc = kinds["lxc"]

@@ -134,7 +134,7 @@ def store(web: Web, *digests: Digest, heard_at: float | None = None) -> None:
 
 
 def test_usage_by_rest(web: Web) -> None:
-    from vmcloud.api import schemas
+    from vmcloud.api.schemas import ves
 
     row, _ = web.ve("one"), web.ve("two", observed_state="stopped")
     store(web, digest(used(row.uuid, 10.0)), digest(used(row.uuid, 13.0), at=1015.0))
@@ -142,7 +142,7 @@ def test_usage_by_rest(web: Web) -> None:
     assert shown["usage"]["cpu_percent"] == 20.0 and shown["usage"]["at"] == "1970-01-01T00:16:55.000+00:00"
     assert shown["usage"]["memory_bytes"] == 1 << 20 and shown["memory_mib"] == 128
     listed = web.call("GET", "/usage").json()
-    schemas.UsagePage.model_validate(listed)
+    ves.UsagePage.model_validate(listed)
     assert listed["items"] == [shown, {**listed["items"][1], "name": "two", "usage": None}]
     refused(web.call("GET", "/usage?nonsense=1"), 400)
     refused(web.call("GET", "/ves/one/usage", token=web.user("eve")), 404)

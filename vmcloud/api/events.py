@@ -9,7 +9,8 @@ from vmcloud.fleet.services import events
 
 from .answers import PAGING, filters, page
 from .auth import actor
-from .schemas import PAGES, HappeningPage, query_parameters
+from .schemas.common import PAGES, query_parameters
+from .schemas.jobs import HappeningPage
 
 router = Router()
 FILTERS = (("ve", "name or UUID"), ("node", ""), ("type", "see the answer's schema"), ("project", ""))

@@ -18,7 +18,9 @@ from vmcloud.fleet.services import images, queries, tickets, views
 
 from .answers import PAGING, accepted, after_write, filters, idempotency_key, no_filters, origin, page, send
 from .auth import actor
-from .schemas import AFTER, KEY, PAGES, ImageOut, ImagePage, JobOut, ProblemOut, query_parameters
+from .schemas.common import AFTER, KEY, PAGES, ProblemOut, query_parameters
+from .schemas.images import ImageOut, ImagePage
+from .schemas.jobs import JobOut
 
 router = Router()
 blobs = Router()

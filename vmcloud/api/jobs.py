@@ -13,7 +13,7 @@ from ninja import Router
 
 from vmcloud.domain.errors import Invalid, Problem
 from vmcloud.domain.names import check_label
-from vmcloud.domain.terms import JOB_MAX, Hold, whole
+from vmcloud.domain.terms import Hold
 from vmcloud.domain.vocabulary import JobState
 from vmcloud.fleet.models import Job, JobEvent
 from vmcloud.fleet.services import jobs, queries, queues, submit, views, waiting
@@ -22,8 +22,8 @@ from vmcloud.fleet.services.moments import moment
 
 from .answers import PAGING, accepted, filters, idempotency_key, no_filters, origin, page, read_object, send
 from .auth import actor
-from .schemas import (
-    PAGES,
+from .schemas.common import PAGES, ProblemOut, body, query_parameters
+from .schemas.jobs import (
     AlterIn,
     BatchIn,
     BatchOut,
@@ -35,10 +35,7 @@ from .schemas import (
     JobPage,
     MoveIn,
     OrderIn,
-    ProblemOut,
     SignalIn,
-    body,
-    query_parameters,
 )
 
 router = Router()
@@ -55,6 +52,9 @@ FILTERS = (
     ("verb", ""),
     ("owner", ""),
     ("queue", ""),
+    ("expand", "`true`: also the parts of arrays, each by itself"),
+    ("array", "the parts of this array, such as `41[]`"),
+    ("indices", "with `array`: only these of them, such as `0-9`"),
 )
 BEGUN: dict[int, Any] = {400: ProblemOut, 403: ProblemOut, 404: ProblemOut, 409: ProblemOut}
 YES, NO = ("1", "true", "yes"), ("0", "false", "no")
@@ -70,9 +70,10 @@ def _events_json(rows: list[JobEvent]) -> list[dict[str, Any]]:
 
 @router.get("", response=JobPage, summary="List jobs", openapi_extra={"parameters": [*query_parameters(*FILTERS), *PAGES]})
 def list_jobs(request: HttpRequest) -> HttpResponse:
-    """Jobs that you may see, newest first."""
+    """Jobs that you may see, newest first. An array is one job; its parts are listed where `expand`, `array`, `ve` or `node` asks
+    for them."""
     found = filters(request, beside=PAGING)
-    for name in ("active", "mine"):
+    for name in ("active", "mine", "expand"):
         if found.get(name, "true").lower() not in (*YES, *NO):
             raise Invalid(f"{found[name][:40]!r} is neither true nor false", where=name)
     if found.pop("mine", "false").lower() in YES:
@@ -99,7 +100,7 @@ def submit_many(request: HttpRequest) -> HttpResponse:
 
 
 @router.get(
-    "/{job_id}",
+    "/{ref}",
     response={200: JobFullOut, 404: ProblemOut},
     summary="Show a job, or wait for its next change",
     openapi_extra={
@@ -109,37 +110,38 @@ def submit_many(request: HttpRequest) -> HttpResponse:
         )
     },
 )
-async def show_job(request: HttpRequest, job_id: int) -> HttpResponse:
-    """One job with its steps."""
+async def show_job(request: HttpRequest, ref: str) -> HttpResponse:
+    """One job with its steps: by its number, or as a part of an array (`41[7]`). Of an array (`41[]`) how its parts are, and
+    those that did not end well."""
     no_filters(request, beside=("wait", "version"))
     given = filters(request)
     wait = min(_number(given.get("wait", "0"), "wait"), WAIT_MAX)
     version = int(_number(given.get("version", "0"), "version"))
-    await _change(actor(request), job_id, version, wait)
-    return send(await sync_to_async(_full)(actor(request), job_id))
+    await _change(actor(request), ref, version, wait)
+    return send(await sync_to_async(_full)(actor(request), ref))
 
 
-async def _change(who: Actor, job_id: int, version: int, wait: float) -> None:
+async def _change(who: Actor, ref: str, version: int, wait: float) -> None:
     """Return when the job is newer than ``version``, complete, or ``wait`` seconds are over."""
     deadline, pause = time.monotonic() + wait, LOOK_FIRST
     while (left := deadline - time.monotonic()) > 0:
-        job = await sync_to_async(_look)(who, job_id)
+        job = await sync_to_async(_look)(who, ref)
         if job.version > version or job.state == JobState.COMPLETE:
             return
         await asyncio.sleep(min(pause, left))
         pause = min(pause * LOOK_GROWTH, LOOK_LAST)
 
 
-def _look(who: Actor, job_id: int) -> Job:
+def _look(who: Actor, ref: str) -> Job:
     """The job; whoever waits for it lets others use the database's connection meanwhile."""
     try:
-        return jobs.get(who, job_id)
+        return jobs.get(who, ref)
     finally:
         close_old_connections()
 
 
-def _full(who: Actor, job_id: int) -> dict[str, Any]:
-    return views.job_json(jobs.get(who, job_id), full=True)
+def _full(who: Actor, ref: str) -> dict[str, Any]:
+    return views.job_json(jobs.get(who, ref), full=True)
 
 
 def _number(text: str, where: str) -> float:
@@ -154,85 +156,93 @@ def _number(text: str, where: str) -> float:
 
 
 @router.post(
-    "/{job_id}/cancel",
+    "/{ref}/cancel",
     response={202: JobOut, 403: ProblemOut, 404: ProblemOut},
     summary="Cancel a job",
     openapi_extra=body(CancelIn, required=False),
 )
-def cancel_job(request: HttpRequest, job_id: int) -> HttpResponse:
+def cancel_job(request: HttpRequest, ref: str) -> HttpResponse:
     """What has not begun never will; what has is stopped and undone. A complete job stays as it is. Asking twice is harmless.
-    With `force` a job that has begun ends now, and says what may be left where; for administrators."""
+    With `force` a job that has begun ends now, and says what may be left where; for administrators. This and all that changes
+    jobs takes an array (`41[]`) for its parts, and several of these (`41[0-9]`), too."""
     no_filters(request)
     force = _only(request, "force", optional=True) or False
     if not isinstance(force, bool):
         raise Invalid("true or false is needed", where="force")
-    return accepted(jobs.cancel(actor(request), job_id, force=force))
+    return accepted(jobs.cancel(actor(request), ref, force=force))
 
 
-@router.post("/{job_id}/rerun", response={202: JobOut, **BEGUN}, summary="Put a running job back into its queue")
-def rerun_job(request: HttpRequest, job_id: int) -> HttpResponse:
+@router.post("/{ref}/rerun", response={202: JobOut, **BEGUN}, summary="Put a running job back into its queue")
+def rerun_job(request: HttpRequest, ref: str) -> HttpResponse:
     """It is stopped, undone, and begins anew under the same number. (`retry` is for what has ended, and makes a new job.)"""
     no_filters(request)
-    return accepted(jobs.rerun(actor(request), job_id))
+    return accepted(jobs.rerun(actor(request), ref))
 
 
-@router.post("/{job_id}/signal", response={202: JobOut, **BEGUN}, summary="Signal a job", openapi_extra=body(SignalIn))
-def signal_job(request: HttpRequest, job_id: int) -> HttpResponse:
+@router.post("/{ref}/signal", response={202: JobOut, **BEGUN}, summary="Signal a job", openapi_extra=body(SignalIn))
+def signal_job(request: HttpRequest, ref: str) -> HttpResponse:
     """TERM, INT, HUP, QUIT: as cancel. KILL of an action: what carries out its step is killed and begins again, three times at
     most; for administrators. What makes no sense for a job is refused."""
     no_filters(request)
-    return accepted(jobs.signal(actor(request), job_id, _only(request, "signal", optional=False)))
+    return accepted(jobs.signal(actor(request), ref, _only(request, "signal", optional=False)))
 
 
-@router.patch("/{job_id}", response={202: JobOut, **BEGUN}, summary="Alter a job that has not begun", openapi_extra=body(AlterIn))
-def alter_job(request: HttpRequest, job_id: int) -> HttpResponse:
-    """Other terms. Only an administrator may raise a priority or a walltime."""
+@router.patch("/{ref}", response={202: JobOut, **BEGUN}, summary="Alter a job that has not begun", openapi_extra=body(AlterIn))
+def alter_job(request: HttpRequest, ref: str) -> HttpResponse:
+    """Other terms. Only an administrator may raise a priority or a walltime. `slots` is of an array as a whole."""
     no_filters(request)
-    return accepted(waiting.alter(actor(request), job_id, read_object(request)))
+    return accepted(waiting.alter(actor(request), ref, read_object(request)))
 
 
-@router.post("/{job_id}/hold", response={202: JobOut, **BEGUN}, summary="Hold a job", openapi_extra=body(HoldIn, required=False))
-def hold_job(request: HttpRequest, job_id: int) -> HttpResponse:
+@router.post("/{ref}/hold", response={202: JobOut, **BEGUN}, summary="Hold a job", openapi_extra=body(HoldIn, required=False))
+def hold_job(request: HttpRequest, ref: str) -> HttpResponse:
     """Keep a job that has not begun from beginning. A user's hold is its owner's; the others are administrators'."""
-    return accepted(waiting.hold(actor(request), job_id, _who(request)))
+    return accepted(waiting.hold(actor(request), ref, _who(request)))
 
 
 @router.post(
-    "/{job_id}/release", response={202: JobOut, **BEGUN}, summary="Release a job", openapi_extra=body(HoldIn, required=False)
+    "/{ref}/release", response={202: JobOut, **BEGUN}, summary="Release a job", openapi_extra=body(HoldIn, required=False)
 )
-def release_job(request: HttpRequest, job_id: int) -> HttpResponse:
+def release_job(request: HttpRequest, ref: str) -> HttpResponse:
     """Take back a hold of that sort."""
-    return accepted(waiting.release(actor(request), job_id, _who(request)))
+    return accepted(waiting.release(actor(request), ref, _who(request)))
 
 
-@router.post("/{job_id}/run", response={202: JobOut, **BEGUN}, summary="Run a job out of turn")
-def run_job(request: HttpRequest, job_id: int) -> HttpResponse:
+@router.post("/{ref}/run", response={202: JobOut, **BEGUN}, summary="Run a job out of turn")
+def run_job(request: HttpRequest, ref: str) -> HttpResponse:
     """Before all others, whatever it waits for; for administrators. Not what is held, and never out of its lane."""
     no_filters(request)
-    return accepted(waiting.run_now(actor(request), job_id))
+    return accepted(waiting.run_now(actor(request), ref))
 
 
-@router.post("/{job_id}/order", response={202: JobOut, **BEGUN}, summary="Exchange two jobs", openapi_extra=body(OrderIn))
-def order_jobs(request: HttpRequest, job_id: int) -> HttpResponse:
+@router.post("/{ref}/order", response={202: JobOut, **BEGUN}, summary="Exchange two jobs", openapi_extra=body(OrderIn))
+def order_jobs(request: HttpRequest, ref: str) -> HttpResponse:
     """Two jobs that have not begun change places in the queue."""
     no_filters(request)
-    other = whole(_only(request, "job", optional=False), (1, JOB_MAX), "job")
-    return accepted(waiting.exchange(actor(request), job_id, other)[0])
+    other = _other(_only(request, "job", optional=False))
+    return accepted(waiting.exchange(actor(request), ref, other)[0])
 
 
-@router.post("/{job_id}/move", response={202: JobOut, **BEGUN}, summary="Move a job", openapi_extra=body(MoveIn))
-def move_job(request: HttpRequest, job_id: int) -> HttpResponse:
+@router.post("/{ref}/move", response={202: JobOut, **BEGUN}, summary="Move a job", openapi_extra=body(MoveIn))
+def move_job(request: HttpRequest, ref: str) -> HttpResponse:
     """Put a job that has not begun into another queue."""
     no_filters(request)
     name = _only(request, "queue", optional=False)
-    return accepted(queues.move(actor(request), job_id, check_label(name, where="queue")))
+    return accepted(queues.move(actor(request), ref, check_label(name, where="queue")))
 
 
-@router.post("/{job_id}/retry", response={202: JobOut, **BEGUN}, summary="Ask again for what did not end well")
-def retry_job(request: HttpRequest, job_id: int) -> HttpResponse:
-    """A new job like one that is complete and did not end well."""
+@router.post("/{ref}/retry", response={202: JobOut, **BEGUN}, summary="Ask again for what did not end well")
+def retry_job(request: HttpRequest, ref: str) -> HttpResponse:
+    """A new job like one that is complete and did not end well; of an array, an array of the parts that did not."""
     no_filters(request)
-    return accepted(submit.retry(actor(request), job_id, origin=origin(request), key=idempotency_key(request)))
+    return accepted(submit.retry(actor(request), ref, origin=origin(request), key=idempotency_key(request)))
+
+
+def _other(said: Any) -> str | int:
+    """A job in a body: its number, or what it is called."""
+    if isinstance(said, bool) or not isinstance(said, str | int):
+        raise Invalid(f"{str(said)[:40]!r} is no job", where="job", todo='Give its number, or text such as "41[7]".')
+    return said
 
 
 def _who(request: HttpRequest) -> Hold:
@@ -248,11 +258,9 @@ def _only(request: HttpRequest, name: str, *, optional: bool) -> Any:
     return found.get(name)
 
 
-@router.get(
-    "/{job_id}/events", response={200: EventPage, 404: ProblemOut}, summary="History", openapi_extra={"parameters": PAGES}
-)
-def list_events(request: HttpRequest, job_id: int) -> HttpResponse:
+@router.get("/{ref}/events", response={200: EventPage, 404: ProblemOut}, summary="History", openapi_extra={"parameters": PAGES})
+def list_events(request: HttpRequest, ref: str) -> HttpResponse:
     """A job's history in words, oldest first."""
     no_filters(request, beside=PAGING)
-    job = jobs.get(actor(request), job_id)
+    job = jobs.get(actor(request), ref)
     return page(JobEvent.objects.filter(job=job).order_by("id"), ("id",), request, _events_json)

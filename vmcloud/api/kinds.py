@@ -9,7 +9,8 @@ from vmcloud.domain.errors import Invalid, NotFound
 from vmcloud.fleet.services import matrix
 
 from .answers import PAGING, no_filters, send
-from .schemas import KindOut, KindPage, ProblemOut
+from .schemas.common import ProblemOut
+from .schemas.kinds import KindOut, KindPage
 
 router = Router()
 

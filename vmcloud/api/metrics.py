@@ -110,12 +110,14 @@ def _of_nodes(states: dict[str, NodeState]) -> Iterator[Metric]:
 
 
 def _of_jobs() -> Iterator[Metric]:
-    counted = dict(Job.objects.exclude(state=JobState.COMPLETE).values_list("state").annotate(Count("id")))
-    jobs = GaugeMetricFamily("vmcloud_jobs", "Jobs that are not complete, by state.", labels=["state"])
+    counted = dict(Job.objects.filter(size=0).exclude(state=JobState.COMPLETE).values_list("state").annotate(Count("id")))
+    jobs = GaugeMetricFamily(
+        "vmcloud_jobs", "Jobs that are not complete, by state; an array counts as its parts.", labels=["state"]
+    )
     for state in OPEN:
         jobs.add_metric([views.STATE_WORDS[state]], counted.get(state, 0))
     yield jobs
-    ended = dict(Job.objects.filter(state=JobState.COMPLETE).values_list("outcome").annotate(Count("id")))
+    ended = dict(Job.objects.filter(size=0, state=JobState.COMPLETE).values_list("outcome").annotate(Count("id")))
     outcomes = CounterMetricFamily("vmcloud_jobs_completed", "Jobs that are complete, by outcome.", labels=["outcome"])
     for outcome in Outcome:
         outcomes.add_metric([outcome.value], ended.get(outcome.value, 0))

@@ -10,7 +10,9 @@ from vmcloud.fleet.services import queries, submit, views
 
 from .answers import PAGING, accepted, after_write, idempotency_key, no_filters, origin, page, send
 from .auth import actor
-from .schemas import AFTER, KEY, PAGES, JobOut, NodeOut, NodePage, ProblemOut
+from .schemas.common import AFTER, KEY, PAGES, ProblemOut
+from .schemas.jobs import JobOut
+from .schemas.nodes import NodeOut, NodePage
 
 router = Router()
 

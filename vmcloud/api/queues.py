@@ -9,7 +9,8 @@ from vmcloud.fleet.services import queues
 
 from .answers import PAGING, no_filters, read_object, send
 from .auth import actor
-from .schemas import ProblemOut, QueueIn, QueueOut, QueuePage, body
+from .schemas.common import ProblemOut, body
+from .schemas.queues import QueueIn, QueueOut, QueuePage
 
 router = Router()
 

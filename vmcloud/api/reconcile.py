@@ -9,7 +9,9 @@ from vmcloud.fleet.services import reconcile
 
 from .answers import accepted, filters, idempotency_key, no_filters, origin, read_object, send
 from .auth import actor
-from .schemas import KEY, FindingsOut, JobOut, ProblemOut, ReconcileIn, body, query_parameters
+from .schemas.common import KEY, ProblemOut, body, query_parameters
+from .schemas.jobs import JobOut
+from .schemas.nodes import FindingsOut, ReconcileIn
 
 router = Router()
 PARTS = (("ve", "name or UUID"), ("project", "of the name; default `main`"), ("node", ""))

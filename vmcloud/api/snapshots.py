@@ -13,7 +13,9 @@ from vmcloud.fleet.services import queries, snapshots, submit
 
 from .answers import PAGING, accepted, idempotency_key, origin, read_object, send
 from .auth import actor
-from .schemas import KEY, PROJECT, JobOut, ProblemOut, RevertIn, SnapshotIn, SnapshotPage, body
+from .schemas.common import KEY, PROJECT, ProblemOut, body
+from .schemas.jobs import JobOut
+from .schemas.ves import RevertIn, SnapshotIn, SnapshotPage
 from .ves import project_of
 
 router = Router()

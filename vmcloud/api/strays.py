@@ -9,7 +9,9 @@ from vmcloud.fleet.services import queries, submit, views
 
 from .answers import PAGING, accepted, filters, idempotency_key, no_filters, origin, page, read_object, send
 from .auth import actor
-from .schemas import KEY, PAGES, AdoptIn, JobOut, ProblemOut, StrayOut, StrayPage, body, query_parameters
+from .schemas.common import KEY, PAGES, ProblemOut, body, query_parameters
+from .schemas.jobs import JobOut
+from .schemas.nodes import AdoptIn, StrayOut, StrayPage
 
 router = Router()
 

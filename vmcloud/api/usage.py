@@ -10,7 +10,8 @@ from vmcloud.fleet.services import queries, usage
 
 from .answers import PAGING, filters, page, send
 from .auth import actor
-from .schemas import PAGES, PROJECT, ProblemOut, UsageOut, UsagePage, query_parameters
+from .schemas.common import PAGES, PROJECT, ProblemOut, query_parameters
+from .schemas.ves import UsageOut, UsagePage
 from .ves import project_of
 
 router = Router()

@@ -13,7 +13,8 @@ from vmcloud.fleet.services import accounts, logins
 from . import events, images, jobs, kinds, nodes, problems, queues, reconcile, snapshots, strays, usage, ves, webhooks
 from .answers import read_object, send
 from .auth import Bearer, actor, check_login_rate
-from .schemas import HealthOut, LoginIn, TokenOut, WhoOut, body
+from .schemas.accounts import HealthOut, LoginIn, TokenOut, WhoOut
+from .schemas.common import body
 
 DESCRIPTION = """
 Every action is a **job**: it is answered with 202 and the job's JSON, and is complete when `state` is `C`; follow it at the

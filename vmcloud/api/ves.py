@@ -12,24 +12,9 @@ from vmcloud.fleet.services import queries, submit, views
 
 from .answers import PAGING, accepted, after_write, filters, idempotency_key, no_filters, origin, page, read_object, send
 from .auth import actor
-from .schemas import (
-    AFTER,
-    KEY,
-    PAGES,
-    PROJECT,
-    AboutIn,
-    CreateIn,
-    ExecIn,
-    JobOut,
-    LogsIn,
-    PowerIn,
-    ProblemOut,
-    ResizeIn,
-    VEOut,
-    VEPage,
-    body,
-    query_parameters,
-)
+from .schemas.common import AFTER, KEY, PAGES, PROJECT, ProblemOut, body, query_parameters
+from .schemas.jobs import JobOut
+from .schemas.ves import AboutIn, CreateIn, ExecIn, LogsIn, PowerIn, ResizeIn, VEOut, VEPage
 
 router = Router()
 SESSION = {202: JobOut, 400: ProblemOut, 404: ProblemOut, 409: ProblemOut, 422: ProblemOut}

@@ -9,8 +9,8 @@ from vmcloud.fleet.services import webhooks
 
 from .answers import PAGING, no_filters, page, read_object, send
 from .auth import actor
-from .schemas import PAGES, ProblemOut, body
-from .webhook_schemas import DeliveryOut, DeliveryPage, WebhookIn, WebhookMade, WebhookOut, WebhookPage
+from .schemas.common import PAGES, ProblemOut, body
+from .schemas.webhooks import DeliveryOut, DeliveryPage, WebhookIn, WebhookMade, WebhookOut, WebhookPage
 
 router = Router()
 

@@ -12,6 +12,9 @@ from typing import Any, ParamSpec, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from vmcloud.domain.arrays import JobRef, named, parts_sentence
+from vmcloud.domain.errors import Invalid
+
 from . import settings
 from .errors import FAILED, OK, CliError, Refused, Unreachable, lines
 from .output import FORMATS, Column, Item, Shape, age, show_objects
@@ -118,29 +121,37 @@ class Mebibytes(click.ParamType[int]):
 
 
 class Name(click.ParamType[str]):
-    """A name or a UUID; what can be neither is not asked for."""
+    """A name or a UUID; what can be neither is not asked for. ``many``: or a name with a place for an index (``web-%i``)."""
 
     name = "name"
 
+    def __init__(self, *, many: bool = False) -> None:
+        self._many = many
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """As it is."""
-        if not _NAME.fullmatch(value):
+        if not _NAME.fullmatch(named(value, 0) if self._many else value):
             self.fail(f"{value!r} is not a name. Names are letters, digits and inner hyphens, such as web-1.", param, ctx)
         return str(value)
 
 
-class JobNumber(click.ParamType[int]):
-    """A job's number."""
+class JobName(click.ParamType[str]):
+    """What a job is called: ``12``, an array ``41[]``, its part ``41[7]``; ``several``: or some of its parts, ``41[0-9]``."""
 
     name = "job"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number."""
-        if isinstance(value, int):
-            return value
-        if not (value.isascii() and value.isdigit() and 0 < int(value[:20]) < 1 << 63):
-            self.fail(f"{value!r} is no job number", param, ctx)
-        return int(value)
+    def __init__(self, *, several: bool = False) -> None:
+        self._several = several
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The same, written in one way."""
+        try:
+            ref = JobRef.parse(value)
+        except Invalid as error:
+            self.fail(f"{error.problem.what}. {error.problem.todo}", param, ctx)
+        if ref.parts is not None and ref.index is None and not self._several:
+            self.fail(f"{ref} are several jobs; give one, such as {ref.number}[{ref.parts.highest}]", param, ctx)
+        return str(ref)
 
 
 project_option = click.option(
@@ -171,17 +182,24 @@ def action_options(function: F) -> F:
 
 # ---------------------------------------------------------------------------------------------------------------- actions
 
+
+def _reason(job: Item) -> str:
+    """Why a job is as it is; of an array how its parts are."""
+    said = str((job["error"] or {}).get("what") or job["reason"])
+    return "; ".join(filter(None, (parts_sentence(job["array"]), said))) if job["array"] and job["state"] != "C" else said
+
+
 JOBS = Shape(
     (
-        Column("ID", lambda job: job["id"]),
-        Column("S", lambda job: job["state"]),
+        Column("ID", lambda job: job["ref"]),
+        Column("S", lambda job: "X" if job["part_of"] and job["state"] == "C" else job["state"]),
         Column("VERB", lambda job: job["verb"]),
         Column("TARGET", lambda job: job["ve_name"] or job["args"].get("image") or job["node"], flexible=True),
         Column("NODE", lambda job: job["node"], flexible=True),
         Column("OUTCOME", lambda job: job["outcome"], coloured=True),
         Column("AGE", lambda job: age(job["created"])),
         Column("OWNER", lambda job: job["owner"], flexible=True, spare=True),
-        Column("REASON", lambda job: (job["error"] or {}).get("what") or job["reason"], flexible=True, least=20),
+        Column("REASON", _reason, flexible=True, least=20),
         Column("QUEUE", lambda job: job["queue"], wide=True),
         Column("PRIORITY", lambda job: job["priority"], wide=True),
         Column("DEPEND", lambda job: job["depend"], wide=True),
@@ -191,7 +209,7 @@ JOBS = Shape(
         Column("STARTED", lambda job: job["started"], wide=True),
         Column("ENDED", lambda job: job["ended"], wide=True),
     ),
-    name="id",
+    name="ref",
 )
 
 
@@ -200,6 +218,20 @@ def keys(given: str | None, operands: Sequence[str]) -> dict[str, str]:
     if given is None:
         return {operand: os.urandom(16).hex() for operand in operands}
     return {operand: given if len(operands) == 1 else f"{given}:{operand}" for operand in operands}
+
+
+def tried(operands: Iterable[T], ask: Callable[[T], R]) -> tuple[list[R], int]:
+    """What was answered for each operand, and the exit code: what is refused is said, and the others are asked all the same."""
+    found, code = [], OK
+    for operand in operands:
+        try:
+            found.append(ask(operand))
+        except Unreachable:
+            raise
+        except CliError as error:
+            complain(error, str(operand))
+            code = FAILED
+    return found, code
 
 
 def act(
@@ -211,32 +243,43 @@ def act(
     timeout: float | None,
     key: str | None,
 ) -> None:
-    """Ask for a job for each operand, print the jobs' numbers, and wait for them if that is wanted.
+    """Ask for a job for each operand, print the jobs' numbers, and wait for them if that is wanted. ``ask(client, operand, key)``
+    asks for one. What fails is said, and the others are done all the same; then the exit code is 1."""
+    api = client()
 
-    ``ask(client, operand, key)`` asks for one. What fails is said, and the others are done all the same; then the exit code is 1.
-    """
+    def asking(its_keys: dict[str, str]) -> Callable[[str], Item]:
+        return lambda operand: ask(api, operand, its_keys[operand])
+
+    act_all(api, operands, key, asking, form=form, wait=wait, timeout=timeout)
+
+
+def act_all(
+    api: Client,
+    operands: Iterable[str],
+    key: str | None,
+    asking: Callable[[dict[str, str]], Callable[[str], Item]],
+    *,
+    form: str,
+    wait: bool,
+    timeout: float | None,
+) -> None:
+    """The same; ``asking``, given the key of each operand, makes what asks for one."""
     from . import follow
 
     wanted = once(operands)
-    api, code = client(), OK
-    jobs: list[Item] = []
-    line = follow.Line()
+    ask, line = asking(keys(key, wanted)), follow.Line()
     waits = wait or timeout is not None
     numbers_only = form == "name"
-    for operand, its_key in keys(key, wanted).items():
-        try:
-            job = ask(api, operand, its_key)
-        except Unreachable:
-            raise
-        except CliError as error:
-            complain(error, operand)
-            code = FAILED
-            continue
-        jobs.append(job)
+
+    def one(operand: str) -> Item:
+        job = ask(operand)
         if numbers_only:
-            click.echo(job["id"])
+            click.echo(job["ref"])
         if not waits or len(wanted) > 1:
             line.keep(follow.sentence(job))
+        return job
+
+    jobs, code = tried(wanted, one)
     if waits and jobs:
         ended, jobs = follow.wait(api, jobs, timeout, line=line)
         code = ended or code
@@ -269,15 +312,8 @@ def check_node(api: Client, name: str | None) -> None:
 
 def each(operands: Sequence[str], look: Callable[[Client, str], Item], shape: Shape, form: str) -> None:
     """Show each operand; what fails is said, and the others are shown all the same."""
-    api, code, found = client(), OK, []
-    for operand in operands:
-        try:
-            found.append(look(api, operand))
-        except Unreachable:
-            raise
-        except CliError as error:
-            complain(error, operand)
-            code = FAILED
+    api = client()
+    found, code = tried(operands, lambda operand: look(api, operand))
     show_objects(found, shape, form, single=len(operands) == 1)
     finish(code)
 

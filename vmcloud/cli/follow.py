@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import click
 
+from vmcloud.domain.arrays import parts_sentence
 from vmcloud.domain.errors import Problem
 
 from .errors import FAILED, INTERRUPTED, OK, CliError, Unreachable, lines, printable
-from .rest import Client
+from .rest import Client, segment
 
 Job = dict[str, Any]
 POLL = 20.0
@@ -29,14 +30,14 @@ def target(job: Job) -> str:
 
 def head(job: Job) -> str:
     """A job in a few words: ``job 12 create hello``."""
-    return printable(f"job {job['id']} {job['verb']} {target(job)}").rstrip()
+    return printable(f"job {job['ref']} {job['verb']} {target(job)}").rstrip()
 
 
 def sentence(job: Job) -> str:
     """Where a job is now: ``job 12 create hello: running, unpack 40 %``."""
     if job["state"] == COMPLETE:
         return f"{head(job)}: {job['outcome']}{_took(job)}"
-    words = [job["state_name"]]
+    words = [job["state_name"], *([parts_sentence(job["array"])] if job["array"] else [])]
     step = _current(job)
     if step and step["state"] != "planned":
         phase = " ".join([step["phase"] or step["verb"], *([f"{step['percent']} %"] if step["percent"] is not None else [])])
@@ -63,7 +64,7 @@ def failure(job: Job) -> Problem | None:
         return None
     error = Problem.from_json(job["error"] or {})
     why = ": ".join(text for text in (error.what, error.why) if text) or job["reason"]
-    todo = error.todo or f"Look at `vmcloud job logs {job['id']}`."
+    todo = error.todo or f"Look at `vmcloud job logs {job['ref']}`."
     return Problem(code=error.code or "job", what=f"{head(job)}: {job['outcome']}", where=error.where, why=why, todo=todo)
 
 
@@ -116,7 +117,7 @@ class Line:
             click.echo("\r\x1b[K", err=True, nl=False)
 
 
-def changes(client: Client, job_id: int, *, deadline: float | None, lost: Callable[[str], None]) -> Iterator[Job]:
+def changes(client: Client, ref: str, *, deadline: float | None, lost: Callable[[str], None]) -> Iterator[Job]:
     """A job's states, as they come, until it is complete or the deadline (monotonic) is past; the last one is the latest.
 
     While nobody answers (the web part restarts, say), ``lost`` is told and it is tried again for :data:`PATIENCE` seconds.
@@ -126,7 +127,7 @@ def changes(client: Client, job_id: int, *, deadline: float | None, lost: Callab
         left = POLL if deadline is None else max(0.0, min(POLL, deadline - time.monotonic()))
         try:
             query = {"wait": f"{left:.2f}", "version": str(version)}
-            job: Job = client.get(f"/jobs/{job_id}", query if version else None, timeout=left + 15)
+            job: Job = client.get(f"/jobs{segment(ref)}", query if version else None, timeout=left + 15)
         except Unreachable as error:
             now = time.monotonic()
             silent_since = silent_since or now
@@ -153,7 +154,7 @@ def wait(client: Client, jobs: list[Job], timeout: float | None, *, line: Line |
     code, latest = OK, {job["id"]: job for job in jobs}
     try:
         for job in jobs:
-            for now in changes(client, job["id"], deadline=deadline, lost=lambda text: line.show(f"{text}; trying again")):
+            for now in changes(client, job["ref"], deadline=deadline, lost=lambda text: line.show(f"{text}; trying again")):
                 latest[job["id"]] = now
                 if now["state"] != COMPLETE:
                     line.show(sentence(now))
@@ -163,7 +164,7 @@ def wait(client: Client, jobs: list[Job], timeout: float | None, *, line: Line |
         return INTERRUPTED, list(latest.values())
     except CliError as error:
         line.clear()
-        numbers = " ".join(str(each["id"]) for each in latest.values())
+        numbers = _refs(latest.values())
         problem = error.problem
         todo = f"{problem.todo} The jobs go on; then: `vmcloud job wait {numbers}`."
         raise type(error)(Problem(problem.code, problem.what, problem.where, problem.why, todo)) from error
@@ -174,7 +175,7 @@ def _ended(job: Job, timeout: float | None, line: Line) -> int:
     """Say how waiting for one job ended; the exit code."""
     if job["state"] != COMPLETE:
         what = f"{head(job)}: not complete after {timeout:g} s" if timeout is not None else head(job)
-        problem = Problem("timeout", what, "", job["reason"], f"It goes on: `vmcloud job wait {job['id']}`.")
+        problem = Problem("timeout", what, "", job["reason"], f"It goes on: `vmcloud job wait {_refs([job])}`.")
     else:
         found = failure(job)
         if found is None:
@@ -187,8 +188,15 @@ def _ended(job: Job, timeout: float | None, line: Line) -> int:
     return FAILED
 
 
+def _refs(jobs: Iterable[Job]) -> str:
+    """What to type for these jobs in a shell."""
+    import shlex
+
+    return " ".join(shlex.quote(job["ref"]) for job in jobs)
+
+
 def _going_on(jobs: list[Job]) -> str:
-    numbers = " ".join(str(job["id"]) for job in jobs)
+    numbers = _refs(jobs)
     many = len(jobs) > 1
     return (
         f"vmcloud: job{'s' if many else ''} {numbers} go{'' if many else 'es'} on\n"

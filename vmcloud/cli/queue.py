@@ -10,8 +10,7 @@ import click
 from vmcloud.domain.lease import duration
 from vmcloud.domain.terms import PRIORITY
 
-from .common import Mebibytes, Name, Seconds, client, complain, each, finish, names, output_option, say
-from .errors import FAILED, OK, CliError, Unreachable
+from .common import Mebibytes, Name, Seconds, client, each, finish, names, output_option, say, tried
 from .output import Column, Shape, mebibytes, show_list
 from .rest import segment
 
@@ -167,15 +166,10 @@ def delete(names: tuple[str, ...]) -> None:
 
 
 def _each(names: tuple[str, ...], method: str, body: dict[str, Any] | None, words: str) -> None:
-    api, code = client(), OK
-    for name in names:
-        try:
-            api.request(method, f"/queues{segment(name)}", body=body)
-        except Unreachable:
-            raise
-        except CliError as error:
-            complain(error, name)
-            code = FAILED
-        else:
-            say(f"queue {name} {words}")
-    finish(code)
+    api = client()
+
+    def ask(name: str) -> None:
+        api.request(method, f"/queues{segment(name)}", body=body)
+        say(f"queue {name} {words}")
+
+    finish(tried(names, ask)[1])

@@ -24,6 +24,8 @@ TRIES = 3
 PAUSE = 0.2
 """Seconds before a lost request is sent again; twice as long each time."""
 PAGE = 1000
+BATCH = 500
+"""Actions in one request: half of what the API takes, so that long descriptions fit too."""
 LOG_IN = 'Log in: `vmcloud login`; or as root of its machine: eval "$(vmcloud env)".'
 Query = dict[str, str]
 Body = dict[str, Any] | Callable[[], Iterable[bytes]] | None
@@ -82,14 +84,16 @@ class Client:
         query: Query | None = None,
         body: Body = None,
         key: str = "",
+        again: bool = False,
         timeout: float | None = None,
     ) -> Any:
-        """One request; the answer's JSON. Raises :class:`Refused` for a problem, :class:`Unreachable` where nobody answers."""
+        """One request; the answer's JSON. ``again``: it may be sent again though it has no key. Raises :class:`Refused` for a
+        problem, :class:`Unreachable` where nobody answers."""
         target = self._prefix + path + ("?" + urlencode(query) if query else "")
         headers = {"Accept": "application/json", "User-Agent": AGENT, **self.credentials()}
         if key:
             headers["Idempotency-Key"] = key
-        tries = TRIES if key or method == "GET" else 1
+        tries = TRIES if key or again or method == "GET" else 1
         for attempt in range(1, tries + 1):
             try:
                 status, content = self._once(method, target, headers, body, timeout or self._timeout)
@@ -182,6 +186,15 @@ def _under_way(content: bytes) -> bool:
     except ValueError:
         return False
     return isinstance(problem, dict) and problem.get("where") == "Idempotency-Key" and problem.get("code") == "conflict"
+
+
+def batch(api: Client, requests: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any] | Refused]:
+    """Ask for many actions on VEs, each with a key of its own, :data:`BATCH` in one request; each one's job or refusal."""
+    left = list(requests)
+    while left:
+        some, left = left[:BATCH], left[BATCH:]
+        for item in api.request("POST", "/jobs", body={"requests": some}, again=True)["items"]:
+            yield item["job"] if item.get("job") else Refused(Problem.from_json(item["problem"]), 422)
 
 
 def segment(name: str) -> str:

@@ -37,7 +37,7 @@ def default_name(now: datetime) -> str:
     return now.astimezone(UTC).strftime("s%Y%m%d-%H%M%S")
 
 
-ve_argument = click.argument("ve", type=Name(), metavar="VE", shell_complete=names("/ves"))
+ve_argument = click.argument("ve", type=Name(many=True), metavar="VE", shell_complete=names("/ves"))
 
 
 @click.command()

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from vmcloud.domain.arrays import ArrayRequest, parse_slots
 from vmcloud.domain.errors import Invalid
 from vmcloud.domain.terms import PRIORITY, RETRIES, parse_depend
 
@@ -52,6 +53,32 @@ class Depend(click.ParamType[str]):
         return str(value)
 
 
+class Array(click.ParamType[str]):
+    """Indices and a slot limit as in Torque: ``0-99%5``."""
+
+    name = "list"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """As it is, if it is one."""
+        try:
+            return str(ArrayRequest.parse(value, "array"))
+        except Invalid as error:
+            self.fail(f"{error.problem.what}. {error.problem.why or error.problem.todo}", param, ctx)
+
+
+class Slots(click.ParamType[int]):
+    """A slot limit; ``none`` takes it away (0)."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number."""
+        try:
+            return 0 if value == "none" else parse_slots(int(value) if value.isdigit() else value, "slots")
+        except Invalid as error:
+            self.fail(f"{error.problem.what}. Give a number from 1 up, or none.", param, ctx)
+
+
 OPTIONS: tuple[tuple[str, str, Any, str, str], ...] = (
     ("--priority", "priority", click.IntRange(*PRIORITY), "N", "Higher begins first (default: 0)."),
     ("--at", "not_before", When(), "TIME", "Not before: +2h, 18:00, 2030-01-31T18:00."),
@@ -69,12 +96,19 @@ def terms_options(function: F) -> F:
 
 
 def submit_options(function: F) -> F:
-    """Those, and what only a new job can have: ``--queue --hold``."""
+    """Those, and what only a new job can have: ``--queue --hold --array``."""
+    array = click.option(
+        "--array",
+        type=Array(),
+        metavar="LIST",
+        **_kept("array"),
+        help="Many at once, one for each index, at most so many at a time: 0-99, 1,3,7-9, 0-99%5. NAME has %i for the index.",
+    )
     queue = click.option(
         "--queue", metavar="NAME", **_kept("queue"), help="The queue (default: main).", shell_complete=names("/queues")
     )
     hold = click.option("--hold", is_flag=True, default=None, **_kept("hold"), help="Hold it until `vmcloud job release`.")
-    return queue(terms_options(hold(function)))
+    return queue(terms_options(array(hold(function))))
 
 
 def given() -> dict[str, Any]:

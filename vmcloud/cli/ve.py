@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
 from operator import itemgetter
 from typing import Any
 
 import click
 
-from vmcloud.domain.vocabulary import Drift, Kind, Restart, Status
+from vmcloud.domain.vocabulary import Drift, Kind, Restart, Status, Verb
 
 from . import lease, orphan, session, snapshot, top
 from .common import (
@@ -16,6 +17,7 @@ from .common import (
     Name,
     Seconds,
     act,
+    act_all,
     action_options,
     check_node,
     client,
@@ -25,10 +27,10 @@ from .common import (
     project_option,
     say,
 )
-from .errors import CliError
+from .errors import CliError, Refused
 from .follow import Job
 from .output import Column, Item, Shape, age, mebibytes, show_list
-from .rest import Client, segment
+from .rest import Client, batch, segment
 from .terms import submit_options, with_terms
 
 VES = Shape(
@@ -66,6 +68,9 @@ HISTORY = Shape(
     name="job",
 )
 ve_names = click.argument("names", nargs=-1, required=True, type=Name(), metavar="NAME...", shell_complete=names("/ves"))
+act_on_names = click.argument(
+    "names", nargs=-1, required=True, type=Name(many=True), metavar="NAME...", shell_complete=names("/ves")
+)
 
 
 @click.group()
@@ -163,6 +168,7 @@ def create(
       vmcloud ve create web-1 web-2 -i busybox -m 512M --vcpus 2
       vmcloud ve create big -i busybox -m 1G --node node-2 --power stopped
       vmcloud ve create test -i busybox --lease 8h --lease-end delete --lease-grace 1h
+      vmcloud ve create 'web-%i' -i busybox --array 0-99%5
     """
     wanted = {"project": project, "memory_mib": memory, "disk_mib": disk, **given}
     said = lease.said()
@@ -178,12 +184,12 @@ def _power(verb: str, text: str, example: str) -> None:
     """Register one of the verbs that take nothing but names."""
 
     @group.command(verb, help=f"{text}\n\n\b\nExamples:\n  vmcloud ve {verb} web-1 --wait\n  vmcloud ve {verb} {example}")
-    @ve_names
+    @act_on_names
     @project_option
     @submit_options
     @action_options
     def command(names: tuple[str, ...], project: str, form: str, wait: bool, timeout: float | None, key: str | None) -> None:
-        _ask_each(names, f"/{verb}", None, project, form=form, wait=wait, timeout=timeout, key=key)
+        _ask_each(names, verb, None, project, form=form, wait=wait, timeout=timeout, key=key)
 
 
 def _stopping(verb: str, text: str) -> None:
@@ -191,7 +197,7 @@ def _stopping(verb: str, text: str) -> None:
     examples = f"  vmcloud ve {verb} web-1 --wait\n  vmcloud ve {verb} web-1 web-2 --grace 1m\n  vmcloud ve {verb} web-1 --force"
 
     @group.command(verb, help=f"{text}\n\n\b\nExamples:\n{examples}")
-    @ve_names
+    @act_on_names
     @click.option("-f", "--force", is_flag=True, help="At once, without asking the guest.")
     @click.option(
         "--grace", type=Seconds(), metavar="TIME", help="How long the guest may take before it is forced (default: 10s)."
@@ -210,10 +216,10 @@ def _stopping(verb: str, text: str) -> None:
         key: str | None,
     ) -> None:
         body: dict[str, Any] = {**({"force": True} if force else {}), **({"grace": grace} if grace is not None else {})}
-        _ask_each(names, f"/{verb}", body, project, form=form, wait=wait, timeout=timeout, key=key)
+        _ask_each(names, verb, body, project, form=form, wait=wait, timeout=timeout, key=key)
 
 
-_power("start", "Start VEs.", "web-1 web-2 web-3")
+_power("start", "Start VEs.", "'web-%i' --array 0-99%5")
 _stopping("stop", "Stop VEs: the guest is asked, and forced when its grace is over.")
 _stopping("restart", "Stop and start VEs.")
 _power("suspend", "Freeze VEs in memory. After a reboot of the node they are stopped.", "web-1 web-2")
@@ -221,7 +227,7 @@ _power("resume", "Let suspended VEs run on.", "web-1 web-2")
 
 
 @group.command()
-@ve_names
+@act_on_names
 @click.option("--vcpus", type=int, metavar="N", help="Virtual CPUs.")
 @click.option("-m", "--memory", type=Mebibytes(), metavar="SIZE", help="Memory: 64, 64M, 1G.")
 @click.option("--disk", type=Mebibytes(), metavar="SIZE", help="Disk.")
@@ -250,11 +256,11 @@ def resize(
     body = {name: value for name, value in sizes.items() if value is not None}
     if not body:
         raise click.UsageError("give a new size: --vcpus, --memory or --disk", click.get_current_context())
-    _ask_each(names, "", body, project, method="PATCH", form=form, wait=wait, timeout=timeout, key=key)
+    _ask_each(names, Verb.RESIZE, body, project, form=form, wait=wait, timeout=timeout, key=key)
 
 
 @group.command()
-@ve_names
+@act_on_names
 @click.option("--restart", type=click.Choice([each.value for each in Restart]), help="When it ends.")
 @click.option("--drift", type=click.Choice([each.value for each in Drift]), help="When somebody else changes its power or size.")
 @click.option("--description", metavar="TEXT", help="Free text; empty: none.")
@@ -280,11 +286,11 @@ def alter(
     body = {name: value for name, value in given.items() if value is not None}
     if not body:
         raise click.UsageError("say what: --restart, --drift or --description", click.get_current_context())
-    _ask_each(names, "/alter", body, project, form=form, wait=wait, timeout=timeout, key=key)
+    _ask_each(names, Verb.ALTER, body, project, form=form, wait=wait, timeout=timeout, key=key)
 
 
 @group.command()
-@ve_names
+@act_on_names
 @project_option
 @submit_options
 @action_options
@@ -296,7 +302,7 @@ def delete(names: tuple[str, ...], project: str, form: str, wait: bool, timeout:
       vmcloud ve delete web-1 --wait
       vmcloud ve list --status stopped -o name | xargs vmcloud ve delete
     """
-    _ask_each(names, "", None, project, method="DELETE", form=form, wait=wait, timeout=timeout, key=key)
+    _ask_each(names, Verb.DELETE, None, project, form=form, wait=wait, timeout=timeout, key=key)
 
 
 @group.command()
@@ -340,25 +346,40 @@ for _command in (lease.lease, orphan.adopt, session.exec_, session.console, sess
     group.add_command(_command)
 
 
+ALONE: dict[str, tuple[str, str]] = {Verb.RESIZE: ("PATCH", ""), Verb.DELETE: ("DELETE", "")}
+"""How a verb on one VE is asked for, where it has no address of its own."""
+
+
 def _path(name: str) -> str:
     return "/ves" + segment(name)
 
 
 def _ask_each(
     names: tuple[str, ...],
-    action: str,
+    verb: str,
     body: dict[str, Any] | None,
     project: str,
     *,
-    method: str = "POST",
     form: str,
     wait: bool,
     timeout: float | None,
     key: str | None,
 ) -> None:
-    """Ask for one action on each VE."""
+    """Ask for one verb on each VE; of many in one request."""
+    api, args = client(), with_terms(body)
 
-    def ask(api: Client, name: str, its_key: str) -> Job:
-        return api.act(method, _path(name) + action, with_terms(body), query={"project": project}, key=its_key)
+    def asking(its_keys: dict[str, str]) -> Callable[[str], Job]:
+        if len(its_keys) > 1:
+            asked = {"verb": verb, "project": project, "args": args or {}}
+            answers = batch(api, ({**asked, "ve": name, "key": its_key} for name, its_key in its_keys.items()))
+            return lambda name: _or_raise(next(answers))
+        method, action = ALONE.get(verb, ("POST", f"/{verb}"))
+        return lambda name: api.act(method, _path(name) + action, args, query={"project": project}, key=its_keys[name])
 
-    act(names, ask, form=form, wait=wait, timeout=timeout, key=key)
+    act_all(api, names, key, asking, form=form, wait=wait, timeout=timeout)
+
+
+def _or_raise(answer: Job | Refused) -> Job:
+    if isinstance(answer, Refused):
+        raise answer
+    return answer

@@ -21,6 +21,8 @@ from ldap.controls import AssertionControl, RequestControl
 from ldap.controls.readentry import PostReadControl
 from ldap.ldapobject import SimpleLDAPObject
 
+from vmcloud.domain.errors import VmcloudError
+
 from .codec import Attributes
 from .errors import DEAD, Unavailable, translate
 
@@ -102,6 +104,16 @@ class Client:
             return _stored(link, link.add_ext(dn, list(attributes.items()), serverctrls=[_post_read()]))
 
         return self._run(operation, dn)
+
+    def add_all(self, entries: Sequence[Entry]) -> list[Entry | VmcloudError]:
+        """Add many, without waiting for each answer before the next is sent. Of each: the entry as stored, or what :meth:`add`
+        would raise for it."""
+
+        def operation(link: SimpleLDAPObject) -> list[Entry | VmcloudError]:
+            sent = [link.add_ext(dn, list(attributes.items()), serverctrls=[_post_read()]) for dn, attributes in entries]
+            return [_answer(link, message, dn) for message, (dn, _) in zip(sent, entries, strict=True)]
+
+        return self._run(operation, entries[0][0])
 
     def modify(
         self, dn: str, changes: Mapping[str, list[bytes]], guard: str, *, classes: Mapping[str, bool] | None = None
@@ -203,6 +215,16 @@ def _stored(link: SimpleLDAPObject, message: int) -> Entry:
         if isinstance(control, PostReadControl):
             return control.dn, dict(control.entry)
     raise Unavailable("the directory did not say what it stored")
+
+
+def _answer(link: SimpleLDAPObject, message: int, dn: str) -> Entry | VmcloudError:
+    """The entry in the answer to an add, or why it was refused. Raises where there is no answer."""
+    try:
+        return _stored(link, message)
+    except DEAD:
+        raise
+    except ldap.LDAPError as error:
+        return translate(error, dn)
 
 
 def _unbind(link: SimpleLDAPObject) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 from uuid import UUID
@@ -106,6 +106,15 @@ class FakeDirectory:
             if there is not None or self.ve(record.ve) is not None:
                 raise Exists("the name is taken", where=record.name)
             return self._put(replace(record, observed=None))
+
+    def claim_all(self, records: Sequence[VERecord]) -> list[VERecord | None]:
+        return [self._claimed(record) for record in records]
+
+    def _claimed(self, record: VERecord) -> VERecord | None:
+        try:
+            return self.claim(record)
+        except Exists:
+            return None
 
     def change_ve(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -79,6 +79,10 @@ class Store(Protocol):
         """Add the VE's entry: the atomic claim of its name. Raises Exists (name or UUID taken), Gone (no such project).
 
         An entry with the same UUID and job is this claim, made before: it is returned."""
+        ...
+
+    def claim_all(self, records: Sequence[VERecord]) -> list[VERecord | None]:
+        """Many claims, each as :meth:`claim` makes it; None for those whose name or UUID is taken. Raises Gone."""
         ...
 
     def change_ve(

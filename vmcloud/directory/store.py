@@ -14,7 +14,7 @@ from uuid import UUID
 
 from ldap.filter import escape_filter_chars
 
-from vmcloud.domain.errors import Invalid
+from vmcloud.domain.errors import Invalid, VmcloudError
 from vmcloud.domain.messages import Mark, NodeFacts
 from vmcloud.domain.records import ImageRecord, NodeRecord, Observation, Record, StrayRecord, Tombstone, VERecord
 from vmcloud.domain.spec import Spec
@@ -226,13 +226,23 @@ class Directory:
     # --------------------------------------------------------------------------------------------------- writing: desired
 
     def claim(self, record: VERecord) -> VERecord:
-        try:
-            return _as(VERecord, self.client.add(self.tree.ve(record.project, record.name), codec.encode_ve(record)))
-        except Exists:
+        [claimed] = self.claim_all([record])
+        if claimed is None:
+            raise Exists("the name is taken", where=record.name)
+        return claimed
+
+    def claim_all(self, records: Sequence[VERecord]) -> list[VERecord | None]:
+        entries = [(self.tree.ve(record.project, record.name), codec.encode_ve(record)) for record in records]
+        answers = self.client.add_all(entries) if entries else []
+        return [self._claimed(record, answer) for record, answer in zip(records, answers, strict=True)]
+
+    def _claimed(self, record: VERecord, answer: Entry | VmcloudError) -> VERecord | None:
+        if isinstance(answer, Exists):
             stored = self.ve_named(record.project, record.name)
-            if stored is None or (stored.ve, stored.job) != (record.ve, record.job):
-                raise
-            return stored
+            return stored if stored and (stored.ve, stored.job) == (record.ve, record.job) else None
+        if isinstance(answer, VmcloudError):
+            raise answer
+        return _as(VERecord, answer)
 
     def change_ve(
         self,

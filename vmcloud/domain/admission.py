@@ -15,16 +15,30 @@ RETRY_BACKOFF = (5.0, 300.0)
 
 
 @dataclass(frozen=True)
+class Tally:
+    """How many parts an array has; of them, how many began, ended, ended well, and ended before they began."""
+
+    size: int
+    began: int = 0
+    ended: int = 0
+    ok: int = 0
+    never_began: int = 0
+
+
+@dataclass(frozen=True)
 class Link:
     """A dependency on another job, as that is now. ``counted``: made by the other one's *before*, for ``on:N``. ``outcome`` is
-    that of a job that has ended; ``known`` False: there is no such job any more."""
+    that of a job that has ended; ``known`` False: there is no such job any more. ``tally``, ``count``: where it counts an
+    array's parts, how they are, and how many it needs (0: all)."""
 
     type: Depend
-    job: int
+    job: int | str
     began: bool = False
     outcome: Outcome | None = None
     counted: bool = False
     known: bool = True
+    tally: Tally | None = None
+    count: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,10 +96,17 @@ def admit(job: Applicant, now: float) -> Verdict:
     return READY
 
 
+def through(gate: Verdict, own: Verdict) -> Verdict:
+    """Of a part: whether it may begin by itself, and by what is said of its whole array."""
+    return gate if gate.admission is Admission.NEVER or own.admission is Admission.READY else own
+
+
 def _met(link: Link) -> bool | None:
     """Whether it is met; None: it never can be."""
     if not link.known:
-        return True if link.type is Depend.AFTER_ANY else None
+        return True if link.type in (Depend.AFTER_ANY, Depend.AFTER_ANY_ARRAY) else None
+    if link.tally is not None:
+        return _enough(link.type, link.tally, link.count or link.tally.size)
     ended = link.outcome is not None
     match link.type:
         case Depend.AFTER:
@@ -98,15 +119,30 @@ def _met(link: Link) -> bool | None:
             return None if link.outcome is Outcome.OK else ended
 
 
+def _enough(type: Depend, tally: Tally, needed: int) -> bool | None:
+    """Whether so many parts did what is waited for; None: not so many are left that could."""
+    not_ok = tally.ended - tally.ok
+    done, lost = {
+        Depend.AFTER_START_ARRAY: (tally.began, tally.never_began),
+        Depend.AFTER_OK_ARRAY: (tally.ok, not_ok),
+        Depend.AFTER_NOT_OK_ARRAY: (not_ok, tally.ok),
+    }.get(type, (tally.ended, 0))
+    return True if done >= needed else (None if tally.size - lost < needed else False)
+
+
 def _never(link: Link) -> str:
     if not link.known:
         return f"job {link.job}, which it was to follow ({link.type}), is not known any more"
+    if (tally := link.tally) is not None:
+        needed = link.count or tally.size
+        ends = f"{tally.ok} of its {tally.size} parts ended ok, {tally.ended - tally.ok} did not"
+        return f"job {link.job}, which it was to follow ({link.type}, {needed} parts), can not come to that: {ends}"
     end = "ended before it began" if link.type is Depend.AFTER else f"ended {link.outcome}"
     return f"job {link.job}, which it was to follow ({link.type}), {end}"
 
 
 def _list(links: Iterable[Link]) -> str:
-    words = [f"job {link.job} ({link.type})" for link in links]
+    words = [f"job {link.job} ({link.type}{f', {link.count} parts' if link.count else ''})" for link in links]
     return ", ".join(words[:5]) + (f" and {len(words) - 5} more" if len(words) > 5 else "")
 
 

@@ -109,13 +109,15 @@ def _value(name: str, value: object) -> Any:
 @dataclass(frozen=True)
 class Entry:
     """A job that asks for a queue. ``vcpus``, ``memory_mib``: of the VE it asks for; 0 where it asks for none. ``lease``: seconds
-    for which that is to live (infinite: for ever); None where nothing is said of it."""
+    for which that is to live (infinite: for ever); None where nothing is said of it. ``count``: so many jobs that are alike, the
+    parts of an array."""
 
     user: str
     is_admin: bool = False
     vcpus: int = 0
     memory_mib: int = 0
     lease: float | None = None
+    count: int = 1
 
 
 @dataclass(frozen=True)
@@ -135,17 +137,18 @@ def refusal(queue: Queue, entry: Entry, filling: Filling) -> str:
     if queue.users and entry.user not in queue.users and not entry.is_admin:
         return f"{entry.user} may not submit to queue {queue.name}"
     for size, unit in (("vcpus", "virtual CPUs"), ("memory_mib", "MiB of memory")):
-        asked, low, high = getattr(entry, size), getattr(queue, f"min_{size}"), getattr(queue, f"max_{size}")
-        if asked and not low <= asked <= (high or asked):
-            return f"queue {queue.name} takes {low} to {high or 'any number of'} {unit}, {asked} were asked"
+        wanted, low, high = getattr(entry, size), getattr(queue, f"min_{size}"), getattr(queue, f"max_{size}")
+        if wanted and not low <= wanted <= (high or wanted):
+            return f"queue {queue.name} takes {low} to {high or 'any number of'} {unit}, {wanted} were asked"
     if entry.lease is not None and queue.max_lease and entry.lease > queue.max_lease:
-        asked = f"{duration(entry.lease)} were asked" if entry.lease != inf else "one without end was asked"
-        return f"queue {queue.name} allows leases of at most {duration(queue.max_lease)}, {asked}"
-    if queue.max_queued and filling.queued >= queue.max_queued:
-        return f"queue {queue.name} has {filling.queued} jobs, {queue.max_queued} are allowed"
+        long = f"{duration(entry.lease)} were asked" if entry.lease != inf else "one without end was asked"
+        return f"queue {queue.name} allows leases of at most {duration(queue.max_lease)}, {long}"
+    asked = "" if entry.count == 1 else f", {entry.count} more were asked"
+    if queue.max_queued and filling.queued + entry.count > queue.max_queued:
+        return f"queue {queue.name} has {filling.queued} jobs{asked}, {queue.max_queued} are allowed"
     mine = filling.queued_of.get(entry.user, 0)
-    if queue.max_user_queued and mine >= queue.max_user_queued:
-        return f"{entry.user} has {mine} jobs in queue {queue.name}, {queue.max_user_queued} are allowed"
+    if queue.max_user_queued and mine + entry.count > queue.max_user_queued:
+        return f"{entry.user} has {mine} jobs in queue {queue.name}{asked}, {queue.max_user_queued} are allowed"
     return ""
 
 

@@ -37,7 +37,7 @@ def parse(text: object) -> str:
     return name
 
 
-def effect(number: int, name: str, verb: Verb, state: JobState) -> Effect:
+def effect(number: int | str, name: str, verb: Verb, state: JobState) -> Effect:
     """What becomes of a signal to this job. :class:`Conflict` where it makes no sense, in words that say what does."""
     if state is not JobState.RUNNING:
         has = "is complete" if state is JobState.COMPLETE else "is ending" if state is JobState.EXITING else "has not begun"

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
 
+from .arrays import INDEX_MAX, ArrayRequest, JobRef
 from .errors import Invalid
 from .names import check_label
 
@@ -21,8 +22,6 @@ AHEAD = 10 * 366 * 86400.0
 """Seconds from now within which a job may be told to begin."""
 JOBS_MAX = 1000
 """Jobs that one may depend on."""
-JOB_MAX = 2**53
-"""Above this, JSON numbers are not exact (RFC 8259, 6)."""
 
 
 class Hold(StrEnum):
@@ -40,6 +39,10 @@ class Depend(StrEnum):
     AFTER_OK = "afterok"
     AFTER_NOT_OK = "afternotok"
     AFTER_ANY = "afterany"
+    AFTER_START_ARRAY = "afterstartarray"
+    AFTER_OK_ARRAY = "afterokarray"
+    AFTER_NOT_OK_ARRAY = "afternotokarray"
+    AFTER_ANY_ARRAY = "afteranyarray"
     BEFORE = "before"
     BEFORE_OK = "beforeok"
     BEFORE_NOT_OK = "beforenotok"
@@ -47,8 +50,13 @@ class Depend(StrEnum):
 
     @property
     def turned(self) -> Depend:
-        """The same, seen from the other job."""
-        return Depend(self.value.replace("before", "after", 1) if self.is_before else self.value.replace("after", "before", 1))
+        """Of *before*: the same, seen from the other job."""
+        return Depend(self.value.replace("before", "after", 1))
+
+    @property
+    def counts_parts(self) -> bool:
+        """Whether it is about how many parts of an array have begun or ended; all others take an array for one job."""
+        return self.value.endswith("array")
 
     @property
     def is_before(self) -> bool:
@@ -58,13 +66,14 @@ class Depend(StrEnum):
 
 @dataclass(frozen=True)
 class Dependency:
-    """One of a job's dependencies: on (or, for *before*, of) the job with this number."""
+    """One of a job's dependencies: on (or, for *before*, of) this job. ``count``: of how many parts; 0: of all."""
 
     type: Depend
-    job: int
+    job: JobRef
+    count: int = 0
 
     def __str__(self) -> str:
-        return f"{self.type}:{self.job}"
+        return f"{self.type}:{self.job}" + (f"[{self.count}]" if self.count else "")
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,7 @@ class Terms:
 
     ``not_before``: seconds since the epoch. ``walltime``: seconds from its first step on, after which it is ended. ``retries``:
     how often a failure worth another try is tried again. ``awaits``: ``on:N``, how many of the jobs that were told to run
-    *before* this one must have done so."""
+    *before* this one must have done so. ``array``: it is to be many, one for each index."""
 
     queue: str = ""
     priority: int = 0
@@ -83,13 +92,14 @@ class Terms:
     awaits: int = 0
     walltime: float | None = None
     retries: int = 0
+    array: ArrayRequest | None = None
 
     @classmethod
     def parse(cls, data: object, now: float) -> Self:
         """From untrusted JSON; unknown fields are refused. ``depend`` is Torque's text: ``afterok:12:13,on:2``."""
         if not isinstance(data, Mapping):
             raise Invalid("a JSON object is needed", where="job", todo='Send something like {"priority": 10}.')
-        known = ("queue", "priority", "not_before", "hold", "depend", "walltime", "retries")
+        known = ("queue", "priority", "not_before", "hold", "depend", "walltime", "retries", "array")
         if unknown := sorted(set(map(str, data)) - set(known)):
             raise Invalid(f"no field is called {unknown[0]!r}", where=f"job.{unknown[0]}", todo=f"Known: {', '.join(known)}.")
         hold = data.get("hold", False)
@@ -106,6 +116,7 @@ class Terms:
             awaits=awaits,
             walltime=None if data.get("walltime") is None else seconds(data["walltime"], WALLTIME, "job.walltime"),
             retries=whole(data.get("retries", 0), RETRIES, "job.retries"),
+            array=None if data.get("array") in (None, "") else ArrayRequest.parse(data["array"], "job.array"),
         )
 
     def altered(self, data: Mapping[str, Any], now: float) -> Self:
@@ -114,6 +125,8 @@ class Terms:
             raise Invalid("a hold is not altered", where="job.hold", todo="Use hold and release.")
         if "queue" in data:
             raise Invalid("a queue is not altered", where="job.queue", todo="Use move.")
+        if "array" in data:
+            raise Invalid("which parts there are is not altered", where="job.array", todo='How many may run at once is: "slots".')
         if not data:
             raise Invalid("nothing to alter was given", where="job")
         said = type(self).parse(data, now)
@@ -124,29 +137,43 @@ class Terms:
 
 
 _NUMBER = re.compile(r"[0-9]{1,16}")
+_PARENT = re.compile(r"([0-9]{1,16}(?:\[[0-9]{0,6}\])?)(?:\[([0-9]{1,6})\])?")
 
 
 def parse_depend(text: object) -> tuple[tuple[Dependency, ...], int]:
-    """Torque's dependency list: ``type:job[:job...][,type:job...]`` and ``on:count``. Dependencies, and the count."""
+    """Torque's dependency list: ``type:job[:job...][,type:job...]`` and ``on:count``. Dependencies, and the count. A job may be
+    an array (``41[]``, or ``41[][5]``: five of its parts) or a part (``41[7]``)."""
     where = "job.depend"
     if not isinstance(text, str):
         raise Invalid("text is needed", where=where, todo="Give something like afterok:12.")
     found: dict[Dependency, None] = {}
     awaits = 0
     for part in filter(None, (each.strip() for each in text.split(","))):
-        word, *numbers = part.split(":")
-        if not numbers or not all(map(_NUMBER.fullmatch, numbers)):
-            raise Invalid(f"{part[:60]!r} is no dependency", where=where, todo="Give type:job, such as afterok:12 or on:2.")
-        if word == "on":
-            awaits = whole(int(numbers[0]), (1, JOBS_MAX), where)
+        word, *jobs = part.split(":")
+        if word == "on" and len(jobs) == 1 and _NUMBER.fullmatch(jobs[0]):
+            awaits = whole(int(jobs[0]), (1, JOBS_MAX), where)
             continue
+        if not jobs or not all(map(_PARENT.fullmatch, jobs)):
+            raise Invalid(f"{part[:60]!r} is no dependency", where=where, todo="Give type:job, such as afterok:12 or on:2.")
         if word not in list(Depend):
             known = ", ".join([*Depend, "on"])
             raise Invalid(f"no dependency is called {word[:40]!r}", where=where, todo=f"Known: {known}.")
-        found.update(dict.fromkeys(Dependency(Depend(word), whole(int(each), (1, JOB_MAX), where)) for each in numbers))
+        found.update(dict.fromkeys(_dependency(Depend(word), each, where) for each in jobs))
     if len(found) > JOBS_MAX:
         raise Invalid(f"{len(found)} dependencies, {JOBS_MAX} are allowed", where=where)
     return tuple(found), awaits
+
+
+def _dependency(type: Depend, text: str, where: str) -> Dependency:
+    said = _PARENT.fullmatch(text)
+    assert said is not None
+    ref, count = JobRef.parse(said[1], where), whole(int(said[2]), (1, INDEX_MAX), where) if said[2] else 0
+    if type.counts_parts and ref.parts is not None:
+        raise Invalid(f"{ref} is a part, {type} is about an array", where=where, todo=f"Give {type}:{ref.number}[].")
+    if count and not type.counts_parts:
+        todo = f"Give {type}:{ref}, or one of afterstartarray, afterokarray, afternotokarray, afteranyarray."
+        raise Invalid(f"{type} does not count parts", where=where, todo=todo)
+    return Dependency(type, replace(ref, whole=True) if type.counts_parts else ref, count)
 
 
 def depend_text(depends: Iterable[Dependency], awaits: int) -> str:

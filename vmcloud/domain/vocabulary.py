@@ -86,7 +86,8 @@ class LeaseAction(StrEnum):
 
 
 class JobState(StrEnum):
-    """Torque's letters. ``CLAIMING`` comes before them: the job's row exists, its VE's name is not yet claimed."""
+    """Torque's letters. ``CLAIMING`` comes before them: the job's row exists, its VE's name is not yet claimed. ``BEGUN``: of an
+    array of which parts have begun. (PBS's X, of a part that has ended, is what lists show for C.)"""
 
     CLAIMING = "-"
     QUEUED = "Q"
@@ -96,6 +97,7 @@ class JobState(StrEnum):
     EXITING = "E"
     MIGRATING = "T"
     SUSPENDED = "S"
+    BEGUN = "B"
     COMPLETE = "C"
 
 

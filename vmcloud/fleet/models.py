@@ -7,6 +7,7 @@ the leading server's watch only: ``save()`` and ``delete()`` on it raise.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.db import models, transaction
@@ -19,6 +20,8 @@ from . import webhook_models  # noqa: F401 - tables too
 UNBEGUN = (JobState.QUEUED, JobState.HELD, JobState.WAITING)
 OPEN_JOBS = (JobState.CLAIMING, JobState.QUEUED, JobState.RUNNING, JobState.EXITING)
 """Without those that are held or wait for their time: they want nothing yet."""
+MANY = 500
+"""Rows that one query names: it has only so many parameters."""
 
 
 class StepState(models.TextChoices):
@@ -44,6 +47,8 @@ class Job(models.Model):
     ``awaits``, ``walltime``, ``retries``: see :class:`~vmcloud.domain.terms.Terms`; ``holds`` are the letters of those in force;
     ``rank`` is its place among jobs of the same priority, and in its lane: the time of its submission, unless it was exchanged
     with another's. ``to_review``: somebody changed what it waits for (only the leader changes ``state`` after the submission).
+    ``size``: of an array (:mod:`vmcloud.domain.arrays`) how many parts it has, 0 for all that is none; ``indices``, which; and
+    ``slots``, how many may run at once (0: any number). ``array`` and ``index``: of a part; what an array waits for, it does.
     ``directory_version``: of the entry as the job last wrote it (:class:`Watermark`). ``key`` is the Idempotency-Key of the
     request and ``fingerprint`` the SHA-256 of what was asked under it. ``ending``: how it is to end whose end was asked for
     (:class:`~vmcloud.domain.vocabulary.Ending`; empty: undone); ``signal``: one that its node is to be sent.
@@ -80,6 +85,11 @@ class Job(models.Model):
     fingerprint = models.CharField(max_length=64, default="", blank=True)
     version = models.BigIntegerField(default=1)
     directory_version = models.CharField(max_length=64, default="", blank=True)
+    size = models.IntegerField(default=0)
+    slots = models.IntegerField(default=0)
+    indices = models.TextField(default="", blank=True)
+    array = models.BigIntegerField(null=True)
+    index = models.IntegerField(null=True)
     created_at = models.FloatField()
     started_at = models.FloatField(null=True)
     exiting_at = models.FloatField(null=True)
@@ -96,11 +106,32 @@ class Job(models.Model):
             models.Index(fields=["queue", "owner", "state"], condition=~Q(state=JobState.COMPLETE), name="job_by_queue"),
             models.Index(fields=["ve", "id"], name="job_by_ve"),
             models.Index(fields=["state"], condition=~Q(ending="") | ~Q(signal=""), name="job_by_ending"),
+            models.Index(
+                F("array"),
+                F("state"),
+                F("priority").desc(),
+                F("rank"),
+                F("id"),
+                condition=Q(array__isnull=False),
+                name="job_part",
+            ),
+            models.Index(fields=["-id"], condition=Q(array=None), name="job_no_part"),
+            models.Index(fields=["state"], condition=Q(size__gt=0), name="job_array"),
         ]
-        constraints = [models.UniqueConstraint(fields=["owner", "key"], condition=~Q(key=""), name="one_job_per_idempotency_key")]
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "key"], condition=~Q(key=""), name="one_job_per_idempotency_key"),
+            models.UniqueConstraint(fields=["array", "index"], name="one_part_of_an_index"),
+        ]
 
     def __str__(self) -> str:
-        return f"{self.pk} {self.verb} {self.ve_name or self.node}".rstrip()
+        return f"{self.ref} {self.verb} {self.ve_name or self.node}".rstrip()
+
+    @property
+    def ref(self) -> str:
+        """What people call it: ``12``; an array ``41[]``; a part ``41[7]``."""
+        if self.array is not None:
+            return f"{self.array}[{self.index}]"
+        return f"{self.pk}[]" if self.size else str(self.pk)
 
     def change(self, **changes: Any) -> None:
         """Write ``changes``, and count the version up; nothing at all where nothing differs."""
@@ -116,8 +147,29 @@ class Job(models.Model):
 
     def tell(self) -> None:
         """Put it on the feed, as new or changed."""
+        Change.objects.bulk_create([self._news()])
+
+    def _news(self) -> Change:
         about = {"project": self.project, "owner": self.owner, "ve": self.ve, "node": self.node}
-        Change.objects.create(at=time.time(), kind="job", key=str(self.pk), **about)
+        return Change(at=time.time(), kind="job", key=str(self.pk), **about)
+
+    @staticmethod
+    def tell_all(jobs: Iterable[Job]) -> None:
+        """Put many on the feed."""
+        Change.objects.bulk_create([job._news() for job in jobs])
+
+    @staticmethod
+    def change_all(jobs: Sequence[Job], **changes: Any) -> None:
+        """Write the same changes to many, which differ from them, and count their versions up."""
+        with transaction.atomic(savepoint=False):
+            for start in range(0, len(jobs), MANY):
+                some = [job.pk for job in jobs[start : start + MANY]]
+                Job.objects.filter(pk__in=some).update(version=F("version") + 1, **changes)
+            Job.tell_all(jobs)
+        for job in jobs:
+            for name, value in changes.items():
+                setattr(job, name, value)
+            job.version += 1
 
 
 class QueueRow(models.Model):
@@ -135,12 +187,14 @@ class QueueRow(models.Model):
 
 class JobLink(models.Model):
     """That a job waits for another one (:class:`~vmcloud.domain.terms.Depend`, always *after*). ``counted``: the other one was
-    told to run before this one, for its ``awaits``. The other one may be forgotten already."""
+    told to run before this one, for its ``awaits``. ``count``: how many parts of it are waited for, where they are counted (0:
+    all). The other one may be forgotten already."""
 
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="links")
-    type = models.CharField(max_length=12)
+    type = models.CharField(max_length=20)
     other = models.BigIntegerField(db_index=True)
     counted = models.BooleanField(default=False)
+    count = models.IntegerField(default=0)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["job", "type", "other"], name="one_link_of_a_type")]

@@ -57,7 +57,7 @@ def link(kind: str, key: Any, text: Any = "") -> SafeString:
 def asked(request: HttpRequest, job: Job) -> None:
     """Tell that a job was made."""
     messages.success(
-        request, format_html("Asked for: {}", link("job", job.pk, f"job {job.pk}, {job.verb} {job.ve_name or job.node}"))
+        request, format_html("Asked for: {}", link("job", job.pk, f"job {job.ref}, {job.verb} {job.ve_name or job.node}"))
     )
 
 

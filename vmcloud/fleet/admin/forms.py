@@ -75,6 +75,9 @@ class CreateForm(Asking):
     restart = _restart()
     node = forms.ChoiceField(required=False, help_text="Empty: the scheduler chooses.")
     queue = forms.ChoiceField(required=False, help_text="The line in which its job waits.")
+    array = forms.CharField(
+        required=False, help_text="Many at once: 0-99, 1,3,7-9, or 0-99%5 for five at a time. The name has %i for the index."
+    )
     description = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 3}))
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -93,8 +96,9 @@ class CreateForm(Asking):
 
     def ask(self, actor: accounts.Actor) -> Job | None:
         """Submit."""
-        data = {name: value for name, value in self.cleaned_data.items() if name not in ("key", "queue")}
-        data["job"] = {"queue": self.cleaned_data["queue"]} if self.cleaned_data["queue"] else {}
+        terms = ("queue", "array")
+        data = {name: value for name, value in self.cleaned_data.items() if name not in ("key", *terms)}
+        data["job"] = {name: self.cleaned_data[name] for name in terms if self.cleaned_data[name]}
         return self._try(lambda: submit.create_ve(actor, data, origin="admin", key=self.cleaned_data["key"]))
 
 

@@ -12,11 +12,12 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 
+from vmcloud.domain.arrays import parts_sentence
 from vmcloud.domain.errors import Problem, VmcloudError
 from vmcloud.domain.terms import Hold
 from vmcloud.domain.vocabulary import JobState, Outcome, Verb
 from vmcloud.fleet.models import UNBEGUN, Job
-from vmcloud.fleet.services import accounts, jobs, queries, submit, views, waiting
+from vmcloud.fleet.services import accounts, arrays, jobs, queries, submit, views, waiting
 from vmcloud.fleet.templatetags.cloud import job_status, lasted, when
 
 from . import base
@@ -43,7 +44,29 @@ CHANGES = {"hold": "Hold", "release": "Release", "run": "Begin now", "retry": "A
 """What may be done about a job beside cancelling it, and the words on the button."""
 ASKED = {"vcpus": "Virtual CPUs", "memory_mib": "Memory (MiB)", "disk_mib": "Disk (MiB)", "restart": "Restart policy"}
 """Arguments under the names that the forms give them."""
-SHOWN = (JobState.QUEUED, JobState.HELD, JobState.WAITING, JobState.RUNNING, JobState.EXITING, JobState.COMPLETE)
+SHOWN = (
+    *(JobState.QUEUED, JobState.HELD, JobState.WAITING, JobState.RUNNING),
+    *(JobState.BEGUN, JobState.EXITING, JobState.COMPLETE),
+)
+
+
+class ArrayFilter(admin.SimpleListFilter):
+    """An array is one row; its parts are shown where one array is asked for, and where something is looked for."""
+
+    title = "array"
+    parameter_name = "array"
+    hidden = True
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """The one that is chosen by its page."""
+        return [(request.GET.get("array", ""), "of one array")]
+
+    def queryset(self, request: HttpRequest, found: QuerySet[Job]) -> QuerySet[Job]:
+        """Those."""
+        if self.value():
+            return found.filter(array=self.value()) if str(self.value()).isdecimal() else found.none()
+        looked_for = any(name == "q" or name.startswith("node") for name in request.GET)
+        return found if looked_for else found.filter(array=None)
 
 
 class OutcomeFilter(OpenFilter):
@@ -90,7 +113,7 @@ class JobAdmin(base.CloudAdmin):
 
     one, many = "job", "jobs"
     list_display = ("number", "state", "verb", "of", "node", "why", "owner", "origin", "created", "took")
-    list_filter = (OpenFilter, OutcomeFilter, VerbFilter, "queue", "node", "owner")
+    list_filter = (ArrayFilter, OpenFilter, OutcomeFilter, VerbFilter, "queue", "node", "owner")
     search_fields = ("ve_name", "owner", "id", "reason")
     search_help_text = "Number, VE, owner, reason"
     ordering = ("-id",)
@@ -98,7 +121,7 @@ class JobAdmin(base.CloudAdmin):
     watch = "kinds=job"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
-        return queries.jobs(base.actor(request))
+        return queries.jobs(base.actor(request), {"expand": "true"})
 
     def get_urls(self) -> list[URLPattern]:
         own = [path("<path:key>/cancel/", self.admin_site.admin_view(self.cancel), name="fleet_job_cancel")]
@@ -119,7 +142,7 @@ class JobAdmin(base.CloudAdmin):
     @admin.display(description="Job", ordering="id")
     def number(self, job: Job) -> str:
         """Its number."""
-        return base.link("job", job.pk)
+        return base.link("job", job.pk, job.ref)
 
     @admin.display(description="State", ordering="state")
     def state(self, job: Job) -> str:
@@ -135,8 +158,9 @@ class JobAdmin(base.CloudAdmin):
 
     @admin.display(description="Reason")
     def why(self, job: Job) -> str:
-        """Why it has not ended, or how it did."""
-        return format_html('<span class="vmc-why" title="{}">{}</span>', job.reason, job.reason)
+        """Why it has not ended, or how it did; of an array how its parts are."""
+        words = "; ".join(filter(None, (job.parts_words, job.reason)))
+        return format_html('<span class="vmc-why" title="{}">{}</span>', words, words)
 
     @admin.display(description="Asked", ordering="created_at")
     def created(self, job: Job) -> str:
@@ -152,8 +176,10 @@ class JobAdmin(base.CloudAdmin):
         there = set(
             queries.ves(base.actor(request)).filter(pk__in=[job.ve for job in rows if job.ve]).values_list("pk", flat=True)
         )
+        summaries = arrays.summaries(job for job in rows if job.size)
         for job in rows:
             job.there = job.ve in there
+            job.parts_words = _parts_words(job, summaries[job.pk]) if job.size and job.state != JobState.COMPLETE else ""
 
     def show(self, request: HttpRequest, job: Job) -> HttpResponse:
         who = base.actor(request)
@@ -163,7 +189,7 @@ class JobAdmin(base.CloudAdmin):
             step.took = (step.ended_at or now) - step.sent_at if step.sent_at else None
         row = queries.ves(who).filter(pk=job.ve).first() if job.ve else None
         context = {
-            "title": f"Job {job.pk}: {job.verb} {job.ve_name or job.args.get('image', '') or job.node}",
+            "title": f"Job {job.ref}: {job.verb} {job.ve_name or job.args.get('image', '') or job.node}",
             "object": job,
             "job": job,
             "ve": row,
@@ -172,7 +198,10 @@ class JobAdmin(base.CloudAdmin):
             "events": list(job.events.all()),
             "took": (job.ended_at or now) - job.created_at,
             "arguments": _arguments(job),
-            "terms": views.job_json(job),
+            "terms": (shown := views.job_json(job, full=True)),
+            "parts_words": parts_sentence(shown["array"]) if job.size else "",
+            "parts_address": f"{self.trail()[1]}?array={job.pk}",
+            "above": queries.jobs(who).filter(pk=job.array).first() if job.array is not None else None,
             "changes": [(CHANGES[word], reverse(f"admin:fleet_job_{word}", args=[job.pk])) for word in _fitting(job, who)],
             "key": base.new_key(),
             "can_cancel": job.state != JobState.COMPLETE and job.cancel_requested_at is None,
@@ -186,9 +215,9 @@ class JobAdmin(base.CloudAdmin):
             was = job.state
             jobs.cancel(base.actor(request), job.pk)
             words = "it was complete before" if was == JobState.COMPLETE else "cancel asked for"
-            messages.success(request, f"Job {job.pk}: {words}.")
+            messages.success(request, f"Job {job.ref}: {words}.")
         except VmcloudError as error:
-            base.refused(request, error, f"Job {job.pk}")
+            base.refused(request, error, f"Job {job.ref}")
 
     def change(self, request: HttpRequest, key: str, word: str) -> HttpResponse:
         """Hold, release, let begin now, or ask for again; nothing by a mere look."""
@@ -202,7 +231,7 @@ class JobAdmin(base.CloudAdmin):
             else:
                 {"hold": waiting.hold, "release": waiting.release, "run": waiting.run_now}[word](who, job.pk)
         except VmcloudError as error:
-            base.refused(request, error, f"Job {job.pk}")
+            base.refused(request, error, f"Job {job.ref}")
         return HttpResponseRedirect(base.page_of("job", job.pk))
 
     def cancel(self, request: HttpRequest, key: str) -> HttpResponse:
@@ -212,20 +241,24 @@ class JobAdmin(base.CloudAdmin):
             self.end(request, job)
             return HttpResponseRedirect(base.page_of("job", job.pk))
         context = {
-            "title": f"Cancel job {job.pk}?",
+            "title": f"Cancel job {job.ref}?",
             "verb": "Cancel it",
             "warning": "What has not begun never runs. What has begun is stopped and undone.",
             "danger": True,
             "back": base.page_of("job", job.pk),
             "back_words": "No, let it go on",
-            "trail": [self.trail(), (f"Job {job.pk}", base.page_of("job", job.pk))],
+            "trail": [self.trail(), (f"Job {job.ref}", base.page_of("job", job.pk))],
         }
         return self.page(request, "fleet/confirm.html", context)
 
 
+def _parts_words(job: Job, summary: dict[str, dict[str, int]]) -> str:
+    return parts_sentence({**summary, "slots": job.slots})
+
+
 def _fitting(job: Job, who: accounts.Actor) -> list[str]:
     """Which of :data:`CHANGES` fit a job as it is."""
-    if job.state in UNBEGUN:
+    if job.state in (*UNBEGUN, JobState.BEGUN):
         held = Hold.USER in job.holds
         return [*(["release"] if held else ["hold"]), *(["run"] if who.is_admin and not job.holds else [])]
     return ["retry"] if job.state == JobState.COMPLETE and job.outcome != Outcome.OK else []

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
+
+from django.db.models import Q, QuerySet
+
 from vmcloud.domain.admission import Admission
 from vmcloud.domain.vocabulary import JobState, Outcome
 from vmcloud.fleet.models import UNBEGUN, Job, JobLink
@@ -18,7 +23,7 @@ ALL = 5.0
 def run(context: Context) -> None:
     """Give the state that it has now to each job that somebody changed, whose time has come, or whose dependencies changed."""
     now = context.clock()
-    unbegun = Job.objects.filter(state__in=UNBEGUN, cancel_requested_at=None)
+    unbegun = Job.objects.filter(state__in=(*UNBEGUN, JobState.BEGUN), cancel_requested_at=None)
     due = set(unbegun.filter(to_review=True).values_list("pk", flat=True))
     due |= set(unbegun.filter(state=JobState.WAITING, not_before__lte=now).values_list("pk", flat=True))
     if context.touched:
@@ -26,27 +31,59 @@ def run(context: Context) -> None:
         due |= set(JobLink.objects.filter(other__in=touched).values_list("job", flat=True))
     if now - context.reviewed_at >= ALL:
         context.reviewed_at = now
-        due |= set(unbegun.filter(state=JobState.HELD, holds="").values_list("pk", flat=True))
+        waiting = unbegun.filter(state=JobState.HELD, holds="")
+        # A part waits for its array, unless it has links of its own.
+        due |= set(waiting.filter(Q(array=None) | Q(links__isnull=False)).values_list("pk", flat=True))
+    due |= _parts_of(unbegun, due)
     numbers = sorted(due)
     for start in range(0, len(numbers), AT_ONCE):
         _decide(context, list(unbegun.filter(pk__in=numbers[start : start + AT_ONCE]).order_by("id")), now)
 
 
+def _parts_of(unbegun: QuerySet[Job], due: set[int]) -> set[int]:
+    """The parts that have not begun of arrays which are looked at: what these wait for, they do."""
+    if not due:
+        return set()
+    arrays = due.intersection(unbegun.filter(size__gt=0).values_list("pk", flat=True))
+    return set(unbegun.filter(array__in=arrays).values_list("pk", flat=True)) if arrays else set()
+
+
 def _decide(context: Context, rows: list[Job], now: float) -> None:
     verdicts = admission.verdicts(rows, now)
+    alike: dict[tuple[str, str], list[Job]] = {}
+    doomed: list[Job] = []
+    for job in rows:
+        verdict = verdicts[job.pk]
+        if verdict.admission is Admission.NEVER and not job.size:
+            doomed.append(job)
+            continue
+        reason, state = verdict.reason, str(verdict.state)
+        if verdict.admission is Admission.READY:
+            # One that was ready before keeps the reason for which it waits in the queue.
+            reason = job.reason if job.state == JobState.QUEUED else ""
+            context.again = True
+        if job.size and job.started_at is not None and verdict.admission in (Admission.READY, Admission.WAITING):
+            state = JobState.BEGUN
+        if job.to_review or (job.state, job.reason) != (state, reason[:1000]):
+            alike.setdefault((state, reason[:1000]), []).append(job)
     with context.leader.transaction():
-        for job in rows:
-            verdict = verdicts[job.pk]
-            if verdict.admission is Admission.NEVER:
-                error = {"code": "dependency", "what": verdict.reason}
-                context.exit(job, Outcome.CANCELLED, error=error, result=never_ran(job))
-                continue
-            reason = verdict.reason
-            if verdict.admission is Admission.READY:
-                # One that was ready before keeps the reason for which it waits in the queue.
-                reason = job.reason if job.state == JobState.QUEUED else ""
-                context.again = True
-            job.change(state=verdict.state, reason=reason[:1000], to_review=False)
+        for (state, reason), some in alike.items():
+            Job.change_all(some, state=state, reason=reason, to_review=False)
+        drop(context, doomed, {job.pk: {"code": "dependency", "what": verdicts[job.pk].reason} for job in doomed})
+
+
+def drop(context: Context, rows: Sequence[Job], errors: Mapping[int, dict[str, str]] | None = None) -> None:
+    """End jobs that have not begun, inside a transaction; those alike together. ``errors``: why, by number."""
+    alike: dict[str, list[Job]] = {}
+    for job in rows:
+        error = (errors or {}).get(job.pk)
+        if job.started_at is not None:  # it waits for another try
+            context.exit(job, Outcome.CANCELLED, error=error, result=never_ran(job))
+        else:
+            alike.setdefault(json.dumps([error, never_ran(job)]), []).append(job)
+    for words, some in alike.items():
+        error, result = json.loads(words)
+        context.exit_all(some, Outcome.CANCELLED, error=error, result=result)
 
 
 def never_ran(job: Job) -> dict[str, object]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from django.db.models import Exists, OuterRef, Q
+
 from vmcloud.domain.clocks import elapsed
 from vmcloud.domain.errors import NotFound
 from vmcloud.domain.vocabulary import JobState
 from vmcloud.fleet.models import VE, Job
-from vmcloud.fleet.services.submit import queue_claimed
+from vmcloud.fleet.services.claiming import queue_claimed
 
 from . import wanted, writers
 from .context import Context
@@ -15,20 +17,20 @@ from .context import Context
 def sweep(context: Context) -> None:
     """Queue the jobs whose name was claimed, drop those whose was not, and free names claimed by jobs that are no more."""
     now, patience = context.clock(), context.config.intervals.claim
-    for job in Job.objects.filter(state=JobState.CLAIMING).exclude(origin=writers.ORIGIN):
+    for job in Job.objects.filter(state=JobState.CLAIMING, array=None).exclude(origin=writers.ORIGIN):
         if elapsed(job.created_at, now) < patience:
             continue
-        assert job.ve is not None
-        record = context.directory.ve(job.ve)
+        claiming = {part.ve: part.pk for part in (Job.objects.filter(array=job.pk) if job.size else [job]) if part.ve}
+        found = context.directory.ves_with(list(claiming))
         with context.leader.transaction():
-            if record is not None and record.job == job.pk:
-                queue_claimed(job, record.version)
+            if sum(record.job == claiming[record.ve] for record in found) == (job.size or 1):
+                queue_claimed(job, max(record.version for record in found))
                 context.note(job, "the request broke off after its name was claimed; the server took over")
             else:
-                Job.objects.filter(pk=job.pk, state=JobState.CLAIMING).delete()
-    for row in VE.objects.filter(node="", observed_state="").exclude(generation=0):
-        if not Job.objects.filter(pk=row.job).exists():
-            _free(context, row)
+                Job.objects.filter(Q(pk=job.pk) | Q(array=job.pk), state=JobState.CLAIMING).delete()
+    unplaced = VE.objects.filter(node="", observed_state="").exclude(generation=0)
+    for row in unplaced.exclude(Exists(Job.objects.filter(pk=OuterRef("job")))):
+        _free(context, row)
 
 
 def _free(context: Context, row: VE) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -28,6 +28,7 @@ class Context:
     ``foreign``: VEs whose entry says what nobody has accepted; the rules leave them alone. ``suspects``: entries that are to be
     judged, with the time since when. ``vanished``: VEs whose entry is gone, with the node they were on and when. (Both times are
     of the steady clock: none is kept longer than this process.)
+    ``part_cursors``: the last part looked at of each array with a slot limit, where others are to have their turn.
     ``again``: something was done that may allow more; look again at once. ``reserved``: placements (node, MiB) that the read
     model does not show yet. ``cursor``: the last queued job that was looked at, by its turn. ``touched``: jobs that began or
     ended since it was looked who waits for them; ``reviewed_at``: when all that wait for others were looked at. ``changed``: VEs
@@ -44,6 +45,7 @@ class Context:
     broker_again_at: float = 0.0
     reserved: dict[UUID, tuple[str, int]] = field(default_factory=dict)
     cursor: tuple[int, int, float, int] | None = None
+    part_cursors: dict[int, tuple[int, float, int]] = field(default_factory=dict)
     touched: set[int] = field(default_factory=set)
     reviewed_at: float = 0.0
     changed: set[UUID] = field(default_factory=set)
@@ -97,7 +99,21 @@ class Context:
         if outcome is Outcome.CANCELLED and _overdue(job):
             outcome = Outcome.TIMED_OUT
             error = error or {"code": "walltime", "what": f"its walltime of {job.walltime:g} s was over"}
-        job.change(state=JobState.EXITING, outcome=outcome.value, error=error, result=result, exiting_at=self.clock(), reason="")
+        self.exit_all([job], outcome, error=error, result=result)
+
+    def exit_all(
+        self, jobs: Sequence[Job], outcome: Outcome, *, error: dict[str, str] | None = None, result: dict | None = None
+    ) -> None:
+        """The same of many that are alike."""
+        Job.change_all(
+            jobs,
+            state=JobState.EXITING,
+            outcome=outcome.value,
+            error=error,
+            result=result,
+            exiting_at=self.clock(),
+            reason="",
+        )
         self.again = True
 
 

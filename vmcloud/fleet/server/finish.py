@@ -7,6 +7,7 @@ named. So a person who waited for a job and then looks never sees the state befo
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from uuid import UUID
@@ -24,11 +25,13 @@ from vmcloud.faults import point
 from vmcloud.fleet.models import UNBEGUN, VE, Budget, Image, Job, Misses, Node, Stray
 from vmcloud.fleet.services import events, watermark
 
-from . import foreign, orders, wanted
+from . import arrays, foreign, orders, wanted
 from .context import Context
 
 log = logging.getLogger("server.finish")
 
+SETTLING = 0.5
+"""Seconds of one cycle for what the directory has to be told; a cancelled array may have thousands of names to free."""
 TOGETHER = 100
 """Jobs that are closed in one transaction at most."""
 
@@ -36,9 +39,13 @@ TOGETHER = 100
 def run(context: Context) -> None:
     """Settle and complete what can be."""
     shown: list[tuple[Job, str]] = []
+    deadline = time.monotonic() + SETTLING
     for job in Job.objects.filter(state=JobState.EXITING).order_by("id"):
         try:
             if not job.settled and _has_to_be_settled(job):
+                if time.monotonic() > deadline:
+                    context.again = True
+                    continue
                 _settle(context, job)
                 point("server.finish.settled")
         except DirectoryUnavailable as error:
@@ -65,7 +72,11 @@ def run(context: Context) -> None:
 
 def _has_to_be_settled(job: Job) -> bool:
     """Whether the directory may have to be told how it ended: of a verb that did what was wanted already it has not."""
-    return job.outcome != Outcome.OK or job.verb in (Verb.CREATE, Verb.ADOPT, Verb.DELETE)
+    if job.verb in (Verb.CREATE, Verb.ADOPT):
+        return True
+    if job.outcome == Outcome.OK:
+        return job.verb == Verb.DELETE
+    return "desired" in job.before or not _never_began(job)
 
 
 def _settle(context: Context, job: Job) -> None:
@@ -172,6 +183,7 @@ def _complete(context: Context, shown: Sequence[tuple[Job, str]]) -> None:
     with context.leader.transaction():
         for job, note in shown:
             _close(context, job, note)
+        arrays.note(context, [job for job, _ in shown])
     point("server.finish.completed")
     # What happened to them meanwhile was left alone.
     context.changed.update(job.ve for job, _ in shown if job.ve is not None)

@@ -29,13 +29,15 @@ from vmcloud.fleet.models import HOLDING, OPEN_JOBS, UNBEGUN, VE, Image, Job, Li
 from vmcloud.fleet.services import queries, queues
 from vmcloud.fleet.services.sessions import SECONDS_MAX
 
-from . import admit, foreign, mend, orders, wanted
+from . import admit, arrays, foreign, mend, orders, wanted
 from .context import Context
 
 log = logging.getLogger("server.schedule")
 
 GROUP, GROUP_SECONDS = 25, 0.05
 """Jobs that are written down and sent together at most, and how long the first of them waits for the others."""
+DROPPED_TOGETHER = 1000
+"""Cancelled jobs that are ended in one transaction."""
 PER_CYCLE = 200
 """Queued jobs looked at in one cycle."""
 TIMEOUTS = {Verb.FETCH: 3600.0, Verb.CREATE: 600.0, Verb.SNAPSHOT: 1800.0, Verb.REVERT: 1800.0, Verb.DELETE_SNAPSHOT: 600.0}
@@ -88,7 +90,8 @@ def run(context: Context) -> None:
     """Begin every queued job that can begin; the others are told why not. Each cycle takes a batch and the next goes on there."""
     _drop_cancelled(context)
     lines = Lines()
-    batch = _batch(context, lines)
+    slots = arrays.Slots()
+    batch = _batch(context, lines, slots)
     first = _first_of_lanes(batch)
     starts, told = Starts(context, lines), dict[Job, str]()
     for job in batch:
@@ -99,9 +102,12 @@ def run(context: Context) -> None:
         if why := lines.keep_waiting(job):
             told[job] = why
             continue
+        if slots.keeps_waiting(job):
+            continue
         try:
             begin(context, job, starts)
             lines.note_begun(job)
+            slots.note_begun(job)
         except Wait as wait:
             told[job] = wait.reason
         except DirectoryUnavailable as error:
@@ -116,6 +122,7 @@ def run(context: Context) -> None:
             log.exception("job %d can not be begun", job.pk)
             _refuse(context, job, {"code": "internal", "what": f"the server could not begin it: {error}"})
     starts.commit()
+    slots.remember(context)
     context.tell_all(told)
 
 
@@ -142,6 +149,7 @@ class Starts:
             return
         with self._context.leader.transaction():
             steps = [_commit(self._context, start) for start in starts]
+            arrays.note(self._context, [start.job for start in starts])
         point("server.dispatch.committed")
         for step in steps:
             orders.send(self._context, step)
@@ -168,11 +176,13 @@ class Lines:
             self._fillings[job.queue] = replace(filling, running=filling.running + 1, running_of=of)
 
 
-def _batch(context: Context, lines: Lines) -> list[Job]:
-    """The next queued jobs in their turn: of queues with a higher priority first, then by their own, then by rank."""
+def _batch(context: Context, lines: Lines, slots: arrays.Slots) -> list[Job]:
+    """The next queued jobs in their turn: of queues with a higher priority first, then by their own, then by rank. Of arrays with
+    a slot limit no more than may begin."""
     first = [When(queue=name, then=queue.priority) for name, queue in lines.queues.items() if queue.priority]
-    rows = Job.objects.filter(state=JobState.QUEUED).order_by("-priority", "rank", "id")
+    rows = Job.objects.filter(state=JobState.QUEUED, size=0).order_by("-priority", "rank", "id")
     rows = rows.annotate(line=Case(*first, default=0)).order_by("-line", "-priority", "rank", "id") if first else rows
+    parts, rows = slots.next_parts(context, rows), slots.without_limited(rows)
     if context.cursor is not None:
         line, priority, rank, number = context.cursor
         later = Q(rank__gt=rank) | Q(rank=rank, id__gt=number)
@@ -182,7 +192,11 @@ def _batch(context: Context, lines: Lines) -> list[Job]:
     last = batch[-1] if len(batch) == PER_CYCLE else None
     context.cursor = (getattr(last, "line", 0), last.priority, last.rank, last.pk) if last else None
     context.again = context.again or last is not None
-    return batch
+    return sorted([*batch, *parts], key=_turn) if parts else batch
+
+
+def _turn(job: Job) -> tuple[int, int, float, int]:
+    return -getattr(job, "line", 0), -job.priority, job.rank, job.pk
 
 
 def _refuse(context: Context, job: Job, problem: dict[str, str]) -> None:
@@ -192,18 +206,18 @@ def _refuse(context: Context, job: Job, problem: dict[str, str]) -> None:
 
 def _drop_cancelled(context: Context) -> None:
     """What is cancelled while it is queued never runs, whatever it waits for; of what runs, its node is told at once."""
-    for job in Job.objects.filter(state__in=(*UNBEGUN, JobState.RUNNING)).exclude(cancel_requested_at=None):
-        if job.state == JobState.RUNNING:
-            if (step := orders.first_of(job)) is not None and step.cancel_sent_at is None:
-                orders.cancel(context, step)
-            continue
+    asked = Job.objects.filter(size=0).exclude(cancel_requested_at=None)
+    for job in asked.filter(state=JobState.RUNNING):
+        if (step := orders.first_of(job)) is not None and step.cancel_sent_at is None:
+            orders.cancel(context, step)
+    if cancelled := list(asked.filter(state__in=UNBEGUN)[:DROPPED_TOGETHER]):
         with context.leader.transaction():
-            context.exit(job, Outcome.CANCELLED, result=admit.never_ran(job))
+            admit.drop(context, cancelled)
 
 
 def _first_of_lanes(batch: Sequence[Job]) -> dict[str, int]:
     """The job whose turn it is in each lane of the batch: one under way, else the first by rank."""
-    under_way = Job.objects.filter(state__in=(JobState.QUEUED, JobState.RUNNING, JobState.EXITING))
+    under_way = Job.objects.filter(state__in=(JobState.QUEUED, JobState.RUNNING, JobState.EXITING), size=0)
     alone = [job for job in batch if job.verb in SESSIONS]
     ves = [job.ve for job in batch if job.ve is not None and job.verb not in SESSIONS]
     first = {lane_of(job): job.pk for job in alone}

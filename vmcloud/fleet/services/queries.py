@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from uuid import UUID
 
 from django.db.models import Q, QuerySet, Sum
 
+from vmcloud.domain.arrays import Indices, JobRef
 from vmcloud.domain.clocks import elapsed
 from vmcloud.domain.errors import Invalid, NotFound
 from vmcloud.domain.placement import Candidate
@@ -15,6 +17,9 @@ from vmcloud.fleet import ports
 from vmcloud.fleet.models import OPEN_JOBS, VE, Image, Job, Liveness, Node, Stray
 
 from .accounts import SERVER, Actor
+
+RANGES = 200
+"""Ranges of indices in one question."""
 
 
 def ves(actor: Actor, project: str = "", filters: Mapping[str, str] | None = None) -> QuerySet[VE]:
@@ -44,7 +49,10 @@ def _ref(ref: str, project: str) -> Q:
 
 def jobs(actor: Actor, filters: Mapping[str, str] | None = None) -> QuerySet[Job]:
     """Jobs the actor may see, newest first: their own, and what the rules do with their VEs. Filters: ``state ve node verb owner
-    queue active``."""
+    queue active array indices expand``.
+
+    An array is one job: its parts are there only if asked for, by ``expand``, by ``array`` (its number; ``indices``: some of
+    them) or by what only they have, a VE or a node."""
     found = Job.objects.exclude(state=JobState.CLAIMING).order_by("-id")
     if not actor.is_admin:
         theirs = VE.objects.filter(owner=actor.username).values("uuid")
@@ -52,9 +60,26 @@ def jobs(actor: Actor, filters: Mapping[str, str] | None = None) -> QuerySet[Job
     filters = dict(filters or {})
     if filters.pop("active", "") in ("1", "true", "yes"):
         found = found.exclude(state=JobState.COMPLETE)
+    array, indices = filters.pop("array", ""), filters.pop("indices", "")
+    if array or indices:
+        found = _parts(found, array, indices)
+    elif filters.pop("expand", "") not in ("1", "true", "yes") and not {"ve", "node"} & set(filters):
+        found = found.filter(array=None)
+    filters.pop("expand", "")
     if name := filters.pop("ve", ""):
         found = found.filter(_job_of_ve(name))
     return _filtered(found, filters, ("state", "node", "verb", "owner", "queue"))
+
+
+def _parts(found: QuerySet[Job], array: str, indices: str) -> QuerySet[Job]:
+    said = JobRef.parse(array or "", where="array")
+    found = found.filter(array=said.number)
+    if not indices:
+        return found
+    ranges = Indices.parse(indices, "indices").ranges
+    if len(ranges) > RANGES:
+        raise Invalid(f"{len(ranges)} ranges, {RANGES} are allowed", where="indices")
+    return found.filter(functools.reduce(Q.__or__, (Q(index__range=each) for each in ranges)))
 
 
 def _job_of_ve(ref: str) -> Q:

@@ -14,10 +14,11 @@ from vmcloud.domain.lease import length
 from vmcloud.domain.queueing import DEFAULT_QUEUE, Entry, Filling, Queue, route
 from vmcloud.domain.vocabulary import JobState
 from vmcloud.fleet import ports
-from vmcloud.fleet.models import UNBEGUN, Job, JobEvent, QueueRow
+from vmcloud.fleet.models import UNBEGUN, Job, QueueRow
 
-from . import feed, waiting
+from . import feed, jobs, waiting
 from .accounts import Actor
+from .jobs import Ref
 
 
 def load() -> dict[str, Queue]:
@@ -28,8 +29,8 @@ def load() -> dict[str, Queue]:
 
 
 def fillings(names: Iterable[str] | None = None) -> dict[str, Filling]:
-    """How full queues are; of all of them, or of those named."""
-    rows = Job.objects.exclude(queue="").exclude(state=JobState.COMPLETE)
+    """How full queues are; of all of them, or of those named. An array counts as its parts."""
+    rows = Job.objects.exclude(queue="").exclude(state=JobState.COMPLETE).filter(size=0)
     if names is not None:
         rows = rows.filter(queue__in=list(names))
     queued: dict[str, dict[str, int]] = {}
@@ -44,15 +45,15 @@ def fillings(names: Iterable[str] | None = None) -> dict[str, Filling]:
     }
 
 
-def choose(actor: Actor, name: str, *, vcpus: int = 0, memory_mib: int = 0, lease: float | None = None) -> str:
-    """The queue for a new job that asks for ``name`` (empty: the default). Refused in words where none takes it. Two requests at
-    once may both find the last place: a limit on what waits is no promise to the last job."""
+def choose(actor: Actor, name: str, *, vcpus: int = 0, memory_mib: int = 0, lease: float | None = None, count: int = 1) -> str:
+    """The queue for a new job, or ``count`` of them, that asks for ``name`` (empty: the default). Refused in words where none
+    takes it. Two requests at once may both find the last place: a limit on what waits is no promise to the last job."""
     known = load()
     name = name or DEFAULT_QUEUE
     if name not in known:
         raise NotFound(f"no queue is called {name!r}", where="job.queue", todo="`vmcloud queue list` shows all.")
     limited = any(queue.max_queued or queue.max_user_queued for queue in known.values())
-    entry = Entry(actor.username, actor.is_admin, vcpus, memory_mib, lease)
+    entry = Entry(actor.username, actor.is_admin, vcpus, memory_mib, lease, count)
     chosen, why = route(name, known, entry, fillings() if limited else {})
     if not chosen:
         raise Impossible("no queue takes this job", where="job.queue", why=why, code="queue")
@@ -130,21 +131,19 @@ def remove(actor: Actor, name: str) -> None:
         feed.changed("queue", name)
 
 
-def move(actor: Actor, number: int, name: str) -> Job:
-    """Put a job that has not begun into another queue (Torque's qmove)."""
-
-    def changes(job: Job) -> dict[str, Any]:
-        if not job.queue:
-            raise Conflict(f"job {number} is in no queue", where="job", why="what the rules ask for, and sessions, are in none")
-        wanted = job.args.get("spec") or job.args.get("size") or job.args
-        sizes = {each: wanted.get(each) or 0 for each in ("vcpus", "memory_mib")}
-        lease = length(wanted["lease_end"], time.time()) if "lease_end" in wanted else None
-        chosen = choose(actor, name, **sizes, lease=lease)
-        if chosen != job.queue:
-            JobEvent.objects.create(job=job, at=time.time(), text=f"from queue {job.queue} to {chosen}")
-        return {"queue": chosen}
-
-    return waiting.change(actor, number, "move", changes)
+def move(actor: Actor, ref: Ref, name: str) -> Job:
+    """Put a job that has not begun into another queue (Torque's qmove); of an array, those parts that have not."""
+    meant = jobs.meant(actor, ref)
+    job = meant.job
+    if not job.queue:
+        why = "what the rules ask for, and sessions, are in none"
+        raise Conflict(f"job {job.ref} is in no queue", where="job", why=why)
+    moving = [job] if meant.parts is None else [part for part in meant.parts if part.state in UNBEGUN]
+    wanted = job.args.get("spec") or job.args.get("size") or job.args
+    sizes = {each: wanted.get(each) or 0 for each in ("vcpus", "memory_mib")}
+    lease = length(wanted["lease_end"], time.time()) if "lease_end" in wanted else None
+    chosen = choose(actor, name, **sizes, lease=lease, count=max(1, len(moving)))
+    return waiting.change(actor, ref, f"move to queue {chosen}", lambda job: {"queue": chosen})
 
 
 def _check_routes(queue: Queue) -> None:

@@ -1,69 +1,65 @@
-"""Submitting: every verb on a VE or node becomes a job, or is refused at once with nothing left behind.
-
-A create, in numbered steps: (1) check everything that can be checked; (2) one transaction writes the job as *claiming*; (3) the
-directory's add, which carries the job's id, claims the name: taken means the row goes again and the answer is 409; (4) the job is
-queued and the server woken. A crash between 2 and 4 is swept up by the leading server (``fleet/server/claims.py``).
-"""
+"""Submitting: every verb on a VE or node becomes a job, or is refused at once with nothing left behind."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db import IntegrityError, transaction
+from django.db import transaction
 
-from vmcloud.directory.errors import Exists, Gone
 from vmcloud.domain import kinds
-from vmcloud.domain.errors import Conflict, Impossible, Invalid, NotFound, Problem, Unavailable, VmcloudError
+from vmcloud.domain.arrays import ArrayRequest, Indices
+from vmcloud.domain.errors import Conflict, Impossible, Invalid, NotFound, Problem, VmcloudError
 from vmcloud.domain.messages import POWER_AFTER
 from vmcloud.domain.names import check_label
-from vmcloud.domain.placement import impossible
+from vmcloud.domain.placement import Candidate, impossible
 from vmcloud.domain.records import VERecord
 from vmcloud.domain.spec import DEFAULT_PROJECT, LEASE, AdoptRequest, CreateRequest, Spec
 from vmcloud.domain.terms import Terms
 from vmcloud.domain.vocabulary import SESSIONS, Desired, JobState, Kind, Observed, Outcome, Verb
-from vmcloud.faults import point
-from vmcloud.fleet import database, ports
-from vmcloud.fleet.models import OPEN_JOBS, VE, Image, Job, JobEvent
+from vmcloud.fleet import database
+from vmcloud.fleet.models import OPEN_JOBS, VE, Image, Job
 
-from . import admission, jobs, leases, queries, queues, sessions, snapshots, waiting
+from . import arrays, claiming, jobs, leases, queries, queues, sessions, snapshots, submission
 from .accounts import Actor
 
 GRACE = (0.0, 3600.0)
 """Seconds a graceful stop may take before it is forced: lowest and highest."""
 DEFAULT_GRACE = 10.0
-ANY_TIME = Terms()
 BATCH = 1000
 """Requests in one batch."""
+_ONLY_FAILED = "only what failed or was cancelled is asked for again"
 
 
 def create_ve(actor: Actor, data: object, *, origin: str = "api", key: str = "") -> Job:
     """Ask for a new VE. Refused at once: bad grammar, a name taken, an unknown image, a shape no node could ever hold. The member
     ``job`` of ``data`` says when it may run (:class:`~vmcloud.domain.terms.Terms`)."""
-    data, said = _without_terms(data)
+    body, said = _without_terms(data)
     terms, now = Terms.parse(said, time.time()), time.time()
     begins = terms.not_before or now
-    lease = {"lease": data["lease"]} if isinstance(data, Mapping) and "lease" in data else {}
-    data, fields = leases.taken_out(data, now, begins) if isinstance(data, Mapping) else (data, {})
-    request = CreateRequest.parse(data)
+    lease = {"lease": body["lease"]} if isinstance(body, Mapping) and "lease" in body else {}
+    body, fields = leases.taken_out(body, now, begins) if isinstance(body, Mapping) else (body, {})
+    wanted = arrays.names(terms.array, body.get("name"), where="name") if terms.array else []
+    request = CreateRequest.parse({**body, "name": wanted[0]} if wanted else body)
+    name = body["name"] if wanted else request.name
     asked = {"power": request.power.value, "spec": request.spec.to_json(), **lease}
-    print_ = _fingerprint(Verb.CREATE, f"{request.project}/{request.name}", {**asked, **({"job": said} if said else {})})
-    if earlier := _earlier(actor, key, print_):
+    print_ = submission.fingerprint(Verb.CREATE, f"{request.project}/{name}", {**asked, **({"job": said} if said else {})})
+    if earlier := submission.earlier(actor, key, print_):
         return earlier
     check_new(actor, request.spec)
     spec = request.spec
     sizes = {"vcpus": spec.vcpus, "memory_mib": spec.memory_mib}
-    queue = queues.choose(actor, terms.queue, **sizes, lease=leases.seconds_of(fields, begins))
+    queue = queues.choose(actor, terms.queue, **sizes, lease=leases.seconds_of(fields, begins), count=len(wanted) or 1)
     spec = leases.granted(spec, fields, queue, begins)
     asked["spec"] = spec.to_json()
-    record = VERecord(uuid.uuid4(), request.name, request.project, actor.username, spec, request.power, generation=1, job=0)
-    return _claim(actor, Verb.CREATE, record, asked, terms, queue=queue, origin=origin, key=key, fingerprint=print_)
+    record = VERecord(uuid.uuid4(), name, request.project, actor.username, spec, request.power, generation=1, job=0)
+    about = {"queue": queue, "origin": origin, "key": key, "fingerprint": print_}
+    if wanted:
+        return claiming.claim_many(actor, record, wanted, asked, terms, **about)
+    return claiming.claim_one(actor, Verb.CREATE, record, asked, terms, **about)
 
 
 def check_new(actor: Actor, spec: Spec) -> None:
@@ -98,8 +94,8 @@ def adopt(actor: Actor, node: str, native: str, data: object, *, origin: str = "
     owner = request.owner or actor.username
     about = {"owner": owner, "restart": request.restart, "drift": request.drift, "description": request.description}
     target = f"{node}/{native}"
-    print_ = _fingerprint(Verb.ADOPT, f"{request.project}/{request.name}", {"from": target, **request.sizes, **about})
-    if earlier := _earlier(actor, key, print_):
+    print_ = submission.fingerprint(Verb.ADOPT, f"{request.project}/{request.name}", {"from": target, **request.sizes, **about})
+    if earlier := submission.earlier(actor, key, print_):
         return earlier
     stray = queries.stray(actor, node, native)
     kinds.check_verb(Kind(stray.kind), Verb.ADOPT)
@@ -121,7 +117,8 @@ def adopt(actor: Actor, node: str, native: str, data: object, *, origin: str = "
     asked = {"target": target, "orphan": native, "sizes": request.sizes, "spec": spec.to_json()}
     record = VERecord(uuid.uuid4(), request.name, request.project, owner, spec, Desired.STOPPED, generation=1, job=0)
     queue = queues.choose(actor, "")
-    return _claim(actor, Verb.ADOPT, record, asked, ANY_TIME, queue=queue, node=node, origin=origin, key=key, fingerprint=print_)
+    about = {"queue": queue, "node": node, "origin": origin, "key": key, "fingerprint": print_}
+    return claiming.claim_one(actor, Verb.ADOPT, record, asked, submission.ANY_TIME, **about)
 
 
 def _without_terms(data: Any) -> tuple[Any, Any]:
@@ -130,70 +127,6 @@ def _without_terms(data: Any) -> tuple[Any, Any]:
         return data, {}
     asked = dict(data)
     return asked, asked.pop("job", {})
-
-
-def _claim(
-    actor: Actor, verb: Verb, record: VERecord, asked: dict[str, Any], terms: Terms, *, node: str = "", **request: Any
-) -> Job:
-    """Steps 2 to 4 of the module's docstring. ``request``: queue, origin, key, fingerprint."""
-    if VE.objects.filter(project=record.project, name=record.name).exists():
-        raise _taken(record)
-    job = _insert(
-        actor,
-        verb,
-        terms,
-        project=record.project,
-        ve=record.ve,
-        ve_name=record.name,
-        kind=record.spec.kind.value,
-        node=node,
-        args=asked,
-        state=JobState.CLAIMING,
-        generation=1,
-        **request,
-    )
-    if job.state != JobState.CLAIMING:
-        return job
-    point("web.submit.claiming")
-    try:
-        version = ports.directory().claim(replace(record, job=job.pk)).version
-    except Exists:
-        Job.objects.filter(pk=job.pk, state=JobState.CLAIMING).delete()
-        raise _taken(record) from None
-    except Gone:
-        Job.objects.filter(pk=job.pk, state=JobState.CLAIMING).delete()
-        raise NotFound(f"no project is called {record.project!r}", where="project") from None
-    point("web.submit.claimed")
-    if not queue_claimed(job, version):
-        raise Unavailable("the request took so long that it was given up", todo="Ask again: nothing was made.")
-    point("web.submit.queued")
-    ports.sender().wake("jobs")
-    return job
-
-
-def queue_claimed(job: Job, version: str) -> bool:
-    """The name is claimed, with an entry of this version: queue the job. False if somebody else was first (the leader's sweep, or
-    a cancel)."""
-    with transaction.atomic():
-        found = admission.verdicts([job], time.time())[job.pk]
-        changes = {"state": found.state, "reason": found.reason, "to_review": found.state == JobState.HELD}
-        changes |= {"version": 2, "directory_version": version}
-        if not Job.objects.filter(pk=job.pk, state=JobState.CLAIMING).update(**changes):
-            return False
-        JobEvent.objects.create(job=job, at=time.time(), text=f"submitted by {job.owner} through {job.origin}")
-        job.tell()
-    for name, value in changes.items():
-        setattr(job, name, value)
-    return True
-
-
-def _taken(record: VERecord) -> Conflict:
-    return Conflict(
-        f"the name {record.name!r} is taken in project {record.project!r}",
-        where="name",
-        todo=f"Choose another, or look at it: `vmcloud ve show {record.name}`.",
-        code="name-taken",
-    )
 
 
 def act(
@@ -209,7 +142,7 @@ def act(
     """Ask for a verb on an existing VE: one that changes its power or size, about its snapshots, a session with it, or delete.
     The member ``job`` of ``args`` says when it may run (:class:`~vmcloud.domain.terms.Terms`)."""
     job = _act(actor, ve_ref, verb, args, project=project, origin=origin, key=key)
-    _wake()
+    submission.wake()
     return job
 
 
@@ -226,7 +159,7 @@ def act_many(actor: Actor, requests: object, *, origin: str = "api") -> list[Job
                 made.append(_one_of_many(actor, request, f"requests[{number}]", origin))
             except VmcloudError as error:
                 made.append(error.problem)
-    _wake()
+    submission.wake()
     return made
 
 
@@ -246,56 +179,69 @@ def _one_of_many(actor: Actor, request: object, where: str, origin: str) -> Job:
 
 def _act(actor: Actor, ve_ref: str, verb: Verb, args: Mapping[str, Any] | None, *, project: str, origin: str, key: str) -> Job:
     args = dict(args or {})
-    if earlier := _earlier(actor, key, print_ := _fingerprint(verb, f"{project}/{ve_ref}", args)):
+    if earlier := submission.earlier(actor, key, print_ := submission.fingerprint(verb, f"{project}/{ve_ref}", args)):
         return earlier
     said = args.pop("job", {})
     terms = Terms.parse(said, time.time())
-    row = queries.ve(actor, ve_ref, project)
-    if terms != ANY_TIME and verb in SESSIONS:
+    row = None if terms.array else queries.ve(actor, ve_ref, project)
+    if terms != submission.ANY_TIME and verb in SESSIONS:
         raise Invalid("a session begins at once or not at all", where="job")
     if verb is Verb.CREATE or verb not in (*POWER_AFTER, Verb.ALTER, Verb.RESIZE, *snapshots.VERBS, *SESSIONS):
         raise Invalid(f"{verb} is no verb for an existing VE", where="verb")
+    about = {"key": key, "fingerprint": print_, "origin": origin}
+    if row is None:
+        return _act_array(actor, ve_ref, verb, args, terms, project=project, **about)
     asked = checked(row, verb, args)
     queue = "" if verb in SESSIONS else queue_for(actor, asked, terms.queue)
-    return _write(
-        actor,
-        verb,
-        terms,
-        key=key,
-        fingerprint=print_,
-        project=row.project,
-        ve=row.uuid,
-        ve_name=row.name,
-        kind=row.kind,
-        node=row.node,
-        args=asked,
-        queue=queue,
-        origin=origin,
-    )
+    return submission.write(actor, verb, terms, project=row.project, queue=queue, **_of(row, asked), **about)
 
 
-def queue_for(actor: Actor, asked: Mapping[str, Any], name: str = "") -> str:
-    """The queue for a job with these checked arguments on an existing VE."""
-    size, lease = asked.get("size", {}), leases.seconds_of(asked, time.time())
-    return queues.choose(actor, name, vcpus=size.get("vcpus") or 0, memory_mib=size.get("memory_mib") or 0, lease=lease)
+def _of(row: VE, asked: dict[str, Any]) -> dict[str, Any]:
+    return {"ve": row.uuid, "ve_name": row.name, "kind": row.kind, "node": row.node, "args": asked}
 
 
-def checked(row: VE, verb: Verb, args: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of ``verb`` on this VE, with their defaults; refuses what could never work."""
+@database.again
+def _act_array(actor: Actor, pattern: str, verb: Verb, args: dict[str, Any], terms: Terms, *, project: str, **about: Any) -> Job:
+    """An array of a verb on existing VEs. What is refused for one of them is refused for all."""
+    assert terms.array is not None
+    rows = arrays.ves(actor, arrays.names(terms.array, pattern, where="ve"), project)
+    nodes = queries.candidates(time.time()) if verb is Verb.RESIZE else None
+    asked = [checked(row, verb, dict(args), nodes) for row in rows]
+    queue = queue_for(actor, asked[0], terms.queue, count=len(rows))
+    with transaction.atomic():
+        array = submission.write(actor, verb, terms, project=project, ve_name=pattern, args=asked[0], queue=queue, **about)
+        if not Job.objects.filter(array=array.pk).exists():
+            arrays.write_parts(array, [_of(row, each) for row, each in zip(rows, asked, strict=True)])
+            for row in (row for row, each in zip(rows, asked, strict=True) if leases.renews(each, array.created_at)):
+                leases.call_off(row.uuid, actor)
+    return array
+
+
+def queue_for(actor: Actor, asked: Mapping[str, Any], name: str = "", *, count: int = 1) -> str:
+    """The queue for a job, or ``count`` of them, with these checked arguments on an existing VE."""
+    size = asked.get("size", {})
+    sizes = {each: size.get(each) or 0 for each in ("vcpus", "memory_mib")}
+    return queues.choose(actor, name, **sizes, lease=leases.seconds_of(asked, time.time()), count=count)
+
+
+def checked(row: VE, verb: Verb, args: dict[str, Any], nodes: Sequence[Candidate] | None = None) -> dict[str, Any]:
+    """The arguments of ``verb`` on this VE, with their defaults; refuses what could never work. ``nodes``: as they are now, for
+    who asks about many."""
     kinds.check_verb(Kind(row.kind), verb)
     if row.desired == Desired.ABSENT and verb is not Verb.DELETE:
         raise Conflict(f"VE {row.name!r} is being deleted", where="ve", todo="Create it anew once it is gone.")
     if POWER_AFTER.get(verb) is Desired.RUNNING:
         leases.demand_alive(row.name, row.spec)
-    return _checked_args(verb, args, row)
+    return _checked_args(verb, args, row, nodes)
 
 
-def _checked_args(verb: Verb, args: dict[str, Any], row: VE) -> dict[str, Any]:
+def _checked_args(verb: Verb, args: dict[str, Any], row: VE, nodes: Sequence[Candidate] | None) -> dict[str, Any]:
     """The arguments that ``verb`` takes, checked and with their defaults."""
     if verb is Verb.RESIZE:
         wanted = Spec.parse(row.spec).resized(args)
         kinds.check(wanted)
-        if reason := impossible(wanted, [each for each in queries.candidates(time.time()) if row.node in ("", each.name)]):
+        nodes = queries.candidates(time.time()) if nodes is None else nodes
+        if reason := impossible(wanted, [each for each in nodes if row.node in ("", each.name)]):
             raise Impossible("its node could never hold this size", where="spec", why=reason)
         return {"size": args}
     if verb is Verb.ALTER:
@@ -321,13 +267,20 @@ def _checked_args(verb: Verb, args: dict[str, Any], row: VE) -> dict[str, Any]:
     return checked
 
 
-def retry(actor: Actor, number: int, *, origin: str = "api", key: str = "") -> Job:
-    """Ask again for what a complete job was asked for and did not do."""
-    job = jobs.get(actor, number)
-    if job.state != JobState.COMPLETE or job.outcome == Outcome.OK:
+def retry(actor: Actor, ref: jobs.Ref, *, origin: str = "api", key: str = "") -> Job:
+    """Ask again for what a complete job was asked for and did not do; of an array, or of some of its parts, an array of those
+    that did not end well."""
+    meant = jobs.meant(actor, ref)
+    job = meant.job
+    if (meant.parts is None or meant.ref.parts is None) and (job.state != JobState.COMPLETE or job.outcome == Outcome.OK):
         what = "ended well" if job.state == JobState.COMPLETE else "is not complete"
-        raise Conflict(f"job {number} {what}", where="job", why="only what failed or was cancelled is asked for again")
+        raise Conflict(f"job {job.ref} {what}", where="job", why=_ONLY_FAILED)
     args, verb, terms = job.args, Verb(job.verb), {"queue": job.queue}
+    if meant.parts is not None:
+        over = [part for part in meant.parts if part.state == JobState.COMPLETE and part.outcome != Outcome.OK]
+        if not over:
+            raise Conflict(f"none of {meant.ref} is over and did not end well", where="job", why=_ONLY_FAILED)
+        terms |= {"array": str(ArrayRequest(Indices.of([part.index or 0 for part in over]), job.slots))}
     if verb is Verb.CREATE:
         about = {"name": job.ve_name, "project": job.project, "power": args["power"]}
         about |= {"lease": args["lease"]} if "lease" in args else {}
@@ -338,13 +291,14 @@ def retry(actor: Actor, number: int, *, origin: str = "api", key: str = "") -> J
     if verb not in (*POWER_AFTER, Verb.ALTER, Verb.RESIZE) or "stray" in args or set(args) & set(LEASE):
         raise Invalid(f"{verb} is not asked for again by its number", where="job", todo="Give the command anew.")
     asked = {**args.get("size", args), "job": terms}
-    return act(actor, str(job.ve), verb, asked, project=job.project, origin=origin, key=key)
+    target = job.ve_name if job.size else str(job.ve)
+    return act(actor, target, verb, asked, project=job.project, origin=origin, key=key)
 
 
 def node_action(actor: Actor, name: str, verb: Verb, *, origin: str = "api", key: str = "") -> Job:
     """Cordon a node (no new placements) or lift that."""
     actor.demand_admin(f"{verb} a node")
-    if earlier := _earlier(actor, key, print_ := _fingerprint(verb, name, {})):
+    if earlier := submission.earlier(actor, key, print_ := submission.fingerprint(verb, name, {})):
         return earlier
     node = queries.node(actor, check_label(name, where="node"))
     if verb not in (Verb.CORDON, Verb.UNCORDON):
@@ -354,83 +308,19 @@ def node_action(actor: Actor, name: str, verb: Verb, *, origin: str = "api", key
 
 def queue_reconcile(actor: Actor, part: dict[str, Any], *, origin: str, key: str) -> Job:
     """Queue the job with which the leader mends what it finds (``part``: of one VE by its UUID, of one node)."""
-    print_ = _fingerprint(Verb.RECONCILE, "", part)
-    return _earlier(actor, key, print_) or _queue(actor, Verb.RECONCILE, key=key, fingerprint=print_, args=part, origin=origin)
+    print_ = submission.fingerprint(Verb.RECONCILE, "", part)
+    about = {"key": key, "fingerprint": print_, "args": part, "origin": origin}
+    return submission.earlier(actor, key, print_) or _queue(actor, Verb.RECONCILE, **about)
 
 
 def queue_import(actor: Actor, asked: dict[str, Any], *, origin: str, key: str) -> Job:
     """Queue the job that records a stored archive as an image (``asked``: image, kind, sha256, size, description)."""
-    print_ = _fingerprint(Verb.IMPORT, asked["image"], asked)
-    return _earlier(actor, key, print_) or _queue(actor, Verb.IMPORT, key=key, fingerprint=print_, args=asked, origin=origin)
+    print_ = submission.fingerprint(Verb.IMPORT, asked["image"], asked)
+    about = {"key": key, "fingerprint": print_, "args": asked, "origin": origin}
+    return submission.earlier(actor, key, print_) or _queue(actor, Verb.IMPORT, **about)
 
 
 def _queue(actor: Actor, verb: Verb, **fields: Any) -> Job:
-    job = _write(actor, verb, ANY_TIME, **fields)
-    _wake()
-    return job
-
-
-@database.again
-def _write(actor: Actor, verb: Verb, terms: Terms, **fields: Any) -> Job:
-    """The job's row and its first words; or that of the same request, made before."""
-    with transaction.atomic():
-        job = _insert(actor, verb, terms, **fields)
-        if not job.events.exists():
-            if terms != ANY_TIME:
-                found = waiting.verdict(job)
-                job.state, job.reason, job.to_review = found.state, found.reason, found.state == JobState.HELD
-                job.save(update_fields=["state", "reason", "to_review"])
-            JobEvent.objects.create(job=job, at=time.time(), text=f"submitted by {actor.username} through {job.origin}")
-            job.tell()
-    return job
-
-
-def _wake() -> None:
-    point("web.submit.queued")
-    ports.sender().wake("jobs")
-
-
-def _insert(actor: Actor, verb: Verb, terms: Terms, *, key: str, fingerprint: str, **fields: Any) -> Job:
-    """Write the job's row, and on whom it waits; where a request with the same key was first in the meantime, that one's job."""
-    now = time.time()
-    about = {"owner": actor.username, "verb": verb.value, "key": key, "fingerprint": fingerprint, "created_at": now}
-    try:
-        with transaction.atomic():
-            job = Job.objects.create(**about, **waiting.fields(terms, now), **fields)
-            if terms.depends:
-                waiting.link(actor, job, terms.depends)
-                waiting.verdict(job)
-            if job.ve is not None and leases.renews(job.args, now):
-                leases.call_off(job.ve, actor)
-            return job
-    except IntegrityError:
-        earlier = _earlier(actor, key, fingerprint)
-        if earlier is None:
-            raise
-        return earlier
-
-
-def _fingerprint(verb: Verb, target: str, args: Mapping[str, Any]) -> str:
-    asked = json.dumps([verb.value, target, dict(args)], sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(asked.encode()).hexdigest()
-
-
-def _earlier(actor: Actor, key: str, fingerprint: str) -> Job | None:
-    """The job that the same request made before. :class:`Conflict` if its key was used for something else."""
-    if not key:
-        return None
-    if len(key) > 255:
-        raise Invalid("an Idempotency-Key has at most 255 characters", where="Idempotency-Key")
-    job = Job.objects.filter(owner=actor.username, key=key).first()
-    if job is None:
-        return None
-    if job.fingerprint != fingerprint:
-        raise Conflict(
-            "this Idempotency-Key was used for another request",
-            where="Idempotency-Key",
-            todo="Use a fresh key for each new request.",
-            code="key-reused",
-        )
-    if job.state == JobState.CLAIMING:
-        raise Conflict("the same request is being worked on just now", where="Idempotency-Key", todo="Ask again in a moment.")
+    job = submission.write(actor, verb, submission.ANY_TIME, **fields)
+    submission.wake()
     return job

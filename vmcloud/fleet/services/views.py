@@ -16,7 +16,7 @@ from vmcloud.domain.vocabulary import Desired, JobState, NodeState, Observed, St
 from vmcloud.fleet import ports
 from vmcloud.fleet.models import UNBEGUN, VE, Budget, Finding, Image, Job, Liveness, Misses, Node, Stray, Tombstone
 
-from . import leases, queries, snapshots, waiting
+from . import arrays, leases, queries, snapshots, waiting
 from .moments import moment
 
 FEW = 1000
@@ -31,6 +31,7 @@ STATE_WORDS = {
     JobState.EXITING: "exiting",
     JobState.MIGRATING: "migrating",
     JobState.SUSPENDED: "suspended",
+    JobState.BEGUN: "begun",
     JobState.COMPLETE: "complete",
 }
 
@@ -164,18 +165,48 @@ def strays_json(rows: Iterable[Stray]) -> list[dict[str, Any]]:
 def jobs_json(rows: Iterable[Job]) -> list[dict[str, Any]]:
     """Many jobs, without their steps; what they wait for is read once for all."""
     rows = list(rows)
-    depends = waiting.depends_of(job.pk for job in rows if job.state in UNBEGUN)
-    return [_job_json(job, depend_text(depends.get(job.pk, ()), job.awaits)) for job in rows]
+    depends = waiting.depends_of(job.pk for job in rows if job.state in (*UNBEGUN, JobState.BEGUN))
+    summaries = arrays.summaries(job for job in rows if job.size)
+    slots = arrays.slots_of({job.array for job in rows if job.array and job.state == JobState.QUEUED and not job.reason})
+    return [
+        {
+            **_job_json(job, depend_text(depends.get(job.pk, ()), job.awaits)),
+            "array": _array_json(job, summaries[job.pk]) if job.size else None,
+            **({"reason": slots[job.array]} if job.array in slots and job.state == JobState.QUEUED and not job.reason else {}),
+        }
+        for job in rows
+    ]
+
+
+def _array_json(job: Job, summary: dict[str, dict[str, int]]) -> dict[str, Any]:
+    return {"indices": job.indices, "size": job.size, "slots": job.slots or None, **summary}
 
 
 def job_json(job: Job, full: bool = False) -> dict[str, Any]:
-    """One job; ``full`` adds its steps."""
-    return {**jobs_json([job])[0], **({"steps": _steps_json(job)} if full else {})}
+    """One job; ``full`` adds its steps, and the parts of an array that did not end well."""
+    shown = jobs_json([job])[0]
+    if not full:
+        return shown
+    failed = [
+        {
+            "ref": part.ref,
+            "id": part.pk,
+            "index": part.index,
+            "ve_name": part.ve_name,
+            "outcome": part.outcome,
+            "reason": part.reason,
+        }
+        for part in (arrays.not_ok(job) if job.size else ())
+    ]
+    return {**shown, "steps": _steps_json(job), "failed_parts": failed}
 
 
 def _job_json(job: Job, depend: str) -> dict[str, Any]:
     return {
         "id": job.pk,
+        "ref": job.ref,
+        "part_of": job.array,
+        "index": job.index,
         "verb": job.verb,
         "ve": str(job.ve) if job.ve else None,
         "ve_name": job.ve_name or None,
