@@ -22,6 +22,8 @@ class Link:
         """Seconds that each piece is delayed, at most."""
         self.silent = False
         """Nothing is passed on and nothing is closed: half-open."""
+        self.deaf = False
+        """What is asked arrives; what is answered is thrown away."""
         self.tear_after = -1
         """Bytes of the next piece that are passed on before all connections are reset; -1: all is passed on."""
         self._open: set[asyncio.StreamWriter] = set()
@@ -39,7 +41,7 @@ class Link:
             return
         self._open |= {writer, back}
         try:
-            await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
+            await asyncio.gather(self._pump(reader, back), self._pump(there, writer, back=True))
         except (OSError, asyncio.CancelledError):
             pass
         finally:
@@ -47,9 +49,11 @@ class Link:
             for each in (writer, back):
                 each.close()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, back: bool = False) -> None:
         try:
             while data := await reader.read(CHUNK):
+                if back and self.deaf:
+                    continue
                 while self.silent:
                     await asyncio.sleep(0.02)
                 if self.late:
@@ -95,7 +99,7 @@ class Proxy:
     def mend(self) -> None:
         """All links are as they should be."""
         for each in self.links.values():
-            each.late, each.silent, each.tear_after = 0.0, False, -1
+            each.late, each.silent, each.deaf, each.tear_after = 0.0, False, False, -1
 
     def close(self) -> None:
         """End the thread; whoever is connected is cut off."""

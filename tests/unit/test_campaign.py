@@ -106,6 +106,14 @@ def test_a_link_passes_on_delays_falls_silent_and_tears(proxy: Proxy) -> None:
             proxy.mend()
             line.settimeout(5)
             assert line.recv(100) == b"nobody hears this" and time.monotonic() - began < 5, "half-open, not closed"
+            proxy.links["l"].deaf = True
+            line.sendall(b"heard and not answered")
+            line.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                line.recv(100)
+            proxy.mend()
+            line.settimeout(5)
+            assert said(line, b"again") == b"again", "what was thrown away does not come later"
             proxy.links["l"].tear_after = 3
             with pytest.raises(ConnectionResetError):
                 while said(line, b"torn in the middle"):
