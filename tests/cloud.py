@@ -14,7 +14,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -308,8 +308,8 @@ class Cloud:
 
 
 @contextmanager
-def cloud(*, without: str = "", **settings: Any) -> Iterator[Cloud]:
-    """A cloud that is up, and gone without a trace afterwards. ``without``: a part that the test will run."""
+def cloud(*, without: Sequence[str] = (), **settings: Any) -> Iterator[Cloud]:
+    """A cloud that is up, and gone without a trace afterwards. ``without``: parts that the test will run."""
     with ExitStack() as last:
         if os.environ.get(DATABASE) == "postgres":
             settings.setdefault("database", last.enter_context(postgres.shared().database()))
@@ -318,7 +318,7 @@ def cloud(*, without: str = "", **settings: Any) -> Iterator[Cloud]:
         folder.chmod(0o711)
         made = Cloud(folder / "d", **settings)
         last.callback(made.run, "down", "--purge", "--yes")
-        made.up(*(["--without", without] if without else []))
+        made.up(*(word for part in without for word in ("--without", part)))
         if not without:
             made.nodes_up()
         yield made

@@ -160,7 +160,7 @@ def places(world: World) -> look.Places:
     """Where the checker finds what it looks at."""
     return look.Places(
         sql=world.sql,
-        ldapi=str(world.data("store") / "directory" / "run" / "ldapi"),
+        ldapi=str(world.ldapi),
         broker=world.broker_url,
         nodes={node: str(home) for node, home in world.homes().items()},
         data=tuple(str(world.data(machine)) for machine in world.machines),

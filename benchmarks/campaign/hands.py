@@ -12,15 +12,18 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
+import ldap
+import ldap.sasl
 import redis
 
 from vmcloud.domain.vocabulary import Observed
 from workers.drivers import simulated
 
-from .client import Asked, take
+from .client import PATIENCE, Asked, take
 from .plan import CONTAINERS, Act
-from .world import World
+from .world import SUFFIX, World
 
 PEOPLE = 12
 """Requests under way at once: some wait long for an answer."""
@@ -35,6 +38,7 @@ class People:
         self.of: dict[int, int] = {}
         """Number of a request → its job."""
         self._client = world.client()
+        self._directory = f"ldapi://{quote(str(world.ldapi), safe='')}"
         self._seed = seed
         self._pool = ThreadPoolExecutor(PEOPLE, "people")
 
@@ -49,6 +53,8 @@ class People:
     def _do(self, act: Act) -> None:
         if act.verb == "batch":
             self._batch(act)
+        elif act.verb == "ldap":
+            self._by_ldap(act)
         elif act.verb in (*JOB_VERBS, "order", "priority"):
             self._about_a_job(act)
         else:
@@ -105,6 +111,19 @@ class People:
                 self.of.update({act.number: asked.job} if asked.job else {})
             case _:
                 self._client.send("POST", f"/jobs/{number}/{act.verb}")
+
+    def _by_ldap(self, act: Act) -> None:
+        """Change an entry as root of the directory's machine, with any LDAP tool. What is not there can not be changed."""
+        with contextlib.suppress(ldap.LDAPError):
+            connection = ldap.initialize(self._directory)
+            connection.set_option(ldap.OPT_NETWORK_TIMEOUT, PATIENCE)
+            connection.set_option(ldap.OPT_TIMEOUT, PATIENCE)
+            try:
+                connection.sasl_interactive_bind_s("", ldap.sasl.external())
+                changes = [(ldap.MOD_REPLACE, name, [value.encode()]) for name, value in act.args.items()]
+                connection.modify_s(f"cn={act.target},ou=main,ou=ves,{SUFFIX}", changes)
+            finally:
+                connection.unbind_s()
 
     def _batch(self, act: Act) -> None:
         """One answer tells of all its requests; where it is lost, of none."""

@@ -35,6 +35,8 @@ FAULTS = {
     **{"kill": 26, "freeze": 20, "power": 5, "flush": 5},
     **{"cut": 10, "delay": 7, "tear": 9, "half-open": 7, "guest": 11},
 }
+OTHERS = ("batch", "ldap")
+"""Requests for several jobs at once, and changes of an entry by an LDAP tool."""
 CALM = 1.5
 """Seconds at the beginning without a fault."""
 
@@ -83,6 +85,11 @@ def _requests(dice: random.Random, seconds: float, rate: float) -> list[Act]:
             acts.append(_about_a_job(dice, at, number))
         elif kind < 0.20 and len(there) > 8:
             acts.append(_batch(dice, at, number))
+        elif kind < 0.24:
+            wish = dice.choice(
+                [{"vmcDesiredState": dice.choice(["running", "stopped"])}, {"vmcMemoryMiB": dice.choice(["64", "96"])}]
+            )
+            acts.append(Act(round(at, 3), "request", "ldap", dice.choice(SIMULATED), number, wish))
         else:
             name = dice.choice(CONTAINERS if dice.random() < 0.14 else SIMULATED)
             verb = _draw(dice, VERBS)

@@ -47,6 +47,8 @@ INTERVALS = {
     **{"relist": 3.0, "node_down": 8.0, "resend": 0.7, "reask": 3.0, "lease": 2.0},
     **{"reconcile": 1.0, "claim": 2.0, "complete": 5.0},
 }
+SUFFIX = Config.suffix
+"""Of the directory."""
 HOME = {"broker": "store", "directory": "store", "web": "centre", "server": "centre", "monitor": "centre"}
 """Folder of a part; a worker and the second server have one of their own name."""
 
@@ -69,6 +71,11 @@ class World:
     def sql(self) -> str:
         """The URL of the job database."""
         return self._database or f"sqlite:///{self.data('centre') / 'sql' / 'vmcloud.sqlite3'}"
+
+    @property
+    def ldapi(self) -> Path:
+        """The directory's socket."""
+        return self.data("store") / "directory" / "run" / "ldapi"
 
     def data(self, machine: str) -> Path:
         """A machine's data directory."""
@@ -156,6 +163,7 @@ class World:
                 "simulate_delay = 0.05",
                 'simulate_seed = "chaos"',
             ]
+            node += ["simulate_fail = 0.02"] if machine == "sim-b" else []
         if machine in REAL:
             bridge, subnet = REAL[machine]
             node += ['kinds = ["lxc"]', f'bridge = "{bridge}"', f'subnet = "{subnet}"']

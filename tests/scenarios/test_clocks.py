@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -59,18 +58,20 @@ class Part:
             self._process.wait(10)
 
 
-@contextmanager
-def without(part: str) -> Iterator[tuple[Cloud, Part]]:
-    """A cloud in which the test runs that part."""
-    with cloud(without=part, simulate=2) as made:
-        run = Part(made, part)
-        run.start()
+@pytest.fixture(scope="module")
+def parts() -> Iterator[tuple[Cloud, Part, Part]]:
+    """A cloud, and its server and worker with clocks of their own."""
+    with cloud(without=("server", "worker"), simulate=2) as made:
+        server, worker = Part(made, "server"), Part(made, "worker")
         try:
+            server.start()
+            worker.start()
             made.nodes_up()
             made.image()
-            yield made, run
+            yield made, server, worker
         finally:
-            run.kill()
+            server.kill()
+            worker.kill()
 
 
 def make(running: Cloud, name: str) -> dict[str, Any]:
@@ -84,26 +85,26 @@ def waits(running: Cloud, job: dict[str, Any], words: str) -> None:
     assert found["state"] != "C"
 
 
-def test_a_node_whose_clock_is_off_by_a_day_refuses_by_name_and_loses_nothing() -> None:
-    with without("worker") as (running, worker):
-        node = make(running, "v")["node"]
-        for offset, words in (("-1d", "clock is"), ("+1d", "clock is ahead")):
-            worker.set(offset)
-            running.until(lambda: "clock" in shown(running, node)["reason"], 20, "the node's page to say that its clock is off")
-            job = running.ask("POST", "/ves/v/stop", {})
-            waits(running, job, words)
-            assert running.ves()["v"]["observed"] == "running", "what is there is seen all the same"
-            worker.set("+0")
-            assert running.wait(job, 40)["outcome"] == "ok"
-            running.until(lambda: not shown(running, node)["reason"], 20, "that to be over")
-            assert running.wait(running.ask("POST", "/ves/v/start", {}), 40)["outcome"] == "ok"
-        worker.set("+1d")
-        worker.kill()
-        worker.start()
-        running.until(lambda: "clock" in shown(running, node)["reason"], 20, "a worker that starts so to say so")
+def test_a_node_whose_clock_is_off_by_a_day_refuses_by_name_and_loses_nothing(parts: tuple[Cloud, Part, Part]) -> None:
+    running, _, worker = parts
+    node = make(running, "v")["node"]
+    for offset, words in (("-1d", "clock is"), ("+1d", "clock is ahead")):
+        worker.set(offset)
+        running.until(lambda: "clock" in shown(running, node)["reason"], 20, "the node's page to say that its clock is off")
+        job = running.ask("POST", "/ves/v/stop", {})
+        waits(running, job, words)
+        assert running.ves()["v"]["observed"] == "running", "what is there is seen all the same"
         worker.set("+0")
-        assert running.wait(running.ask("POST", "/ves/v/restart", {}), 40)["outcome"] == "ok", "nor is it in the way afterwards"
-        running.check_truths()
+        assert running.wait(job, 40)["outcome"] == "ok"
+        running.until(lambda: not shown(running, node)["reason"], 20, "that to be over")
+        assert running.wait(running.ask("POST", "/ves/v/start", {}), 40)["outcome"] == "ok"
+    worker.set("+1d")
+    worker.kill()
+    worker.start()
+    running.until(lambda: "clock" in shown(running, node)["reason"], 20, "a worker that starts so to say so")
+    worker.set("+0")
+    assert running.wait(running.ask("POST", "/ves/v/restart", {}), 40)["outcome"] == "ok", "nor is it in the way afterwards"
+    running.check_truths()
 
 
 def shown(running: Cloud, name: str) -> dict[str, Any]:
@@ -111,25 +112,25 @@ def shown(running: Cloud, name: str) -> dict[str, Any]:
     return found
 
 
-def test_a_server_whose_clock_is_set_goes_on_when_it_is_right_again() -> None:
-    with without("server") as (running, server):
-        make(running, "v")
-        for offset, off in (("-1d", -DAY), ("+1d", DAY)):
-            first = running.ask("POST", "/ves/v/restart", {})
-            server.set(offset)
-            running.until(lambda off=off: abs(lease_ends_in(running) - off) < 60, 20, "the leader to write by that clock")
-            job = running.ask("POST", "/ves/v/stop", {})
-            waits(running, job, "clock")
-            server.set("+0")
-            assert [running.wait(each, 40)["outcome"] for each in (first, job)] == ["ok", "ok"]
-            assert running.wait(running.ask("POST", "/ves/v/start", {}), 40)["outcome"] == "ok"
-        server.set("+1d")
-        running.until(lambda: lease_ends_in(running) > DAY - 60, 20, "the lease to end tomorrow")
-        server.kill()
+def test_a_server_whose_clock_is_set_goes_on_when_it_is_right_again(parts: tuple[Cloud, Part, Part]) -> None:
+    running, server, _ = parts
+    make(running, "w")
+    for offset, off in (("-1d", -DAY), ("+1d", DAY)):
+        first = running.ask("POST", "/ves/w/restart", {})
+        server.set(offset)
+        running.until(lambda off=off: abs(lease_ends_in(running) - off) < 60, 20, "the leader to write by that clock")
+        job = running.ask("POST", "/ves/w/stop", {})
+        waits(running, job, "clock")
         server.set("+0")
-        server.start()
-        assert running.wait(running.ask("POST", "/ves/v/stop", {}), 40)["outcome"] == "ok", "who comes after does not wait a day"
-        running.check_truths()
+        assert [running.wait(each, 40)["outcome"] for each in (first, job)] == ["ok", "ok"]
+        assert running.wait(running.ask("POST", "/ves/w/start", {}), 40)["outcome"] == "ok"
+    server.set("+1d")
+    running.until(lambda: lease_ends_in(running) > DAY - 60, 20, "the lease to end tomorrow")
+    server.kill()
+    server.set("+0")
+    server.start()
+    assert running.wait(running.ask("POST", "/ves/w/stop", {}), 40)["outcome"] == "ok", "who comes after does not wait a day"
+    running.check_truths()
 
 
 def lease_ends_in(running: Cloud) -> float:

@@ -24,7 +24,7 @@ def test_the_same_seed_is_the_same_campaign() -> None:
 def test_a_campaign_has_all_kinds_of_requests_and_faults_in_the_order_of_their_times() -> None:
     acts = plan.make(7, 600)
     assert [act.at for act in acts] == sorted(act.at for act in acts)
-    assert {act.verb for act in acts if act.what == "request"} == {*plan.VERBS, *plan.OF_JOBS, "batch"}
+    assert {act.verb for act in acts if act.what == "request"} == {*plan.VERBS, *plan.OF_JOBS, *plan.OTHERS}
     assert {act.verb for act in acts if act.what == "fault"} == set(plan.FAULTS)
     assert {act.target for act in acts if act.verb in ("kill", "freeze")} == set(plan.PARTS)
     ends = [act.at + act.args.get("seconds", 0.0) for act in acts if act.what == "fault"]
