@@ -202,7 +202,7 @@ class Faults:
                 if not _signal(pid, signal.SIGSTOP):
                     return False
                 self._lasts(act)
-                return _signal(pid, signal.SIGCONT)
+                _signal(pid, signal.SIGCONT)  # unless it was killed meanwhile
             case "power":
                 world.power_off(act.target)
                 self._lasts(act)
