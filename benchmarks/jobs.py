@@ -6,16 +6,10 @@ The driver costs nothing; everything else is real and durable. ``--count`` is th
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vmcloud.directory import port
-from vmcloud.directory.watch import Watcher
-from vmcloud.domain.records import VERecord
 from vmcloud.domain.vocabulary import Observed
 
 from .measure import Report, Wishes
@@ -27,51 +21,12 @@ BATCH = 100
 TICK = os.sysconf("SC_CLK_TCK")
 
 
-class Sightings:
-    """When the directory first told of each new state of each VE, by a watch of the benchmark's own."""
-
-    def __init__(self, made: Scene) -> None:
-        self.seen: dict[str, list[tuple[Observed, float]]] = {}
-        self._stop = threading.Event()
-        directory = made.cloud.directory()
-        watcher = Watcher(directory.settings, directory.tree.suffix)
-        self._thread = threading.Thread(target=watcher.run, args=(self._event, self._stop), daemon=True)
-        self._thread.start()
-
-    def _event(self, event: port.Event) -> None:
-        now = time.monotonic()
-        match event:
-            case port.Changed(record=VERecord(name=name, observed=seen)) if seen is not None:
-                told = self.seen.setdefault(name, [])
-                if not told or told[-1][0] is not seen.state:
-                    told.append((seen.state, now))
-
-    def changes(self) -> int:
-        """How many changes were told."""
-        return sum(map(len, self.seen.values()))
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join(2.0)
-
-
-@contextmanager
-def sightings(made: Scene) -> Iterator[Sightings]:
-    found = Sightings(made)
-    try:
-        yield found
-    finally:
-        found.close()
-
-
 def run(report: Report, wishes: Wishes) -> None:
     """Creates, then starts and stops of all VEs in turn, then single requests."""
     jobs = wishes.count or 2000
     with scene(simulate=NODES) as made:
         _creates(report, made)
-        with sightings(made) as seen:
-            time.sleep(1.0)
-            _throughput(report, made, seen, jobs)
+        _throughput(report, made, jobs)
         _one_by_one(report, made)
 
 
@@ -87,9 +42,9 @@ def _creates(report: Report, made: Scene) -> None:
     _show_spent(report, made, before, VES, "create")
 
 
-def _throughput(report: Report, made: Scene, seen: Sightings, jobs: int) -> None:
+def _throughput(report: Report, made: Scene, jobs: int) -> None:
     """Start and stop of every VE in turn, submitted in batches; from the first submission to the last state seen."""
-    before, told = _spent(made), seen.changes()
+    before, told = _spent(made), made.changes
     began = time.monotonic()
     number, last = 0, 0
     while number < jobs:
@@ -104,7 +59,7 @@ def _throughput(report: Report, made: Scene, seen: Sightings, jobs: int) -> None
     report.value("job_submission, in batches of 100", jobs / (submitted - began), "/s", 400)
     _all_done(made, last)
     ended = time.monotonic()
-    states = seen.changes() - told
+    states = made.changes - told
     report.value("job_throughput: start/stop submitted → complete", jobs / (ended - began), "/s", 60)
     report.value("states that the directory told meanwhile", states, "")
     report.note("Tuned Slurm: 53/s, Ganeti: 5.8/s on a machine of this size.")
@@ -143,7 +98,7 @@ def _all_done(made: Scene, last: int) -> None:
     deadline = time.monotonic() + 60 * PATIENCE
     while made.ask("GET", "/jobs?active=true&limit=1")["items"]:
         assert time.monotonic() < deadline, f"jobs up to {last} are not complete\n{made.cloud.log()}"
-        time.sleep(0.05)
+        time.sleep(0.2)
 
 
 def _spent(made: Scene) -> dict[str, Any]:

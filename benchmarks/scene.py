@@ -31,7 +31,7 @@ PATIENCE = 30.0
 
 
 class Scene:
-    """See the module."""
+    """See the module. ``changes``: how many new states of VEs the directory has told."""
 
     def __init__(self, cloud: Cloud, trace: Trace | None) -> None:
         self.cloud, self.trace = cloud, trace
@@ -39,6 +39,7 @@ class Scene:
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         self._http = http.client.HTTPConnection(urlsplit(cloud.url).netloc, timeout=30)
         self._seen: dict[str, tuple[Observed, float]] = {}
+        self.changes = 0
         self._condition = threading.Condition()
         self._stop = threading.Event()
         directory = cloud.directory()
@@ -59,6 +60,7 @@ class Scene:
                 with self._condition:
                     if name not in self._seen or self._seen[name][0] is not seen.state:
                         self._seen[name] = seen.state, now
+                        self.changes += 1
                         self._condition.notify_all()
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:

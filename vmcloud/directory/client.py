@@ -18,13 +18,13 @@ from typing import Any, TypeVar
 import ldap
 import ldap.sasl
 from ldap.controls import AssertionControl, RequestControl
-from ldap.controls.readentry import PostReadControl
 from ldap.ldapobject import SimpleLDAPObject
 
 from vmcloud.domain.errors import VmcloudError
 
 from .codec import Attributes
 from .errors import DEAD, Unavailable, translate
+from .readback import ReadBack
 
 T = TypeVar("T")
 Entry = tuple[str, Attributes]
@@ -203,17 +203,17 @@ class Client:
             self._idle.append(link)
 
 
-def _post_read() -> PostReadControl:
-    """Ask for the entry as it is after the write (RFC 4527)."""
-    return PostReadControl(criticality=True, attrList=list(EVERYTHING))
+def _post_read() -> ReadBack:
+    """Ask for the entry as it is after the write."""
+    return ReadBack(criticality=True, attrList=list(EVERYTHING))
 
 
 def _stored(link: SimpleLDAPObject, message: int) -> Entry:
     """The entry in the answer to a write with :func:`_post_read`."""
-    _, _, _, controls = link.result3(message)
+    _, _, _, controls, _, _ = link.result4(message, resp_ctrl_classes={ReadBack.controlType: ReadBack})
     for control in controls:
-        if isinstance(control, PostReadControl):
-            return control.dn, dict(control.entry)
+        if isinstance(control, ReadBack):
+            return control.dn, control.entry
     raise Unavailable("the directory did not say what it stored")
 
 
