@@ -15,7 +15,10 @@ from django.db.models import F, Q
 
 from vmcloud.domain.vocabulary import JobState
 
-from . import webhook_models  # noqa: F401 - tables too
+from . import (
+    gather,
+    webhook_models,  # noqa: F401 - tables too
+)
 
 UNBEGUN = (JobState.QUEUED, JobState.HELD, JobState.WAITING)
 OPEN_JOBS = (JobState.CLAIMING, JobState.QUEUED, JobState.RUNNING, JobState.EXITING)
@@ -53,6 +56,8 @@ class Job(models.Model):
     request and ``fingerprint`` the SHA-256 of what was asked under it. ``ending``: how it is to end whose end was asked for
     (:class:`~vmcloud.domain.vocabulary.Ending`; empty: undone); ``signal``: one that its node is to be sent.
     """
+
+    COUNTED = "version"
 
     project = models.CharField(max_length=63, default="main")
     owner = models.CharField(max_length=150)
@@ -139,37 +144,28 @@ class Job(models.Model):
         if not changes:
             return
         with transaction.atomic(savepoint=False):
-            Job.objects.filter(pk=self.pk).update(version=F("version") + 1, **changes)
+            gather.change(self, **changes)
             self.tell()
-        for name, value in changes.items():
-            setattr(self, name, value)
         self.version += 1
 
     def tell(self) -> None:
         """Put it on the feed, as new or changed."""
-        Change.objects.bulk_create([self._news()])
-
-    def _news(self) -> Change:
         about = {"project": self.project, "owner": self.owner, "ve": self.ve, "node": self.node}
-        return Change(at=time.time(), kind="job", key=str(self.pk), **about)
+        gather.add(Change(at=time.time(), kind="job", key=str(self.pk), **about))
 
     @staticmethod
     def tell_all(jobs: Iterable[Job]) -> None:
         """Put many on the feed."""
-        Change.objects.bulk_create([job._news() for job in jobs])
+        with gather.gathering():
+            for job in jobs:
+                job.tell()
 
     @staticmethod
-    def change_all(jobs: Sequence[Job], **changes: Any) -> None:
-        """Write the same changes to many, which differ from them, and count their versions up."""
-        with transaction.atomic(savepoint=False):
-            for start in range(0, len(jobs), MANY):
-                some = [job.pk for job in jobs[start : start + MANY]]
-                Job.objects.filter(pk__in=some).update(version=F("version") + 1, **changes)
-            Job.tell_all(jobs)
-        for job in jobs:
-            for name, value in changes.items():
-                setattr(job, name, value)
-            job.version += 1
+    def change_all(jobs: Iterable[Job], **changes: Any) -> None:
+        """Write the same changes to many, and count their versions up."""
+        with transaction.atomic(savepoint=False), gather.gathering():
+            for job in jobs:
+                job.change(**changes)
 
 
 class QueueRow(models.Model):

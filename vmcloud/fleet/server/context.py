@@ -12,6 +12,7 @@ from vmcloud.directory.store import Directory
 from vmcloud.dispatch.routes import monitor_list
 from vmcloud.dispatch.send import OrderSender
 from vmcloud.domain.vocabulary import JobState, Outcome
+from vmcloud.fleet import gather
 from vmcloud.fleet.models import Job, JobEvent, Step
 
 from .leader import Leader
@@ -33,6 +34,7 @@ class Context:
     model does not show yet. ``cursor``: the last queued job that was looked at, by its turn. ``touched``: jobs that began or
     ended since it was looked who waits for them; ``reviewed_at``: when all that wait for others were looked at. ``changed``: VEs
     that reconcile is to look at without waiting for its turn. ``stale``: steps that were given up, whose nodes are to be told.
+    ``heard``: when each node's word was last written down.
     """
 
     config: Config
@@ -54,6 +56,7 @@ class Context:
     suspects: dict[UUID, float] = field(default_factory=dict)
     vanished: dict[UUID, tuple[str, float]] = field(default_factory=dict)
     stale: list[Step] = field(default_factory=list)
+    heard: dict[str, float] = field(default_factory=dict)
 
     def suspect(self, ve: UUID) -> None:
         """Have an entry judged in the next cycle."""
@@ -82,13 +85,13 @@ class Context:
         """The same of many jobs, in one transaction."""
         news = {job: reason[:1000] for job, reason in reasons.items() if job.reason != reason[:1000]}
         if news:
-            with self.leader.transaction():
+            with self.leader.transaction(), gather.gathering():
                 for job, reason in news.items():
                     job.change(reason=reason)
 
     def note(self, job: Job, text: str) -> None:
         """Add a line to the job's history."""
-        JobEvent.objects.create(job=job, at=self.clock(), text=text)
+        gather.add(JobEvent(job=job, at=self.clock(), text=text))
 
     def unread(self, node: str) -> bool:
         """Whether the monitor has not read all that a node said to it."""

@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+from itertools import groupby
 from uuid import UUID
 
 from django.db import close_old_connections
@@ -173,39 +174,43 @@ class Server:
 
     @database.again
     def _take(self, context: Context, inbox: Inbox, items: list[Item]) -> None:
-        """All items in one transaction; what they lead to is sent after it."""
+        """All items in one transaction; what they lead to is sent after it. What nodes say, and what the directory tells, come by
+        two ways anyway: neither waits for the other's turn."""
         to_send: list[Step] = []
         new_nodes, silent, shown = False, list[str](), dict[UUID, VERecord]()
         with context.leader.transaction():
-            for item in items:
-                match item:
-                    case Report():
-                        to_send += replies.handle(context, item)
-                    case Broker(up=up, reason=reason):
-                        if up:
-                            context.broker_down, silent = "", self._silent_nodes(context)
-                        else:
-                            context.lose_broker(reason)
-                        context.again = context.again or up
-                    case port.Changed(record=NodeRecord(name=name)):
-                        context.projection.apply(item)
-                        new_nodes = inbox.listen_to(server_list(name)) or new_nodes
-                    case port.Changed(record=VERecord() as record):
-                        context.projection.apply(item)
-                        shown[record.ve] = record
-                    case port.Malformed(ve=UUID() as ve):
-                        context.projection.apply(item)
-                        foreign.note(context, ve)
-                    case port.Removed(kind="ve", key=key):
-                        removals.note(context, UUID(key))
-                        shown.pop(UUID(key), None)
-                        context.projection.apply(item)
-                    case port.Synced():
-                        context.projection.apply(item)
-                        silent = self._silent_nodes(context)
-                        removals.note_untold(context)
-                    case _:
-                        context.projection.apply(item)
+            if reports := [item for item in items if isinstance(item, Report)]:
+                to_send += replies.handle(context, reports)
+            told = (item for item in items if not isinstance(item, Report))
+            for changes, group in groupby(told, lambda item: isinstance(item, port.Changed)):
+                if changes:
+                    records = [item.record for item in group if isinstance(item, port.Changed)]
+                    context.projection.show(records)
+                    new = [inbox.listen_to(server_list(each.name)) for each in records if isinstance(each, NodeRecord)]
+                    new_nodes = any(new) or new_nodes
+                    shown |= {each.ve: each for each in records if isinstance(each, VERecord)}
+                    continue
+                for item in group:
+                    match item:
+                        case Broker(up=up, reason=reason):
+                            if up:
+                                context.broker_down, silent = "", self._silent_nodes(context)
+                            else:
+                                context.lose_broker(reason)
+                            context.again = context.again or up
+                        case port.Malformed(ve=UUID() as ve):
+                            context.projection.apply(item)
+                            foreign.note(context, ve)
+                        case port.Removed(kind="ve", key=key):
+                            removals.note(context, UUID(key))
+                            shown.pop(UUID(key), None)
+                            context.projection.apply(item)
+                        case port.Synced():
+                            context.projection.apply(item)
+                            silent = self._silent_nodes(context)
+                            removals.note_untold(context)
+                        case port.Removed() | port.Malformed() | port.Down():
+                            context.projection.apply(item)
             if shown:
                 wanted.learn(context, shown.values())
         if new_nodes:

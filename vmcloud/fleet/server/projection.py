@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from django.db import models
 from vmcloud.directory import port
 from vmcloud.domain.records import ImageRecord, NodeRecord, Record, StrayRecord, Tombstone, VERecord
 from vmcloud.domain.vocabulary import EventType
-from vmcloud.fleet import database
+from vmcloud.fleet import database, gather
 from vmcloud.fleet.models import VE, Image, Node, ReadModel, Stray
 from vmcloud.fleet.models import Tombstone as TombstoneRow
 from vmcloud.fleet.services import events, feed, queries, watermark
@@ -37,7 +37,7 @@ class Projection:
         """One event; to be called inside a transaction."""
         match event:
             case port.Changed(record):
-                self._change(record)
+                self.show([record])
             case port.Removed(kind, key):
                 self._remove(MODELS[kind].objects.filter(pk=key))
             case port.Synced():
@@ -51,23 +51,55 @@ class Projection:
                 if ve is not None and self._told is not None:
                     self._told.add(("ve", str(ve)))
 
-    def _change(self, record: Record) -> None:
+    def show(self, records: Sequence[Record]) -> None:
+        """Entries as they are now, in the order in which that was told; to be called inside a transaction."""
         if self._told is not None:
-            self._told.add(port.key_of(record))
-        row = row_of(record)
-        database.fit(row)
-        before = type(row).objects.filter(pk=row.pk).first()
-        if isinstance(row, VE) and (not isinstance(before, VE) or (before.project, before.name) != (row.project, row.name)):
-            self._remove(VE.objects.filter(project=row.project, name=row.name).exclude(pk=row.pk))
-        _upsert(row)
-        if before is None or _differs(before, row):
-            self._tell(before, row)
-            if isinstance(row, VE) and row.observed_state not in ("", row.desired):
-                self._heed(row.pk)
-        if record.version > self._version:
-            self._version = record.version
+            self._told.update(map(port.key_of, records))
+        rows: dict[type[ReadModel], list[ReadModel]] = {}
+        for record in records:
+            row = row_of(record)
+            database.fit(row)
+            rows.setdefault(type(row), []).append(row)
+        with gather.gathering():
+            for model, changed in rows.items():
+                self._change(model, changed)
+        newest = max((record.version for record in records), default="")
+        if newest > self._version:
+            self._version = newest
             if self._told is None:
-                watermark.reached(record.version)
+                watermark.reached(newest)
+
+    def _change(self, model: type[ReadModel], changed: Sequence[ReadModel]) -> None:
+        known = model.objects.in_bulk([row.pk for row in changed])
+        new, named = dict[Any, ReadModel](), dict[tuple[str, str], Any]()
+        told: list[tuple[VE, EventType, str]] = []
+        for row in changed:
+            before = known.get(row.pk)
+            if isinstance(row, VE) and (not isinstance(before, VE) or (before.project, before.name) != (row.project, row.name)):
+                self._remove(VE.objects.filter(project=row.project, name=row.name).exclude(pk=row.pk))
+                new.pop(named.get((row.project, row.name)), None)
+            if before is None or _differs(before, row):
+                self._tell(before, row)
+                if isinstance(row, VE):
+                    assert isinstance(before, VE | None)
+                    named[row.project, row.name] = row.pk
+                    told += [(row, type, text) for type, text in history(before, row)]
+                    if row.observed_state not in ("", row.desired):
+                        self._heed(row.pk)
+            known[row.pk] = new[row.pk] = row
+        _upsert(model, list(new.values()))
+        self._note(told)
+
+    def _note(self, told: Sequence[tuple[VE, EventType, str]]) -> None:
+        """Write down what no job tells, or has told."""
+        if not told:
+            return
+        ves = {row.uuid for row, _, _ in told}
+        silent = set(queries.changing().filter(ve__in=ves).values_list("ve", flat=True))
+        silent |= set(TombstoneRow.objects.filter(pk__in=ves).values_list("pk", flat=True))
+        for row, type, text in told:
+            if row.uuid not in silent:
+                events.note(type, text, at=self._clock(), row=row)
 
     def _remove(self, rows: models.QuerySet[Any]) -> None:
         for row in rows:
@@ -86,16 +118,11 @@ class Projection:
         self._told = None
 
     def _tell(self, before: ReadModel | None, after: ReadModel | None) -> None:
-        """Put the difference on the feed and, where people would want to read it later, into the history."""
+        """Put the difference on the feed."""
         row = after or before
         match row:
             case VE():
                 feed.changed("ve", str(row.pk), project=row.project, owner=row.owner, ve=row.uuid, node=row.node)
-                assert isinstance(before, VE | None) and isinstance(after, VE | None)
-                told = history(before, after)
-                if told and not _told_by_job(row):
-                    for type, text in told:
-                        events.note(type, text, at=self._clock(), row=row)
             case Stray():
                 feed.changed("stray", row.key, ve=row.ve, node=row.node)
                 if before is None and row.ve is None and self._told is None:
@@ -125,23 +152,17 @@ def history(before: VE | None, after: VE | None) -> list[tuple[EventType, str]]:
     return told
 
 
-def _told_by_job(row: VE) -> bool:
-    """Whether a job says, or has said, why this came about."""
-    return queries.changing().filter(ve=row.pk).exists() or TombstoneRow.objects.filter(pk=row.pk).exists()
-
-
 def _differs(before: ReadModel, after: ReadModel) -> bool:
     """Whether anything that people are shown differs: not the mark of the last sighting."""
     names = (field.attname for field in type(after)._meta.concrete_fields)
     return any(getattr(before, name) != getattr(after, name) for name in names if name not in MARKS)
 
 
-def _upsert(row: ReadModel) -> None:
-    model = type(row)
+def _upsert(model: type[ReadModel], rows: Sequence[ReadModel]) -> None:
     fields = [field.name for field in model._meta.concrete_fields if not field.primary_key]
     key = model._meta.pk
     assert isinstance(key, models.Field)
-    model.objects.bulk_create([row], update_conflicts=True, unique_fields=[key.name], update_fields=fields)
+    model.objects.bulk_create(rows, update_conflicts=True, unique_fields=[key.name], update_fields=fields)
 
 
 def row_of(record: Record) -> ReadModel:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import DatabaseError, transaction
@@ -15,6 +17,7 @@ from vmcloud.domain.messages import Accepted, Digest, Message, Progress, Refused
 from vmcloud.domain.status import MISSES_UNTIL_LOST
 from vmcloud.domain.vocabulary import Ending, JobState, Outcome, Verb
 from vmcloud.faults import point
+from vmcloud.fleet import gather
 from vmcloud.fleet.models import HOLDING, VE, Job, Liveness, Misses, Step, StepState
 from vmcloud.fleet.services import usage
 
@@ -34,68 +37,98 @@ FINAL_REFUSALS = ("stale", "gone")
 """Refusals that no further sending could cure."""
 
 
-def handle(context: Context, report: Report) -> list[Step]:
-    """Take in one report, inside a transaction; the steps to send once it is committed.
+Said = Accepted | Refused | Progress | Result
+Key = tuple[int, int, int, str]
+"""Job, number, attempt, node: what a node says of a step counts for this one only."""
+
+
+@dataclass
+class Steps:
+    """The steps that are spoken of and their jobs' later ones, as they were when the reports were taken in."""
+
+    spoken_of: dict[Key, Step]
+    planned: dict[int, list[Step]]
+
+
+def handle(context: Context, reports: Sequence[Report]) -> list[Step]:
+    """Take in reports, inside a transaction; the steps to send once it is committed.
 
     What can not be taken in is logged and dropped: one node's nonsense must not hold up what the others say.
     """
     try:
-        with transaction.atomic():
-            return _handle(context, report)
+        with transaction.atomic(), gather.gathering():
+            return _handle(context, reports)
     except DatabaseError:
         raise
     except Exception:
-        log.exception("dropped a report on %s that could not be taken in", report.list_name)
+        if len(reports) > 1:
+            return [step for report in reports for step in handle(context, [report])]
+        log.exception("dropped a report on %s that could not be taken in", reports[0].list_name)
         return []
 
 
-def _handle(context: Context, report: Report) -> list[Step]:
+def _handle(context: Context, reports: Sequence[Report]) -> list[Step]:
+    messages = [said for report in reports if (said := _read(report)) is not None]
+    steps = _steps([message for _, message in messages if isinstance(message, Said)])
+    to_send: list[Step] = []
+    for node, message in messages:
+        match message:
+            case Wake():
+                context.again = True
+            case Digest():
+                gather.flush()
+                to_send += _digest(context, node, message)
+            case Accepted() | Refused() | Progress() | Result():
+                _heard(context, node)
+                step = steps.spoken_of.get((message.job, message.step, message.attempt, node))
+                if step is not None and step.state in HOLDING:
+                    to_send += _about_step(context, step, message, steps.planned.get(step.job_id, ()))
+                else:
+                    gather.flush()
+                    abandon.late(context, node, message)
+            case _:
+                log.error("dropped a %s message from node %s: it does not belong to the server", message.type, node)
+    return to_send
+
+
+def _read(report: Report) -> tuple[str, Message] | None:
+    """The node that speaks, and what it says; None for what no node may say."""
     try:
         message = parse(report.body)
     except Invalid as error:
         log.error("dropped a message on %s: %s", report.list_name, error)
-        return []
+        return None
     node = speaker(report.list_name)
     said = getattr(message, "node", node)
     if said != node:
         log.error("dropped a message on %s that claims to be from node %s", report.list_name, said)
-        return []
-    return _take(context, node, message)
-
-
-def _take(context: Context, node: str, message: Message) -> list[Step]:
-    match message:
-        case Wake():
-            context.again = True
-        case Digest():
-            return _digest(context, node, message)
-        case Accepted() | Refused() | Progress() | Result():
-            _heard(context, node)
-            step = _step(node, message)
-            if step is not None:
-                return _about_step(context, step, message)
-            abandon.late(context, node, message)
-        case _:
-            log.error("dropped a %s message from node %s: it does not belong to the server", message.type, node)
-    return []
+        return None
+    return node, message
 
 
 def _heard(context: Context, node: str) -> None:
     """Whatever a node says shows that it lives; written once a second at most."""
     now = context.clock()
-    Liveness.objects.filter(node=node, heard_at__lt=now - 1.0).update(heard_at=now)
+    if abs(now - context.heard.get(node, 0.0)) > 1.0:
+        context.heard[node] = now
+        Liveness.objects.filter(node=node, heard_at__lt=now).update(heard_at=now)
 
 
-def _step(node: str, message: Accepted | Refused | Progress | Result) -> Step | None:
-    """The step that is spoken of, if its node is the speaker and its attempt the one under way."""
-    return (
-        Step.objects.filter(job_id=message.job, number=message.step, attempt=message.attempt, node=node, state__in=HOLDING)
-        .select_related("job")
-        .first()
-    )
+def _steps(messages: Sequence[Said]) -> Steps:
+    jobs = {message.job for message in messages}
+    found = Steps({}, {})
+    if not jobs:
+        return found
+    rows = Step.objects.filter(job_id__in=jobs, state__in=(*HOLDING, StepState.PLANNED)).select_related("job")
+    for step in rows.order_by("job_id", "number"):
+        if step.state == StepState.PLANNED:
+            found.planned.setdefault(step.job_id, []).append(step)
+        else:
+            found.spoken_of[step.job_id, step.number, step.attempt, step.node] = step
+    return found
 
 
-def _about_step(context: Context, step: Step, message: Accepted | Refused | Progress | Result) -> list[Step]:
+def _about_step(context: Context, step: Step, message: Said, planned: Sequence[Step]) -> list[Step]:
     now, job = context.clock(), step.job
     match message:
         case Accepted(running=running):
@@ -103,16 +136,16 @@ def _about_step(context: Context, step: Step, message: Accepted | Refused | Prog
             changes: dict[str, Any] = {"state": StepState.ACCEPTED if state == StepState.SENT else state, "heard_at": now}
             if step.accepted_at is None:
                 changes["accepted_at"] = now
-            Step.objects.filter(pk=step.pk).update(**changes)
+            gather.change(step, **changes)
             job.change(reason="")
         case Progress(name=name, percent=percent):
-            Step.objects.filter(pk=step.pk).update(state=StepState.RUNNING, phase=name[:100], percent=percent, heard_at=now)
+            gather.change(step, state=StepState.RUNNING, phase=name[:100], percent=percent, heard_at=now)
             job.change(reason=f"{step.verb} on {step.node}: {name}" + (f" {percent} %" if percent >= 0 else ""))
         case Refused(code=code, message=text):
             return _refused(context, step, code, text)
         case Result():
             point("server.result.received")
-            return _result(context, step, message)
+            return _result(context, step, message, planned)
     return []
 
 
@@ -131,26 +164,21 @@ def _refused(context: Context, step: Step, code: str, text: str) -> list[Step]:
 
 
 def _end(context: Context, step: Step, outcome: Outcome, result: dict[str, Any] | None = None) -> None:
-    Step.objects.filter(pk=step.pk).update(
-        state=StepState.DONE, outcome=outcome.value, result=result, ended_at=context.clock(), percent=100
-    )
+    gather.change(step, state=StepState.DONE, outcome=outcome.value, result=result, ended_at=context.clock(), percent=100)
 
 
-def _result(context: Context, step: Step, result: Result) -> list[Step]:
+def _result(context: Context, step: Step, result: Result, planned: Sequence[Step]) -> list[Step]:
     """Close the step; the next one of its job begins, or the job is over."""
     job, data = step.job, result.to_json()
     _end(context, step, result.outcome, data)
     for note in result.notes:
         context.note(job, note)
-    job.refresh_from_db(fields=["cancel_requested_at", "ending"])
     if result.outcome is Outcome.OK:
         if step.verb == Verb.FETCH:
             _note_image(step)
-        following = job.steps.filter(state=StepState.PLANNED).order_by("number").first()
+        following = planned[0] if planned else None
         if following is not None and job.cancel_requested_at is None:
-            now = context.clock()
-            following.state, following.sent_at, following.sent_count = StepState.SENT, now, 1
-            Step.objects.filter(pk=following.pk).update(state=StepState.SENT, sent_at=now, sent_count=1)
+            gather.change(following, state=StepState.SENT, sent_at=context.clock(), sent_count=1)
             job.change(reason="")
             following.job = job
             return [following]
@@ -185,8 +213,7 @@ def _another_attempt(context: Context, step: Step, result: Result) -> Step:
     why = result.error.sentence() if result.error else "no reason given"
     context.note(step.job, f"attempt {step.attempt} to fetch the image failed and is repeated: {why}")
     again = {"state": StepState.SENT, "attempt": step.attempt + 1, "outcome": "", "result": None, "ended_at": None}
-    Step.objects.filter(pk=step.pk).update(**again, sent_at=now, sent_count=1, heard_at=None, accepted_at=None, percent=-1)
-    step.state, step.attempt, step.sent_at, step.sent_count = StepState.SENT, step.attempt + 1, now, 1
+    gather.change(step, **again, sent_at=now, sent_count=1, heard_at=None, accepted_at=None, percent=-1)
     return step
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -22,6 +22,7 @@ from vmcloud.domain.messages import POWER_AFTER
 from vmcloud.domain.records import VERecord
 from vmcloud.domain.spec import Spec
 from vmcloud.domain.vocabulary import Desired, Drift, EventType, JobState, Kind, LeaseAction, Restart, Verb
+from vmcloud.fleet import gather
 from vmcloud.fleet.models import VE, Accepted, Job
 from vmcloud.fleet.services import events
 
@@ -44,15 +45,18 @@ def decode(data: dict[str, Any]) -> Wish:
     return Wish(Desired(data["desired"]), Spec(**spec), data["owner"])
 
 
-def expected(row: Accepted, entry: VERecord | Found) -> Wish | None:
-    """What the entry should say at its generation; None where it has passed by, or is one that nobody announced."""
+def expected(row: Accepted, entry: VERecord | Found, jobs: Mapping[int, Job] | None = None) -> Wish | None:
+    """What the entry should say at its generation; None where it has passed by, or is one that nobody announced. ``jobs``: those
+    that are read already."""
     if entry.generation == row.generation:
         return decode(row.wish)
     if row.writing and (entry.generation, entry.job) == (row.writing["generation"], row.writing["job"]):
         return decode(row.writing["wish"])
-    if entry.generation == row.generation + 1 and (job := Job.objects.filter(pk=entry.job, ve=row.ve).first()) is not None:
-        with contextlib.suppress(VmcloudError, LookupError, TypeError, ValueError):
-            return asked_by(job, decode(row.wish))
+    if entry.generation == row.generation + 1:
+        job = Job.objects.filter(pk=entry.job).first() if jobs is None else jobs.get(entry.job)
+        if job is not None and job.ve == row.ve:
+            with contextlib.suppress(VmcloudError, LookupError, TypeError, ValueError):
+                return asked_by(job, decode(row.wish))
     return None
 
 
@@ -70,24 +74,31 @@ def learn(context: Context, records: Iterable[VERecord]) -> None:
     """Compare what the watch has shown with what was accepted; inside a transaction. What differs is somebody else's change."""
     shown = {record.ve: record for record in records}
     rows = Accepted.objects.in_bulk(list(shown))
-    for ve, record in shown.items():
-        row = rows.get(ve) or _first(record)
-        if row is None:
-            context.foreign.add(ve)
-            context.suspect(ve)
-            continue
-        if record.generation > row.generation:
-            row = _reached(context, row, record)
-        if record.generation < row.generation:
-            context.suspect(ve)  # said before our last write; or a directory that was restored from a backup
-            continue
-        if wish_of(record) != decode(row.wish):
-            context.foreign.add(ve)
-            context.suspect(ve)
-        else:
-            context.foreign.discard(ve)
-            if row.writing and row.writing["jobs"]:
-                context.suspect(ve)
+    later = [each.job for each in shown.values() if (row := rows.get(each.ve)) and each.generation > row.generation]
+    jobs = Job.objects.in_bulk(later) if later else {}
+    with gather.gathering():
+        for ve, record in shown.items():
+            _learn(context, record, rows.get(ve), jobs)
+
+
+def _learn(context: Context, record: VERecord, row: Accepted | None, jobs: Mapping[int, Job]) -> None:
+    row = row or _first(record)
+    if row is None:
+        context.foreign.add(record.ve)
+        context.suspect(record.ve)
+        return
+    if record.generation > row.generation:
+        _reach(context, row, record, jobs)
+    if record.generation < row.generation:
+        context.suspect(record.ve)  # said before our last write; or a directory that was restored from a backup
+        return
+    if wish_of(record) != decode(row.wish):
+        context.foreign.add(record.ve)
+        context.suspect(record.ve)
+        return
+    context.foreign.discard(record.ve)
+    if row.writing and row.writing["jobs"]:
+        context.suspect(record.ve)
 
 
 def accepted(record: VERecord) -> Accepted | None:
@@ -108,14 +119,13 @@ def _first(record: VERecord) -> Accepted | None:
     return Accepted.objects.create(ve=record.ve, **about)
 
 
-def _reached(context: Context, row: Accepted, record: VERecord) -> Accepted:
+def _reach(context: Context, row: Accepted, record: VERecord, jobs: Mapping[int, Job]) -> None:
     """The entry has a later generation than the row: the one announced, or one that was written without."""
-    now = expected(row, record)
+    now = expected(row, record, jobs)
     if now is None:
         log.warning("VE %s has generation %d, which was not announced; it is taken as it is", record.name, record.generation)
         now = wish_of(record)
     conclude(context, row, record.generation, now)
-    return row
 
 
 def conclude(context: Context, row: Accepted, generation: int, wish: Wish) -> None:
@@ -125,8 +135,7 @@ def conclude(context: Context, row: Accepted, generation: int, wish: Wish) -> No
         _release(context, row, writing)
     elif writing.get("jobs"):
         forget(row)
-    row.generation, row.wish, row.writing, row.at = generation, wish.to_json(), None, context.clock()
-    row.save()
+    gather.change(row, generation=generation, wish=wish.to_json(), writing=None, at=context.clock())
 
 
 def _release(context: Context, row: Accepted, writing: dict[str, Any]) -> None:

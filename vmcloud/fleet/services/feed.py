@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.db.models import Q
 
+from vmcloud.fleet import gather
 from vmcloud.fleet.models import Change
 
 from .accounts import Actor
@@ -51,7 +52,7 @@ class News:
 
 def changed(kind: str, key: str, *, project: str = "", owner: str = "", ve: UUID | None = None, node: str = "") -> None:
     """Say that something is new, gone, or not as it was; inside the transaction that makes it so."""
-    Change.objects.create(at=time.time(), kind=kind, key=key[:200], project=project, owner=owner, ve=ve, node=node)
+    gather.add(Change(at=time.time(), kind=kind, key=key[:200], project=project, owner=owner, ve=ve, node=node))
 
 
 def cursor() -> int:
