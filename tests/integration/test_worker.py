@@ -133,11 +133,11 @@ def test_forged_foreign_and_late_orders_are_not_carried_out(desk: Desk) -> None:
     mine = private_key(desk.key)
     each = order(1, verb=Verb.CREATE)
     sender = desk.sender._sender
-    sender.envelope("node.n1", seal(each, private_key(forged), now=now, lifetime=60))
-    sender.envelope("node.n1", "nonsense")
-    sender.envelope("node.n1", seal(replace(each, node="n2"), mine, now=now, lifetime=60))
-    sender.envelope("node.n1", seal(replace(each, job=2), mine, now=now - 1000, lifetime=60))
-    sender.envelope("node.n1", seal(replace(each, job=3), mine, now=now + 1000, lifetime=60))
+    sender.envelopes(("node.n1", seal(each, private_key(forged), now=now, lifetime=60)))
+    sender.envelopes(("node.n1", "nonsense"))
+    sender.envelopes(("node.n1", seal(replace(each, node="n2"), mine, now=now, lifetime=60)))
+    sender.envelopes(("node.n1", seal(replace(each, job=2), mine, now=now - 1000, lifetime=60)))
+    sender.envelopes(("node.n1", seal(replace(each, job=3), mine, now=now + 1000, lifetime=60)))
     desk.wait(Refused, lambda heard: heard.job == 3)
     assert [heard.code for heard in desk.heard if isinstance(heard, Refused)] == ["wrong-node", "expired", "clock"]
     assert effects(desk.guests) == {}

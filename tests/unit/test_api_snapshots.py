@@ -150,19 +150,22 @@ def test_the_admin_shows_them(web: Web) -> None:
 def test_a_job_waits_until_its_snapshot_is_shown(web: Web) -> None:
     """A list under way at the step's end may show the generation, and the snapshots from before."""
     from vmcloud.fleet.models import VE, Job
-    from vmcloud.fleet.server.finish import _not_shown
+    from vmcloud.fleet.server.finish import _not_shown, picture_of
+
+    def missing(job: Job) -> str:
+        return _not_shown(job, picture_of([job]))
 
     row = web.ve("one", observed_epoch=1, observed_sequence=5, observed_generation=2, snapshots=[])
     result = {"mark": [1, 6], "seen": {"state": "running", "generation": 2}}
     about = {"ve": row.uuid, "owner": "admin", "outcome": "ok", "result": result, "created_at": 1.0}
     taking = Job.objects.create(verb="snapshot", args={"snapshot": {"name": "a"}}, **about)
-    assert _not_shown(taking) == "snapshot a"
+    assert missing(taking) == "snapshot a"
     VE.objects.filter(pk=row.pk).update(snapshots=[{"name": "a", "job": taking.pk, "at": 1.0}])
-    assert _not_shown(taking) == ""
+    assert missing(taking) == ""
     removing = Job.objects.create(verb="delete-snapshot", args={"snapshot": {"name": "a", "job": taking.pk, "at": 1.0}}, **about)
-    assert _not_shown(removing) == "snapshot a gone"
+    assert missing(removing) == "snapshot a gone"
     VE.objects.filter(pk=row.pk).update(snapshots=[{"name": "a", "job": 99, "at": 1.0}])
-    assert _not_shown(removing) == ""
+    assert missing(removing) == ""
 
 
 @pytest.mark.parametrize(

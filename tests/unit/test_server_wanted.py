@@ -67,10 +67,11 @@ class Scene:
 
     def begin(self, verb: str = "stop", **fields: Any) -> Any:
         """The desired write with which a job begins."""
+        from vmcloud.fleet.models import Accepted
         from vmcloud.fleet.server import wanted
 
         job = self.job(verb, **fields)
-        wanted.begin(self.context, self.directory.ve(self.ve), job)
+        wanted.begin(self.context, self.directory.ve(self.ve), job, Accepted.objects.filter(pk=self.ve).first())
         return job
 
     @property
@@ -210,8 +211,10 @@ def test_a_job_that_begins_needs_no_commit_of_its_own(web: Web) -> None:
     scene = Scene(web)
     scene.learn()
     job = scene.job("start")
+    from vmcloud.fleet.models import Accepted
     from vmcloud.fleet.server import wanted
 
+    accepted = Accepted.objects.get(pk=scene.ve)
     with CaptureQueriesContext(connection) as queries:
-        wanted.begin(scene.context, scene.directory.ve(scene.ve), job)
-    assert not [each["sql"] for each in queries if not each["sql"].startswith("SELECT")]
+        wanted.begin(scene.context, scene.directory.ve(scene.ve), job, accepted)
+    assert not [each["sql"] for each in queries]

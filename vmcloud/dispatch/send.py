@@ -69,9 +69,9 @@ class Sender:
             return False
         return True
 
-    def envelope(self, list_name: str, sealed: str) -> None:
-        """Put a sealed order on a node's list. :class:`Unavailable` if that is not certain."""
-        self._publish((list_name, item(ORDER_TASK, sealed)))
+    def envelopes(self, *sealed: tuple[str, str]) -> None:
+        """Put sealed orders on their nodes' lists, (list, order) each. :class:`Unavailable` if that is not certain."""
+        self._publish(*((name, item(ORDER_TASK, text)) for name, text in sealed))
 
     def waiting(self, list_name: str) -> int:
         """How many messages of a list nobody has taken yet. 1 where the broker does not answer: not known to be none."""
@@ -136,9 +136,10 @@ class OrderSender:
     ) -> None:
         self._sender, self._key, self._lifetime, self._clock = sender, key, lifetime, clock
 
-    def send(self, order: Order) -> None:
-        """Seal ``order`` now and put it on its node's list. :class:`Unavailable` if that is not certain."""
-        self._sender.envelope(route(order), seal(order, self._key, now=self._clock(), lifetime=self._lifetime))
+    def send(self, *orders: Order) -> None:
+        """Seal orders now and put them on their nodes' lists. :class:`Unavailable` if that is not certain."""
+        now = self._clock()
+        self._sender.envelopes(*((route(each), seal(each, self._key, now=now, lifetime=self._lifetime)) for each in orders))
 
     def waiting(self, list_name: str) -> int:
         """See :meth:`Sender.waiting`."""

@@ -7,7 +7,7 @@ the leading server's watch only: ``save()`` and ``delete()`` on it raise.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from django.db import models, transaction
@@ -52,6 +52,7 @@ class Job(models.Model):
     with another's. ``to_review``: somebody changed what it waits for (only the leader changes ``state`` after the submission).
     ``size``: of an array (:mod:`vmcloud.domain.arrays`) how many parts it has, 0 for all that is none; ``indices``, which; and
     ``slots``, how many may run at once (0: any number). ``array`` and ``index``: of a part; what an array waits for, it does.
+    ``behind``: it is not the first of its lane (:mod:`vmcloud.fleet.server.lanes`).
     ``directory_version``: of the entry as the job last wrote it (:class:`Watermark`). ``key`` is the Idempotency-Key of the
     request and ``fingerprint`` the SHA-256 of what was asked under it. ``ending``: how it is to end whose end was asked for
     (:class:`~vmcloud.domain.vocabulary.Ending`; empty: undone); ``signal``: one that its node is to be sent.
@@ -63,7 +64,7 @@ class Job(models.Model):
     owner = models.CharField(max_length=150)
     verb = models.CharField(max_length=16)
     origin = models.CharField(max_length=32, default="api")
-    ve = models.UUIDField(null=True, db_index=True)
+    ve = models.UUIDField(null=True)
     ve_name = models.CharField(max_length=63, default="", blank=True)
     kind = models.CharField(max_length=16, default="", blank=True)
     node = models.CharField(max_length=63, default="", blank=True)
@@ -86,6 +87,7 @@ class Job(models.Model):
     retries = models.IntegerField(default=0)
     tries = models.IntegerField(default=0)
     to_review = models.BooleanField(default=False)
+    behind = models.BooleanField(default=False)
     key = models.CharField(max_length=255, default="", blank=True)
     fingerprint = models.CharField(max_length=64, default="", blank=True)
     version = models.BigIntegerField(default=1)
@@ -106,8 +108,9 @@ class Job(models.Model):
     class Meta:
         indexes = [
             models.Index(fields=["state", "id"], name="job_by_state"),
-            models.Index(F("state"), F("priority").desc(), F("rank"), F("id"), name="job_by_turn"),
+            models.Index(F("state"), F("behind"), F("priority").desc(), F("rank"), F("id"), name="job_by_turn"),
             models.Index(fields=["state"], condition=Q(to_review=True), name="job_to_review"),
+            models.Index(fields=["state"], condition=Q(cancel_requested_at__isnull=False), name="job_cancelled"),
             models.Index(fields=["queue", "owner", "state"], condition=~Q(state=JobState.COMPLETE), name="job_by_queue"),
             models.Index(fields=["ve", "id"], name="job_by_ve"),
             models.Index(fields=["state"], condition=~Q(ending="") | ~Q(signal=""), name="job_by_ending"),

@@ -12,6 +12,7 @@ from vmcloud.domain.vocabulary import JobState, Outcome
 from vmcloud.fleet.models import UNBEGUN, Job, JobLink
 from vmcloud.fleet.services import admission
 
+from . import lanes
 from .context import Context
 
 AT_ONCE = 500
@@ -66,9 +67,11 @@ def _decide(context: Context, rows: list[Job], now: float) -> None:
             state = JobState.BEGUN
         if job.to_review or (job.state, job.reason) != (state, reason[:1000]):
             alike.setdefault((state, reason[:1000]), []).append(job)
+    left = {job.ve for (state, _), some in alike.items() for job in some if JobState.QUEUED == job.state != state}
     with context.leader.transaction():
         for (state, reason), some in alike.items():
-            Job.change_all(some, state=state, reason=reason, to_review=False)
+            Job.change_all(some, state=state, reason=reason, to_review=False, behind=False)
+        lanes.free(left)
         drop(context, doomed, {job.pk: {"code": "dependency", "what": verdicts[job.pk].reason} for job in doomed})
 
 

@@ -15,6 +15,7 @@ from vmcloud.domain.vocabulary import JobState, Outcome
 from vmcloud.fleet import gather
 from vmcloud.fleet.models import Job, JobEvent, Step
 
+from .entries import Entries
 from .leader import Leader
 from .projection import Projection
 
@@ -34,7 +35,8 @@ class Context:
     model does not show yet. ``cursor``: the last queued job that was looked at, by its turn. ``touched``: jobs that began or
     ended since it was looked who waits for them; ``reviewed_at``: when all that wait for others were looked at. ``changed``: VEs
     that reconcile is to look at without waiting for its turn. ``stale``: steps that were given up, whose nodes are to be told.
-    ``heard``: when each node's word was last written down.
+    ``heard``: when each node's word was last written down. ``entries``: what the watch last told. ``freed_at``: when all jobs
+    that are behind others were last looked at.
     """
 
     config: Config
@@ -57,6 +59,8 @@ class Context:
     vanished: dict[UUID, tuple[str, float]] = field(default_factory=dict)
     stale: list[Step] = field(default_factory=list)
     heard: dict[str, float] = field(default_factory=dict)
+    entries: Entries = field(default_factory=Entries)
+    freed_at: float = 0.0
 
     def suspect(self, ve: UUID) -> None:
         """Have an entry judged in the next cycle."""

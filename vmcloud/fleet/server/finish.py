@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from vmcloud.directory.errors import Stale
@@ -22,10 +22,11 @@ from vmcloud.domain.records import Tombstone, VERecord
 from vmcloud.domain.spec import Spec
 from vmcloud.domain.vocabulary import SESSIONS, Desired, Ending, EventType, JobState, Outcome, Verb
 from vmcloud.faults import point
+from vmcloud.fleet import gather
 from vmcloud.fleet.models import UNBEGUN, VE, Budget, Image, Job, Misses, Node, Stray
 from vmcloud.fleet.services import events, watermark
 
-from . import arrays, foreign, orders, wanted
+from . import arrays, foreign, lanes, orders, wanted
 from .context import Context
 
 log = logging.getLogger("server.finish")
@@ -36,11 +37,27 @@ TOGETHER = 100
 """Jobs that are closed in one transaction at most."""
 
 
+@dataclass(frozen=True)
+class Picture:
+    """What the read model shows: up to which of the directory's versions, and the rows of the VEs that it is about."""
+
+    version: str
+    ves: Mapping[UUID, VE]
+
+
+def picture_of(jobs: Iterable[Job]) -> Picture:
+    """What it shows of these jobs' VEs now."""
+    return Picture(watermark.version(), VE.objects.in_bulk([job.ve for job in jobs if job.ve is not None]))
+
+
 def run(context: Context) -> None:
     """Settle and complete what can be."""
     shown: list[tuple[Job, str]] = []
-    deadline = time.monotonic() + SETTLING
-    for job in Job.objects.filter(state=JobState.EXITING).order_by("id"):
+    ending = list(Job.objects.filter(state=JobState.EXITING).order_by("id"))
+    if not ending:
+        return
+    picture, deadline = picture_of(ending), time.monotonic() + SETTLING
+    for job in ending:
         try:
             if not job.settled and _has_to_be_settled(job):
                 if time.monotonic() > deadline:
@@ -62,7 +79,7 @@ def run(context: Context) -> None:
             if job.ending == Ending.FORCE:
                 shown.append((job, f"ended by force; it could not be recorded: {error}"))
             continue
-        if (note := _shown(context, job)) is not None:
+        if (note := _shown(context, job, picture)) is not None:
             shown.append((job, note))
             if len(shown) == TOGETHER:
                 _complete(context, shown)
@@ -72,11 +89,9 @@ def run(context: Context) -> None:
 
 def _has_to_be_settled(job: Job) -> bool:
     """Whether the directory may have to be told how it ended: of a verb that did what was wanted already it has not."""
-    if job.verb in (Verb.CREATE, Verb.ADOPT):
-        return True
     if job.outcome == Outcome.OK:
-        return job.verb == Verb.DELETE
-    return "desired" in job.before or not _never_began(job)
+        return job.verb in (Verb.ADOPT, Verb.DELETE)
+    return job.verb in (Verb.CREATE, Verb.ADOPT) or "desired" in job.before or not _never_began(job)
 
 
 def _settle(context: Context, job: Job) -> None:
@@ -159,10 +174,10 @@ def _bury(context: Context, ve: UUID, name: str, project: str) -> None:
     context.directory.bury(Tombstone(ve=ve, name=name, project=project, at=context.clock()))
 
 
-def _shown(context: Context, job: Job) -> str | None:
+def _shown(context: Context, job: Job, picture: Picture) -> str | None:
     """None while the read model does not show what the job led to; else a note, if it was completed without."""
     waited = elapsed(job.exiting_at, context.clock())
-    missing = _not_shown(job)
+    missing = _not_shown(job, picture)
     if not missing:
         return ""
     if job.ending == Ending.FORCE:
@@ -180,9 +195,16 @@ def _complete(context: Context, shown: Sequence[tuple[Job, str]]) -> None:
     """Close jobs, in one transaction."""
     if not shown:
         return
-    with context.leader.transaction():
+    jobs = [job for job, _ in shown if job.ve is not None and job.verb not in SESSIONS]
+    deleted = [job.ve for job in jobs if job.verb == Verb.DELETE and job.outcome == Outcome.OK]
+    asked_for = [job.ve for job in jobs if job.origin.partition(":")[0] != "reconcile"]
+    with context.leader.transaction(), gather.gathering():
+        Budget.objects.filter(ve__in=[*deleted, *asked_for]).delete()
+        Misses.objects.filter(ve__in=deleted).delete()
         for job, note in shown:
             _close(context, job, note)
+        lanes.free({job.ve for job, _ in shown})
+        gather.flush()
         arrays.note(context, [job for job, _ in shown])
     point("server.finish.completed")
     # What happened to them meanwhile was left alone.
@@ -196,14 +218,9 @@ def _close(context: Context, job: Job, note: str) -> None:
     job.change(state=JobState.COMPLETE, settled=True, reason=reason[:1000], ended_at=context.clock())
     context.touched.add(job.pk)
     context.note(job, f"complete: {job.outcome}" + (f": {reason}" if reason else ""))
-    gone = job.verb == Verb.DELETE and job.outcome == Outcome.OK
-    if gone or (job.ve is not None and job.verb not in SESSIONS and job.origin.partition(":")[0] != "reconcile"):
-        Budget.objects.filter(ve=job.ve).delete()
     if job.ve is not None and (job.error or {}).get("code") == POISON:
         spent = {"tries": reconcile.POISONED, "next_at": context.clock()}
         Budget.objects.update_or_create(ve=job.ve, defaults=spent, create_defaults={**spent, "rule": "poison"})
-    if gone:
-        Misses.objects.filter(ve=job.ve).delete()
     if job.verb == Verb.ADOPT and job.outcome == Outcome.OK and (row := VE.objects.filter(pk=job.ve).first()) is not None:
         text = f"adopted; it was {job.args['orphan']} on node {job.node}"
         events.note(EventType.ADOPTED, text, at=context.clock(), row=row, job=job.pk)
@@ -218,25 +235,25 @@ def _explain(context: Context, job: Job, missing: str, waited: float) -> None:
     context.tell(job, f"waits until the directory shows it: {missing}")
 
 
-def _not_shown(job: Job) -> str:
+def _not_shown(job: Job, picture: Picture) -> str:
     """What the read model does not show yet of the job's result; empty if all."""
     verb = Verb(job.verb)
     if verb in SESSIONS or verb is Verb.RECONCILE:
         return ""
-    if not watermark.shows(job.directory_version):
+    if picture.version < job.directory_version:
         return "what it has written there"
     if verb is Verb.IMPORT:
         shown = job.outcome != Outcome.OK or Image.objects.filter(name=job.args["image"]).exists()
         return "" if shown else "the image's entry"
     if verb is Verb.ALTER:
-        behind = job.outcome == Outcome.OK and VE.objects.filter(pk=job.ve, generation__lt=job.generation).exists()
-        return "the change of its entry" if behind else ""
+        behind = job.ve in picture.ves and picture.ves[job.ve].generation < job.generation
+        return "the change of its entry" if behind and job.outcome == Outcome.OK else ""
     if verb in (Verb.CORDON, Verb.UNCORDON):
         cordoned = verb is Verb.CORDON
         shown = job.outcome != Outcome.OK or Node.objects.filter(name=job.node, cordoned=cordoned).exists()
         return "" if shown else "the node's entry"
     assert job.ve is not None
-    row = VE.objects.filter(pk=job.ve).first()
+    row = picture.ves.get(job.ve)
     if (verb is Verb.DELETE and job.outcome == Outcome.OK) or (verb in (Verb.CREATE, Verb.ADOPT) and _removed(job)):
         return "" if row is None else "the entry's removal"
     if verb is Verb.ADOPT and job.outcome == Outcome.OK and Stray.objects.filter(pk=job.args["target"]).exists():

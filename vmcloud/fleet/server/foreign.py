@@ -66,21 +66,23 @@ def run(context: Context) -> None:
             context.suspects.pop(ve, None)
 
 
-def fresh(context: Context, ve: UUID) -> VERecord | None:
-    """The entry as it is now, for who is about to write it; None if there is none. Raises Stale where it says what nobody has
-    accepted: that is judged first."""
-    found = context.directory.find_ve(ve)
-    if found is None:
-        return None
-    row = Accepted.objects.filter(pk=ve).first()
-    if found.record is not None:
-        if row is None and found.record.generation:
-            return found.record
-        begun = row is not None and row.writing and row.writing["jobs"] and found.generation == row.generation
-        if row is not None and not begun and wanted.expected(row, found.record) in (None, wanted.wish_of(found.record)):
-            return found.record
+def fresh(context: Context, ve: UUID, row: Accepted | None) -> VERecord | None:
+    """The entry as the watch told it last, or else as it is now, for who is about to write it under a guard; None if there is
+    none. ``row``: what was accepted of it. Raises Stale where it says what nobody has accepted: that is judged first."""
+    record = context.entries.get(ve)
+    if record is None:
+        found = context.directory.find_ve(ve)
+        if found is None:
+            return None
+        record = found.record
+    if record is not None:
+        if row is None and record.generation:
+            return record
+        begun = row is not None and row.writing and row.writing["jobs"] and record.generation == row.generation
+        if row is not None and not begun and wanted.expected(row, record) in (None, wanted.wish_of(record)):
+            return record
     context.suspect(ve)
-    raise Stale("somebody else's change of it is looked at first", where=found.dn)
+    raise Stale("somebody else's change of it is looked at first", where=str(ve))
 
 
 def readable(context: Context, ve: UUID) -> VERecord | None:

@@ -188,7 +188,10 @@ class Server:
                     context.projection.show(records)
                     new = [inbox.listen_to(server_list(each.name)) for each in records if isinstance(each, NodeRecord)]
                     new_nodes = any(new) or new_nodes
-                    shown |= {each.ve: each for each in records if isinstance(each, VERecord)}
+                    for each in records:
+                        if isinstance(each, VERecord):
+                            shown[each.ve] = each
+                            context.entries.learn(each)
                     continue
                 for item in group:
                     match item:
@@ -200,16 +203,21 @@ class Server:
                             context.again = context.again or up
                         case port.Malformed(ve=UUID() as ve):
                             context.projection.apply(item)
+                            context.entries.forget(ve)
                             foreign.note(context, ve)
                         case port.Removed(kind="ve", key=key):
                             removals.note(context, UUID(key))
                             shown.pop(UUID(key), None)
+                            context.entries.forget(UUID(key))
                             context.projection.apply(item)
                         case port.Synced():
                             context.projection.apply(item)
                             silent = self._silent_nodes(context)
                             removals.note_untold(context)
-                        case port.Removed() | port.Malformed() | port.Down():
+                        case port.Down():
+                            context.projection.apply(item)
+                            context.entries.clear()
+                        case port.Removed() | port.Malformed():
                             context.projection.apply(item)
             if shown:
                 wanted.learn(context, shown.values())
@@ -217,7 +225,7 @@ class Server:
             ports.sender().wake("nodes")
         for name in silent:
             orders.ask_for_list(context, name)
-        replies.sent(context, to_send)
+        orders.send(context, to_send)
 
     def _answers(self, context: Context) -> bool:
         try:

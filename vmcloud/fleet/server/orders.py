@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.db.models import F
@@ -59,20 +60,21 @@ def _native(job: Job) -> str:
     return native_name(job.ve_name, job.ve) if job.ve else ""
 
 
-def send(context: Context, step: Step) -> bool:
-    """Send or send again; the row says when and how often. False where the broker does not answer: it will be sent again."""
+def send(context: Context, steps: Sequence[Step]) -> None:
+    """Send or send again; the rows say when and how often. Where the broker does not answer they will be sent again."""
+    if not steps:
+        return
     try:
         if context.broker_rests:
             raise Unavailable(context.broker_down)
-        context.orders.send(order(context, step))
+        context.orders.send(*(order(context, step) for step in steps))
     except Unavailable as error:
         if not context.broker_rests:
             context.lose_broker(error.problem.sentence())
-        context.tell(step.job, NO_BROKER)
-        return False
+        context.tell_all({step.job: NO_BROKER for step in steps})
+        return
     context.broker_down = ""
     point("server.dispatch.sent")
-    return True
 
 
 def resend(context: Context) -> None:
@@ -117,7 +119,7 @@ def again(context: Context, step: Step) -> None:
         Step.objects.filter(pk=step.pk).update(sent_at=step.sent_at, sent_count=step.sent_count)
         if step.state == StepState.SENT and not step.job.reason:
             step.job.change(reason=f"node {step.node} has not accepted the step yet; sent {step.sent_count} times")
-    send(context, step)
+    send(context, [step])
 
 
 def cancel(context: Context, step: Step) -> None:

@@ -21,7 +21,7 @@ from vmcloud.fleet import gather
 from vmcloud.fleet.models import HOLDING, VE, Job, Liveness, Misses, Step, StepState
 from vmcloud.fleet.services import usage
 
-from . import abandon, orders
+from . import abandon, lanes
 from .context import Context
 from .inbox import Report
 
@@ -249,6 +249,7 @@ def _back_into_queue(context: Context, job: Job, result: Result) -> None:
 def _anew(job: Job, result: Result) -> dict[str, Any]:
     """Forget the steps of a job that begins anew, with later attempts of the same numbers; what ``before`` is then."""
     Step.objects.filter(job=job).delete()
+    lanes.free([job.ve])
     return {**job.before, "replans": int(job.before.get("replans", 0)) + 1, "undone": result.undone}
 
 
@@ -312,9 +313,3 @@ def _count_misses(digest: Digest) -> None:
     for ve in missing:
         Misses.objects.update_or_create(ve=ve, defaults={"node": digest.node, "count": known.get(ve, 0) + 1})
     Misses.objects.filter(ve__in=[ve for ve in known if ve not in missing]).delete()
-
-
-def sent(context: Context, steps: list[Step]) -> None:
-    """Send what :func:`handle` returned, after its transaction."""
-    for step in steps:
-        orders.send(context, step)

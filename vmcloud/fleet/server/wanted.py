@@ -176,10 +176,9 @@ def announce(
     row.save()
 
 
-def begin(context: Context, record: VERecord, job: Job) -> VERecord:
-    """The desired write with which a job begins; its row announces it, so no commit is needed before. Raises Stale, Gone: then
-    decide again."""
-    row = Accepted.objects.filter(pk=record.ve).first()
+def begin(context: Context, record: VERecord, job: Job, row: Accepted | None) -> VERecord:
+    """The desired write with which a job begins; its row announces it, so no commit is needed before. ``row``: what was accepted
+    of the VE. Raises Stale, Gone: then decide again."""
     if row is None or row.writing or record.generation > row.generation:
         with context.leader.transaction():
             row = accepted(record)

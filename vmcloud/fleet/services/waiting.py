@@ -195,7 +195,7 @@ def exchange(actor: Actor, first: Ref, second: Ref) -> tuple[Job, Job]:
         places = [(job.priority, job.rank) for job in reversed(pair)]
         words = ", ".join(job.ref for job in pair)
         for job, (priority, rank) in zip(pair, places, strict=True):
-            job.change(priority=priority, rank=rank)
+            job.change(priority=priority, rank=rank, behind=False)
             JobEvent.objects.create(job=job, at=time.time(), text=f"exchanged places ({words}): {actor.username}")
     ports.sender().wake("jobs")
     return pair[0], pair[1]

@@ -28,16 +28,21 @@ def synced_at() -> float:
     return Watermark.objects.filter(name=NAME).values_list("synced_at", flat=True).first() or 0.0
 
 
-def shows(version: str) -> bool:
+def version() -> str:
+    """Up to which version the read model shows the directory; empty: nothing yet."""
+    return Watermark.objects.filter(name=NAME).values_list("version", flat=True).first() or ""
+
+
+def shows(wanted: str) -> bool:
     """Whether the read model shows an entry of this version. An empty one is always shown."""
-    return not version or (Watermark.objects.filter(name=NAME).values_list("version", flat=True).first() or "") >= version
+    return not wanted or version() >= wanted
 
 
-def wait(version: str, patience: float = PATIENCE) -> bool:
+def wait(wanted: str, patience: float = PATIENCE) -> bool:
     """Wait until the read model shows an entry of this version, or ``patience`` seconds; whether it does. An empty version is
     always shown. A read model that lags is no error: what it shows then is what it shows."""
     deadline = time.monotonic() + patience
-    while not shows(version):
+    while not shows(wanted):
         if time.monotonic() > deadline:
             return False
         time.sleep(LOOK_EVERY)
