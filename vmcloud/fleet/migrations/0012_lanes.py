@@ -6,7 +6,11 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
+<<<<<<<< HEAD:vmcloud/fleet/migrations/0012_lanes.py
         ('fleet', '0011_arrays'),
+========
+        ('fleet', '0011_arrays'),
+>>>>>>>> ab16eeb (Migrations: one line again; lanes after hooks):vmcloud/fleet/migrations/0011_lanes.py
     ]
 
     operations = [
