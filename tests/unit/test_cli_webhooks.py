@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.unit.test_cli_commands import Cloud, cloud, run
+
+from tests.cli_kit import Cloud, cloud, run
 
 pytestmark = pytest.mark.unit
 __all__ = ["cloud", "run"]
