@@ -27,6 +27,7 @@ BENCHMARKS = {
     "jobs": "job throughput and submission on 100 simulated nodes, with processor, commits and messages for each job",
     "live": "from a change in the directory to the open pages that are told of it, one and a hundred",
     "chaos": "no measurement: random work while parts are killed, frozen and cut off; then every promise is checked",
+    "soak": "memory and files of all parts over --count jobs (10,000), and what each gains for every thousand",
     "rest": "processor time of all our processes with 5 guests and nothing to do, and their memory",
 }
 

@@ -111,9 +111,9 @@ class Scene:
 
 
 @contextmanager
-def scene(*, simulate: int = 0, trace: str = "") -> Iterator[Scene]:
+def scene(*, simulate: int = 0, trace: str = "", more: str = "") -> Iterator[Scene]:
     """A cloud that is up with the image ``busybox``. ``simulate``: how many simulated nodes, 0 for real containers. ``trace``:
-    "" for none, "driver" for the driver's calls, "stages" for all stages."""
+    "" for none, "driver" for the driver's calls, "stages" for all stages. ``more``: further lines of ``config.toml``."""
     folder = Path(tempfile.mkdtemp(prefix="b"))
     folder.chmod(0o711)
     told = None
@@ -121,7 +121,7 @@ def scene(*, simulate: int = 0, trace: str = "") -> Iterator[Scene]:
         told = Trace(folder / "trace")
         os.environ[VARIABLE] = f"{folder / 'trace'}" + (",stages" if trace == "stages" else "")
     cloud = Cloud(
-        folder / "d", simulate=simulate, intervals=asdict(Intervals()), node=f'bridge = "{BRIDGE}"\nsubnet = "{SUBNET}"'
+        folder / "d", simulate=simulate, intervals=asdict(Intervals()), node=f'bridge = "{BRIDGE}"\nsubnet = "{SUBNET}"', more=more
     )
     try:
         cloud.up()
