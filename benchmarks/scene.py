@@ -121,7 +121,11 @@ def scene(*, simulate: int = 0, trace: str = "", more: str = "") -> Iterator[Sce
         told = Trace(folder / "trace")
         os.environ[VARIABLE] = f"{folder / 'trace'}" + (",stages" if trace == "stages" else "")
     cloud = Cloud(
-        folder / "d", simulate=simulate, intervals=asdict(Intervals()), node=f'bridge = "{BRIDGE}"\nsubnet = "{SUBNET}"', more=more
+        folder / "d",
+        simulate=simulate,
+        intervals=asdict(Intervals()),
+        node=f'bridge = "{BRIDGE}"\nsubnet = "{SUBNET}"',
+        more=more,
     )
     try:
         cloud.up()

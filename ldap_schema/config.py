@@ -17,8 +17,10 @@ SCHEMA_FOLDER = Path("/etc/ldap/schema")
 MODULE_FOLDER = Path("/usr/lib/ldap")
 STANDARD_SCHEMAS = ("core", "cosine", "nis", "inetorgperson")
 MODULES = ("back_mdb", "syncprov", "accesslog", "unique", "constraint", "refint")
-MAP_SIZE = 4 << 30
+MAP_SIZE = 16 << 30
 """Most bytes that each database may grow to. Address space, not disk; slapd's own default is 10 MiB."""
+LOG_PURGE = "01+00:00 00+00:15"
+"""How long the access log is kept, and how often it is looked through. A job is some 9 KB of it, so a day of two million fits."""
 
 LABEL = "[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 INDICES = (
@@ -105,7 +107,7 @@ def _storage(settings: Settings, folder: str) -> list[str]:
 
 
 def _log_database(settings: Settings) -> list[str]:
-    """The access log, kept 7 days: who wrote what (slapo-accesslog(5))."""
+    """The access log: who wrote what (slapo-accesslog(5))."""
     name = "olcDatabase={1}mdb,cn=config"
     lines = [
         "olcDatabase: {1}mdb",
@@ -161,7 +163,7 @@ def _data_database(settings: Settings) -> list[str]:
                 "olcAccessLogDB: cn=accesslog",
                 "olcAccessLogOps: writes",
                 "olcAccessLogSuccess: TRUE",
-                "olcAccessLogPurge: 07+00:00 01+00:00",
+                f"olcAccessLogPurge: {LOG_PURGE}",
             ],
         ),
         # Without serialize two adds at once both pass (measured: 599 duplicates of 749).

@@ -35,6 +35,26 @@ class Intervals:
 
 
 @dataclass(frozen=True)
+class Keep:
+    """How much of what is over is kept; docs/operate.md has the whole table. Of jobs that ended, those younger than ``jobs_days``
+    and at most about ``jobs_most`` stay in the tables, the others go to the archive; what is older than ``archive_days`` is
+    forgotten there (0: never). A node's journal keeps steps for ``journal_days``, and those of more than a day at most
+    ``journal_steps``; its spool ``spool_messages`` while the broker is away. The log is turned over at ``log_mib``, and
+    ``log_files`` old ones stay."""
+
+    jobs_days: float = 90.0
+    jobs_most: int = 100_000
+    archive_days: float = 1095.0
+    events_days: float = 90.0
+    tombstones_days: float = 30.0
+    journal_days: float = 14.0
+    journal_steps: int = 50_000
+    spool_messages: int = 20_000
+    log_mib: int = 10
+    log_files: int = 5
+
+
+@dataclass(frozen=True)
 class NodeSettings:
     """This machine as a node. ``simulate``: how many simulated nodes the worker stands for instead of a real one; each call on a
     guest of theirs takes ``simulate_delay`` seconds and a share ``simulate_fail`` of them fails. With a ``simulate_seed`` delays
@@ -104,6 +124,7 @@ class Config:
     intervals: Intervals = field(default_factory=Intervals)
     webhooks: WebhookSettings = field(default_factory=WebhookSettings)
     hooks: HookSettings = field(default_factory=HookSettings)
+    keep: Keep = field(default_factory=Keep)
 
     @classmethod
     def load(cls, data: Path | None = None) -> Self:
@@ -122,6 +143,7 @@ class Config:
             intervals=Intervals(**table.pop("intervals", {})),
             webhooks=WebhookSettings(**webhooks),
             hooks=HookSettings(**table.pop("hooks", {})),
+            keep=Keep(**table.pop("keep", {})),
             **table,
         )
 

@@ -58,7 +58,7 @@ class Agent:
         identity = f"node-{name}"
         key = public_key(config.secrets(identity)["server_public_key"])
         simulated = number > 0
-        self.journal = Journal(self.home / "journal.sqlite3")
+        self.journal = Journal(self.home / "journal.sqlite3", config.keep)
         self.journal.prune(time.time())
         images = make_images(config, name, simulated=simulated or set(config.node.kinds) == {Kind.SIMULATED})
         hands: dict[Kind | None, Hands] = {}

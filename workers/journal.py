@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from vmcloud.config import Keep
 from vmcloud.domain.errors import Invalid
 from vmcloud.domain.messages import NOTES_MAX, Message, Result, StepOrder, parse
 from vmcloud.domain.vocabulary import Verb
@@ -30,9 +31,12 @@ from .schema import MIGRATIONS
 
 log = logging.getLogger(__name__)
 
-KEEP_DAYS = 14
 KEEP_STEPS = 5000
-SPOOL_MAX = 20_000
+"""The last steps, which stay however old they are."""
+A_DAY = 86400.0
+"""Seconds that a step stays however many there are: so long, and longer, the server may ask for its result again."""
+LOG_BYTES, CACHE_KIB = 1 << 20, 512
+"""Most that the write-ahead log keeps on disk after it was longer, and most of the file that is kept in memory."""
 Key = tuple[int, int]
 """(job, step)."""
 
@@ -102,13 +106,13 @@ class VERow:
 class Journal:
     """See the module. Safe for use by several threads: one connection, one lock."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or make the file at ``path`` and begin a new epoch. :class:`JournalDamaged`.
+    def __init__(self, path: Path, keep: Keep = Keep()) -> None:  # noqa: B008 - a frozen value
+        """Open or make the file at ``path`` and begin a new epoch. :class:`JournalDamaged`. ``keep``: how much of what is over.
 
         A new file begins at the seconds since 1970: later than any epoch of a journal that was here before it and is lost, of
         which the directory may still know marks (a worker starts less than once in a second).
         """
-        self.path = path
+        self.path, self._keep = path, keep
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = threading.RLock()
         self._depth = 0
@@ -117,6 +121,8 @@ class Journal:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
+            self._db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
             self._check()
             self._migrate()
             self._ves: dict[UUID, VERow] = self._load_ves()
@@ -308,7 +314,7 @@ class Journal:
             if full:
                 self._db.execute("DELETE FROM outbox WHERE full = 1")
             self._db.execute("INSERT INTO outbox (full, message) VALUES (?, ?)", (full, json.dumps(message.to_json())))
-            self._db.execute("DELETE FROM outbox WHERE id <= (SELECT max(id) FROM outbox) - ?", (SPOOL_MAX,))
+            self._db.execute("DELETE FROM outbox WHERE id <= (SELECT max(id) FROM outbox) - ?", (self._keep.spool_messages,))
 
     def spooled(self, limit: int = 100) -> list[tuple[int, Message]]:
         """The oldest reports kept, with their numbers. Those that can not be read (written by another release) are dropped."""
@@ -333,15 +339,21 @@ class Journal:
 
     # ------------------------------------------------------------------------------------------------------------ upkeep
 
-    def prune(self, now: float, *, days: float = KEEP_DAYS, steps: int = KEEP_STEPS) -> None:
-        """Forget steps that ended more than ``days`` ago, save the last ``steps``; deleted VEs after three times as long."""
+    def prune(self, now: float, *, steps: int = KEEP_STEPS) -> None:
+        """Forget steps that ended long ago, save the last ``steps``, and of those that ended a day ago the oldest where there are
+        too many; deleted VEs after three times as long."""
+        days = self._keep.journal_days
         with self.transaction(synced=False):
+            self._db.execute(
+                "DELETE FROM steps WHERE state = 'done' AND done < ? AND sequence <= (SELECT max(sequence) FROM steps) - ?",
+                (now - A_DAY, max(self._keep.journal_steps, steps)),
+            )
             self._db.execute(
                 "DELETE FROM steps WHERE state = 'done' AND done < ? "
                 "AND sequence NOT IN (SELECT sequence FROM steps ORDER BY sequence DESC LIMIT ?)",
-                (now - days * 86400, steps),
+                (now - days * A_DAY, steps),
             )
-            self._db.execute("DELETE FROM ves WHERE presence = ? AND changed < ?", (Presence.DELETED, now - 3 * days * 86400))
+            self._db.execute("DELETE FROM ves WHERE presence = ? AND changed < ?", (Presence.DELETED, now - 3 * days * A_DAY))
             self._ves = self._load_ves()
 
     def _load_ves(self) -> dict[UUID, VERow]:

@@ -30,7 +30,7 @@ from .reporter import Reporter
 log = logging.getLogger(__name__)
 
 FACTS_SECONDS = 300.0
-PRUNE_SECONDS = 86400.0
+PRUNE_SECONDS = 3600.0
 """Seconds after which the journal forgets what is old (it does so at the start, too)."""
 GAP = 1.0
 """Seconds between two full lists, however often they are asked for."""

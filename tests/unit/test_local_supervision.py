@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from vmcloud.config import Keep
 from vmcloud.domain.errors import Invalid
 from vmcloud.local import combined, parts, process, report, status
 from vmcloud.local.backoff import HEALTHY, LONGEST, Backoff
@@ -207,12 +208,12 @@ def test_lines_are_cut_and_the_rest_is_kept() -> None:
 
 
 def test_the_log_is_turned_over_by_size(tmp_path: Path) -> None:
-    log = combined.CombinedLog(tmp_path / "vmcloud.log", limit=400, keep=2)
-    for number in range(40):
-        log.write("web", f"line {number} with some words in it")
+    log = combined.CombinedLog(tmp_path / "vmcloud.log", Keep(log_mib=1, log_files=2))
+    for _ in range(60):
+        log.write("web", "x" * 65536)
     log.close()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["vmcloud.log", "vmcloud.log.1", "vmcloud.log.2"]
-    assert all(file.stat().st_size < 600 for file in tmp_path.iterdir())
+    assert all(file.stat().st_size < 1.1 * (1 << 20) for file in tmp_path.iterdir())
 
 
 def test_tail_finds_the_lines_of_one_part(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from tests.worker_kit import VE, order
+from vmcloud.config import Keep
 from vmcloud.domain.messages import Mark, Progress, Result, Sighting
 from vmcloud.domain.vocabulary import Outcome
 from workers.journal import Journal, JournalDamaged, Presence, State, VERow
@@ -94,13 +95,33 @@ def test_no_two_ves_have_one_address_and_neither_is_lost_over_it(tmp_path: Path)
     journal.close()
 
 
+def test_of_many_steps_the_oldest_are_forgotten_after_a_day(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j", Keep(journal_steps=6))
+    for number in range(10):
+        journal.accept(order(number), 1.0)
+        journal.finish(Result("n1", number, 1, 1, 1000.0 * number, Outcome.OK, Mark(1, 1)))
+    journal.prune(86400.0 + 2500, steps=4)
+    assert [number for number in range(10) if not journal.step((number, 1))] == [0, 1, 2], "the fourth ended less than a day ago"
+    journal.prune(86400.0 + 9500, steps=4)
+    assert [number for number in range(10) if not journal.step((number, 1))] == [0, 1, 2, 3]
+    journal.close()
+
+
+def test_the_spool_is_bounded(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j", Keep(spool_messages=3))
+    for number in range(5):
+        journal.spool(Result("n1", number, 1, 1, 1.0, Outcome.OK, Mark(1, 1)))
+    assert [message.job for _, message in journal.spooled()] == [2, 3, 4]  # type: ignore[attr-defined]
+    journal.close()
+
+
 def test_old_steps_are_forgotten_save_the_last_and_the_unfinished(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     for number in range(10):
         journal.accept(order(number), 1.0)
         if number:
             journal.finish(Result("n1", number, 1, 1, float(number), Outcome.OK, Mark(1, 1)))
-    journal.prune(86400.0 * 20, days=10, steps=4)
+    journal.prune(86400.0 * 20, steps=4)
     assert [number for number in range(10) if journal.step((number, 1))] == [0, 6, 7, 8, 9]
     journal.put_ve(VERow(VE, presence=Presence.DELETED))
     journal.prune(1e12)

@@ -97,7 +97,7 @@ def test_a_look_that_fails_in_an_unforeseen_way_is_no_look(node: Node, monkeypat
 
 
 def test_the_journal_forgets_also_while_the_worker_runs(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Journal.prune, "__kwdefaults__", {"days": 14, "steps": 0})
+    monkeypatch.setattr(Journal.prune, "__kwdefaults__", {"steps": 0})
     node.journal.accept(order(), 1.0)
     node.journal.finish(Result("n1", 1, 1, 1, 1.0, Outcome.OK, Mark(1, 1)))
     node.digest()

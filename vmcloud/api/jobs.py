@@ -15,8 +15,8 @@ from vmcloud.domain.errors import Invalid, Problem
 from vmcloud.domain.names import check_label
 from vmcloud.domain.terms import Hold
 from vmcloud.domain.vocabulary import JobState
-from vmcloud.fleet.models import Job, JobEvent
-from vmcloud.fleet.services import jobs, queries, queues, submit, views, waiting
+from vmcloud.fleet.models import ArchivedJob, Job, JobEvent
+from vmcloud.fleet.services import archive, jobs, queries, queues, submit, views, waiting
 from vmcloud.fleet.services.accounts import Actor
 from vmcloud.fleet.services.moments import moment
 
@@ -46,6 +46,7 @@ LOOK_FIRST, LOOK_LAST, LOOK_GROWTH = 0.01, 0.25, 1.05
 FILTERS = (
     ("active", "`true`: only what is not complete"),
     ("mine", "`true`: only your own"),
+    ("archived", "`true`: those that ended long ago, out of the archive, and no others"),
     ("state", "a letter: Q H W R E C"),
     ("ve", "name or UUID"),
     ("node", ""),
@@ -64,6 +65,10 @@ def _jobs_json(rows: list[Job]) -> list[dict[str, Any]]:
     return views.jobs_json(rows)
 
 
+def _archived_json(rows: list[ArchivedJob]) -> list[dict[str, Any]]:
+    return views.jobs_json(archive.restored(row) for row in rows)
+
+
 def _events_json(rows: list[JobEvent]) -> list[dict[str, Any]]:
     return [{"id": row.pk, "at": moment(row.at), "text": row.text} for row in rows]
 
@@ -71,15 +76,17 @@ def _events_json(rows: list[JobEvent]) -> list[dict[str, Any]]:
 @router.get("", response=JobPage, summary="List jobs", openapi_extra={"parameters": [*query_parameters(*FILTERS), *PAGES]})
 def list_jobs(request: HttpRequest) -> HttpResponse:
     """Jobs that you may see, newest first. An array is one job; its parts are listed where `expand`, `array`, `ve` or `node` asks
-    for them."""
+    for them. What ended long ago is archived: `GET /jobs/{id}` finds it as any other."""
     found = filters(request, beside=PAGING)
-    for name in ("active", "mine", "expand"):
+    for name in ("active", "mine", "expand", "archived"):
         if found.get(name, "true").lower() not in (*YES, *NO):
             raise Invalid(f"{found[name][:40]!r} is neither true nor false", where=name)
     if found.pop("mine", "false").lower() in YES:
         found["owner"] = actor(request).username
     if "active" in found and found["active"].lower() in NO:
         del found["active"]
+    if found.pop("archived", "false").lower() in YES:
+        return page(queries.archived(actor(request), found), ("-id",), request, _archived_json)
     return page(queries.jobs(actor(request), found), ("-id",), request, _jobs_json)
 
 
@@ -263,4 +270,6 @@ def list_events(request: HttpRequest, ref: str) -> HttpResponse:
     """A job's history in words, oldest first."""
     no_filters(request, beside=PAGING)
     job = jobs.get(actor(request), ref)
+    if job.archived:
+        return send({"items": _events_json(list(job.events.all())), "next": None})
     return page(JobEvent.objects.filter(job=job).order_by("id"), ("id",), request, _events_json)

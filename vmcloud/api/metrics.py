@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from vmcloud.domain.errors import Unauthenticated
 from vmcloud.domain.vocabulary import JobState, NodeState, Outcome
 from vmcloud.fleet.models import VE, Job, Liveness, Node
-from vmcloud.fleet.services import queries, usage, views
+from vmcloud.fleet.services import archive, queries, usage, views
 
 from .auth import person
 from .problems import NotAllowed, answer, translate
@@ -119,6 +119,7 @@ def _of_jobs() -> Iterator[Metric]:
     yield jobs
     ended = dict(Job.objects.filter(size=0, state=JobState.COMPLETE).values_list("outcome").annotate(Count("id")))
     outcomes = CounterMetricFamily("vmcloud_jobs_completed", "Jobs that are complete, by outcome.", labels=["outcome"])
+    archived = archive.outcomes()
     for outcome in Outcome:
-        outcomes.add_metric([outcome.value], ended.get(outcome.value, 0))
+        outcomes.add_metric([outcome.value], ended.get(outcome.value, 0) + archived.get(outcome.value, 0))
     yield outcomes

@@ -34,6 +34,7 @@ def group() -> None:
 @group.command("list")
 @click.option("--active", is_flag=True, help="Only those that are not complete.")
 @click.option("--mine", is_flag=True, help="Only your own.")
+@click.option("--archived", is_flag=True, help="Only those that ended long ago, out of the archive.")
 @click.option("--ve", type=Name(), metavar="NAME", help="Only this VE's.", shell_complete=names("/ves"))
 @click.option("--node", type=Name(), metavar="NAME", help="Only this node's.", shell_complete=names("/nodes"))
 @click.option("--verb", type=click.Choice([verb.value for verb in Verb]), metavar="VERB", help="Only this verb, such as create.")
@@ -43,7 +44,7 @@ def group() -> None:
 @click.option("--array", type=JobName(), metavar="ID", help="Only the parts of this array.", shell_complete=names("/jobs", "ref"))
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many, the newest.")
 @output_option()
-def list_(form: str, limit: int, active: bool, mine: bool, expand: bool, **filters: str | None) -> None:
+def list_(form: str, limit: int, active: bool, mine: bool, archived: bool, expand: bool, **filters: str | None) -> None:
     """List jobs, newest first. S is the state: Q queued, H held, W waits, R running, E exiting, C complete; B an array of which
     parts have begun, X a part that has ended.
 
@@ -52,9 +53,10 @@ def list_(form: str, limit: int, active: bool, mine: bool, expand: bool, **filte
       vmcloud job list
       vmcloud job list --active -t
       vmcloud job list --ve web-1 -o json
+      vmcloud job list --archived --verb delete
     """
     query = {name: value for name, value in filters.items() if value}
-    query |= {name: "true" for name, on in (("active", active), ("mine", mine), ("expand", expand)) if on}
+    query |= {name: "true" for name, on in (("active", active), ("mine", mine), ("archived", archived), ("expand", expand)) if on}
     api = client()
     found = list(api.every("/jobs", query, limit=limit))
     if not found:

@@ -125,11 +125,15 @@ class Job(models.Model):
             ),
             models.Index(fields=["-id"], condition=Q(array=None), name="job_no_part"),
             models.Index(fields=["state"], condition=Q(size__gt=0), name="job_array"),
+            models.Index(fields=["ended_at"], condition=Q(state=JobState.COMPLETE), name="job_by_end"),
         ]
         constraints = [
             models.UniqueConstraint(fields=["owner", "key"], condition=~Q(key=""), name="one_job_per_idempotency_key"),
             models.UniqueConstraint(fields=["array", "index"], name="one_part_of_an_index"),
         ]
+
+    archived = False
+    """True on what :mod:`vmcloud.fleet.services.archive` restored, for looking."""
 
     def __str__(self) -> str:
         return f"{self.ref} {self.verb} {self.ve_name or self.node}".rstrip()
@@ -137,9 +141,12 @@ class Job(models.Model):
     @property
     def ref(self) -> str:
         """What people call it: ``12``; an array ``41[]``; a part ``41[7]``."""
-        if self.array is not None:
-            return f"{self.array}[{self.index}]"
-        return f"{self.pk}[]" if self.size else str(self.pk)
+        return _called(self)
+
+    def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
+        """As Django does it; what is archived does not change any more."""
+        if not self.archived:
+            super().refresh_from_db(*args, **kwargs)
 
     def change(self, **changes: Any) -> None:
         """Write ``changes``, and count the version up; nothing at all where nothing differs."""
@@ -169,6 +176,61 @@ class Job(models.Model):
         with transaction.atomic(savepoint=False), gather.gathering():
             for job in jobs:
                 job.change(**changes)
+
+
+def _called(job: Job | ArchivedJob) -> str:
+    if job.array is not None:
+        return f"{job.array}[{job.index}]"
+    return f"{job.pk}[]" if job.size else str(job.pk)
+
+
+class ArchivedJob(models.Model):
+    """A job that ended long ago: what it can be found by, and all of it, with its steps and history, as compressed JSON
+    (:mod:`vmcloud.fleet.services.archive`). A job is either here or in :class:`Job`."""
+
+    id = models.BigIntegerField(primary_key=True)
+    project = models.CharField(max_length=63)
+    owner = models.CharField(max_length=150)
+    verb = models.CharField(max_length=16)
+    ve = models.UUIDField(null=True)
+    ve_name = models.CharField(max_length=63, default="")
+    node = models.CharField(max_length=63, default="")
+    queue = models.CharField(max_length=63, default="")
+    array = models.BigIntegerField(null=True)
+    index = models.IntegerField(null=True)
+    size = models.IntegerField(default=0)
+    outcome = models.CharField(max_length=16, default="")
+    key = models.CharField(max_length=255, default="")
+    created_at = models.FloatField()
+    started_at = models.FloatField(null=True)
+    ended_at = models.FloatField(db_index=True)
+    content = models.BinaryField()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["ve", "id"], name="archived_by_ve"),
+            models.Index(fields=["owner", "id"], name="archived_by_owner"),
+            models.Index(fields=["owner", "key"], condition=~Q(key=""), name="archived_by_key"),
+            models.Index(fields=["array", "index"], condition=Q(array__isnull=False), name="archived_part"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.ref} {self.verb} {self.ve_name or self.node}".rstrip()
+
+    @property
+    def ref(self) -> str:
+        """As of :class:`Job`."""
+        return _called(self)
+
+
+class ArchivedOutcome(models.Model):
+    """How many jobs have been archived, by outcome: a count that never goes back, also when they are forgotten."""
+
+    outcome = models.CharField(max_length=16, primary_key=True)
+    count = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.outcome}: {self.count}"
 
 
 class QueueRow(models.Model):

@@ -17,4 +17,5 @@ declare(
     "server.finish.removed",
     "server.finish.settled",
     "server.finish.completed",
+    "server.archive.written",
 )

@@ -29,6 +29,8 @@ def settings(folder: Path, host: str, port: int) -> str:
         f'aclfile "{folder / "users.acl"}"',
         "appendonly yes",
         "appendfsync everysec",
+        # The file is written anew when it has doubled; so it stays below twice this where little waits.
+        "auto-aof-rewrite-min-size 16mb",
         'save ""',
         "maxmemory-policy noeviction",
         "daemonize no",

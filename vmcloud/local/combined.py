@@ -7,17 +7,17 @@ import os
 import sys
 from pathlib import Path
 
-LIMIT = 10 << 20
-KEEP = 5
+from vmcloud.config import Keep
+
 LINE_LIMIT = 16384
-"""Bytes per file, old files kept, bytes per line (a longer one is split)."""
+"""Bytes of a line; a longer one is split."""
 
 
 class CombinedLog:
     """Appends to ``path``; with ``echo`` also to standard output. Never raises: a full disk must not stop the cloud."""
 
-    def __init__(self, path: Path, *, echo: bool = False, limit: int = LIMIT, keep: int = KEEP) -> None:
-        self._path, self._echo, self._limit, self._keep = path, echo, limit, keep
+    def __init__(self, path: Path, keep: Keep = Keep(), *, echo: bool = False) -> None:  # noqa: B008 - a frozen value
+        self._path, self._echo, self._limit, self._keep = path, echo, keep.log_mib << 20, keep.log_files
         self._open()
 
     def write(self, part: str, line: str) -> None:

@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     try:
         parts = up.start(config, only, without)
     except VmcloudError as error:
-        log = combined.CombinedLog(config.data / "log" / "vmcloud.log")
+        log = combined.CombinedLog(config.data / "log" / "vmcloud.log", config.keep)
         log.write("supervisor", str(error))
         return 1
     up.foreground(config, parts, lock, echo=False)

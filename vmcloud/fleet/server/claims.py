@@ -7,7 +7,8 @@ from django.db.models import Exists, OuterRef, Q
 from vmcloud.domain.clocks import elapsed
 from vmcloud.domain.errors import NotFound
 from vmcloud.domain.vocabulary import JobState
-from vmcloud.fleet.models import VE, Job
+from vmcloud.fleet.models import VE, ArchivedJob, Job
+from vmcloud.fleet.services import archive
 from vmcloud.fleet.services.claiming import queue_claimed
 
 from . import wanted, writers
@@ -29,13 +30,15 @@ def sweep(context: Context) -> None:
             else:
                 Job.objects.filter(Q(pk=job.pk) | Q(array=job.pk), state=JobState.CLAIMING).delete()
     unplaced = VE.objects.filter(node="", observed_state="").exclude(generation=0)
-    for row in unplaced.exclude(Exists(Job.objects.filter(pk=OuterRef("job")))):
+    for model in (Job, ArchivedJob):
+        unplaced = unplaced.exclude(Exists(model.objects.filter(pk=OuterRef("job"))))
+    for row in unplaced:
         _free(context, row)
 
 
 def _free(context: Context, row: VE) -> None:
     record = context.directory.ve(row.uuid)
-    if record is None or record.node or Job.objects.filter(pk=record.job).exists():
+    if record is None or record.node or archive.exists(record.job):
         return
     with context.leader.transaction():
         wanted.gone(row.uuid)

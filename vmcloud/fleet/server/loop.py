@@ -23,7 +23,7 @@ from vmcloud.domain.errors import VmcloudError
 from vmcloud.domain.records import NodeRecord, VERecord
 from vmcloud.fleet import database, ports
 from vmcloud.fleet.models import Liveness, Node, Step
-from vmcloud.fleet.services import events, feed, queries, tickets, webhooks
+from vmcloud.fleet.services import queries
 
 from . import abandon, admit, claims, finish, foreign, liveness, mend, orders, removals, replies, schedule, wanted
 from .context import Context
@@ -31,6 +31,7 @@ from .heralding import HeraldKeeper
 from .inbox import Broker, Inbox, Item, Report
 from .leader import Deposed, Leader
 from .projection import Projection
+from .upkeep import Upkeep
 
 log = logging.getLogger("server")
 
@@ -47,10 +48,6 @@ MENDED_SINGLY = 200
 TOGETHER = 0.05
 """Seconds after a turn in which what the directory tells is gathered for the next, where no job waits for it: many changes are
 then few commits, on a disk that the directory may share."""
-TOMBSTONES_KEPT = 30 * 86400.0
-"""Seconds that a deleted VE is remembered in the directory."""
-FORGET = 3600.0
-"""Seconds between two looks for what is old enough to be forgotten."""
 SWEEP = 5.0
 """Seconds between sweeps of what a crash may have left."""
 
@@ -63,7 +60,7 @@ class Server:
         self.secrets = config.secrets("server")
         self.leader = Leader(f"{socket.gethostname()}:{os.getpid()}", config.intervals.lease)
         self.stopping = threading.Event()
-        self._forgot = 0.0
+        self.upkeep = Upkeep()
 
     def run(self) -> None:
         """Until :attr:`stopping` is set."""
@@ -245,15 +242,7 @@ class Server:
             claims.sweep(context)
         except Unavailable as error:
             context.projection.down = str(error)
-        tickets.forget(context.clock() - 3600)
-        feed.prune(context.clock(), untold=webhooks.told())
-        if time.monotonic() - self._forgot > FORGET:
-            self._forgot = time.monotonic()
-            events.prune(context.clock())
-            try:
-                context.directory.forget_tombstones(context.clock() - TOMBSTONES_KEPT)
-            except Unavailable as error:
-                context.projection.down = str(error)
+        self.upkeep.run(context)
 
 
 def _only_news(items: list[Item]) -> bool:

@@ -10,7 +10,7 @@ from vmcloud.domain.terms import Depend, Hold
 from vmcloud.domain.vocabulary import JobState, Outcome
 from vmcloud.fleet.models import MANY, UNBEGUN, Job, JobLink
 
-from . import arrays
+from . import archive, arrays
 
 
 def verdicts(jobs: Iterable[Job], now: float) -> dict[int, Verdict]:
@@ -64,4 +64,6 @@ def known(numbers: Iterable[int]) -> dict[int, tuple[str, bool, Outcome | None]]
             ended = Outcome(job.outcome) if job.state == JobState.COMPLETE and job.outcome else None
             began = job.started_at is not None and (job.size > 0 or job.state not in UNBEGUN)
             found[job.pk] = job.ref, began, ended
+    if missing := [number for number in wanted if number not in found]:
+        found |= archive.ends(missing)
     return found

@@ -15,7 +15,7 @@ from vmcloud.domain.vocabulary import JobState, Outcome
 from vmcloud.fleet import ports
 from vmcloud.fleet.models import MANY, UNBEGUN, VE, Job
 
-from . import jobs
+from . import archive, jobs
 from .accounts import Actor
 
 FAILED_SHOWN = 100
@@ -114,7 +114,9 @@ def counts(numbers: Iterable[int]) -> dict[int, list[tuple[str, str, bool, int]]
 
 def tallies(numbers: Iterable[int]) -> dict[int, Tally]:
     """How the parts of these arrays are, for what waits for so many of them."""
-    return {number: _tally(found) for number, found in counts(numbers).items()}
+    wanted = list(numbers)
+    archived = archive.counts(wanted)
+    return {number: _tally([*found, *archived.get(number, ())]) for number, found in counts(wanted).items()}
 
 
 def _tally(found: Iterable[tuple[str, str, bool, int]]) -> Tally:
@@ -165,7 +167,9 @@ def slots_of(numbers: Collection[int]) -> dict[int, str]:
 def not_ok(array: Job) -> list[Job]:
     """The first parts that ended and not well."""
     ended = Job.objects.filter(array=array.pk, state=JobState.COMPLETE).exclude(outcome=Outcome.OK)
-    return list(ended.order_by("index")[:FAILED_SHOWN])
+    found = list(ended.order_by("index")[:FAILED_SHOWN])
+    over = archive.parts(array.pk, limit=FAILED_SHOWN, but=Outcome.OK) if array.state == JobState.COMPLETE else []
+    return sorted([*found, *over], key=lambda part: part.index or 0)[:FAILED_SHOWN] if over else found
 
 
 def slots_free() -> dict[int, int]:

@@ -16,8 +16,6 @@ from . import feed
 from .accounts import Actor
 from .moments import moment
 
-KEPT = 90 * 86400.0
-"""Seconds that an event is kept."""
 HEARD_AGAIN = "is heard again"
 """How the text of an event ends that tells of a node's return; all others of the type NODE tell that it is gone."""
 FILTERS = ("ve", "node", "type", "project")
@@ -84,6 +82,6 @@ def events_json(rows: Iterable[Event]) -> list[dict[str, Any]]:
     ]
 
 
-def prune(now: float) -> None:
+def prune(before: float) -> None:
     """Forget what is old."""
-    Event.objects.filter(at__lt=now - KEPT).delete()
+    Event.objects.filter(at__lt=before).delete()

@@ -17,6 +17,8 @@ KEPT = 600.0
 """Seconds that a row stays. Who was away longer is told to look at everything again."""
 KEPT_UNTOLD = 86400.0
 """Seconds that rows stay which webhooks have not been told of."""
+PRUNED = 5000
+"""Rows that one call forgets at most: it looks at no more."""
 SLACK, SLACK_SECONDS = 200, 5.0
 """Rows before a cursor that are read once more while they are new: of two transactions the one with the lower number may commit
 later."""
@@ -74,9 +76,9 @@ def reaches_back(number: int) -> bool:
 
 
 def prune(now: float, *, untold: int | None = None) -> None:
-    """Forget what is old; the newest row stays, for its number, and for :data:`KEPT_UNTOLD` what comes after row ``untold``,
-    which somebody is still to be told of."""
-    old = Change.objects.filter(at__lt=now - KEPT, id__lt=cursor())
-    if untold is not None:
-        old = old.exclude(id__gt=untold, at__gt=now - KEPT_UNTOLD)
-    old.delete()
+    """Forget what is old, the oldest first and so many at most; the newest row stays, for its number, and for :data:`KEPT_UNTOLD`
+    what comes after row ``untold``, which somebody is still to be told of."""
+    oldest = Change.objects.filter(id__lt=cursor()).order_by("id").values_list("id", "at")[:PRUNED]
+    told = float("inf") if untold is None else untold
+    if old := [number for number, at in oldest if at < now - (KEPT if number <= told else KEPT_UNTOLD)]:
+        Change.objects.filter(id__lte=old[-1]).delete()

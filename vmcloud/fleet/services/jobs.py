@@ -14,6 +14,7 @@ from vmcloud.domain.vocabulary import SESSIONS, Ending, JobState, Verb
 from vmcloud.fleet import database, ports
 from vmcloud.fleet.models import VE, Job, JobEvent
 
+from . import archive
 from .accounts import SERVER, Actor
 
 BEGUN = (JobState.RUNNING, JobState.EXITING)
@@ -35,11 +36,10 @@ class Meant:
 def get(actor: Actor, ref: Ref) -> Job:
     """One job, array or part; :class:`NotFound` if there is none the actor may see."""
     said = _said(ref)
-    rows = Job.objects.exclude(state=JobState.CLAIMING)
     if said.parts is not None and said.index is None:
         todo = f"Ask for one, such as {said.number}[{said.parts.highest}], or list them: GET /jobs?array={said.number}."
         raise Invalid(f"{said} are several jobs", where="job", todo=todo)
-    job = rows.filter(**{"pk": said.number} if said.parts is None else {"array": said.number, "index": said.index}).first()
+    job = archive.find(**{"pk": said.number} if said.parts is None else {"array": said.number, "index": said.index})
     if job is None or not (actor.may(job.owner) or _of_rules(actor, job)):
         raise NotFound(f"no job has the number {said}", where="job", todo="`vmcloud job list` shows all.")
     if said.whole and not job.size:
@@ -87,7 +87,9 @@ def _said(ref: Ref) -> JobRef:
 
 def parts_of(array: Job) -> list[Job]:
     """All of them, by index."""
-    return list(Job.objects.filter(array=array.pk).exclude(state=JobState.CLAIMING).order_by("index"))
+    found = list(Job.objects.filter(array=array.pk).exclude(state=JobState.CLAIMING).order_by("index"))
+    over = archive.parts(array.pk) if array.state == JobState.COMPLETE else []
+    return sorted([*found, *over], key=lambda part: part.index or 0) if over else found
 
 
 def note_all(jobs: Sequence[Job], text: str) -> None:

@@ -14,7 +14,7 @@ from vmcloud.domain.errors import Invalid, NotFound
 from vmcloud.domain.placement import Candidate
 from vmcloud.domain.vocabulary import SESSIONS, JobState, Kind, NodeState
 from vmcloud.fleet import ports
-from vmcloud.fleet.models import OPEN_JOBS, VE, Image, Job, Liveness, Node, Stray
+from vmcloud.fleet.models import OPEN_JOBS, VE, ArchivedJob, Image, Job, Liveness, Node, Stray
 
 from .accounts import SERVER, Actor
 
@@ -53,13 +53,24 @@ def jobs(actor: Actor, filters: Mapping[str, str] | None = None) -> QuerySet[Job
 
     An array is one job: its parts are there only if asked for, by ``expand``, by ``array`` (its number; ``indices``: some of
     them) or by what only they have, a VE or a node."""
-    found = Job.objects.exclude(state=JobState.CLAIMING).order_by("-id")
-    if not actor.is_admin:
-        theirs = VE.objects.filter(owner=actor.username).values("uuid")
-        found = found.filter(Q(owner=actor.username) | Q(owner=SERVER.username, ve__in=theirs))
+    found = Job.objects.exclude(state=JobState.CLAIMING)
     filters = dict(filters or {})
     if filters.pop("active", "") in ("1", "true", "yes"):
         found = found.exclude(state=JobState.COMPLETE)
+    return _jobs(actor, found, filters, ("state", "node", "verb", "owner", "queue"))
+
+
+def archived(actor: Actor, filters: Mapping[str, str] | None = None) -> QuerySet[ArchivedJob]:
+    """The same of archived jobs; filters besides: ``outcome``, and not ``state`` and ``active``."""
+    found = ArchivedJob.objects.all()
+    return _jobs(actor, found, dict(filters or {}), ("node", "verb", "owner", "queue", "outcome"))
+
+
+def _jobs(actor: Actor, found: QuerySet, filters: dict[str, str], known: Iterable[str]) -> QuerySet:
+    found = found.order_by("-id")
+    if not actor.is_admin:
+        theirs = VE.objects.filter(owner=actor.username).values("uuid")
+        found = found.filter(Q(owner=actor.username) | Q(owner=SERVER.username, ve__in=theirs))
     array, indices = filters.pop("array", ""), filters.pop("indices", "")
     if array or indices:
         found = _parts(found, array, indices)
@@ -68,10 +79,10 @@ def jobs(actor: Actor, filters: Mapping[str, str] | None = None) -> QuerySet[Job
     filters.pop("expand", "")
     if name := filters.pop("ve", ""):
         found = found.filter(_job_of_ve(name))
-    return _filtered(found, filters, ("state", "node", "verb", "owner", "queue"))
+    return _filtered(found, filters, known)
 
 
-def _parts(found: QuerySet[Job], array: str, indices: str) -> QuerySet[Job]:
+def _parts(found: QuerySet, array: str, indices: str) -> QuerySet:
     said = JobRef.parse(array or "", where="array")
     found = found.filter(array=said.number)
     if not indices:

@@ -15,7 +15,7 @@ from vmcloud.domain.spec import DEFAULT_PROJECT, Spec
 from vmcloud.domain.vocabulary import SESSIONS, Desired, Drift, JobState, Kind, Observed, Outcome, Restart, Verb
 from vmcloud.fleet.models import VE, Accepted, Budget, Job, Liveness, Misses, Node, Stray, Tombstone
 
-from . import queries, submit
+from . import archive, queries, submit
 from .accounts import Actor
 
 log = logging.getLogger("server.reconcile")
@@ -206,11 +206,18 @@ def ran(row: VE) -> bool:
     last = Job.objects.filter(pk=row.job).first()
     if last is not None and (last.verb in LEAVE_POWER or _never_ran(last)):
         about = Job.objects.filter(ve=row.uuid, state=JobState.COMPLETE).exclude(verb__in=[*LEAVE_POWER, *SESSIONS])
-        last = next((job for job in about.order_by("-id")[:LOOKED_BACK] if not _never_ran(job)), None)
+        recent = [job for job in about.order_by("-id")[:LOOKED_BACK] if not _never_ran(job)]
+        last = next(iter(recent), None) or _last_archived(row)
     if last is None:
         return True
     left = last.outcome == Outcome.OK or ((last.result or {}).get("seen") or {}).get("state") == Observed.RUNNING
     return left and last.ended_at is not None and row.since > last.ended_at
+
+
+def _last_archived(row: VE) -> Job | None:
+    """The last of a VE's archived jobs that had to do with its power."""
+    jobs = archive.of_ve(row.uuid, LOOKED_BACK)
+    return next((job for job in jobs if job.verb not in (*LEAVE_POWER, *SESSIONS) and not _never_ran(job)), None)
 
 
 def _never_ran(job: Job) -> bool:

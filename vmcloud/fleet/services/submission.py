@@ -17,7 +17,7 @@ from vmcloud.faults import point
 from vmcloud.fleet import database, ports
 from vmcloud.fleet.models import Job
 
-from . import arrays, leases, waiting
+from . import archive, arrays, leases, waiting
 from .accounts import Actor
 
 ANY_TIME = Terms()
@@ -84,7 +84,7 @@ def earlier(actor: Actor, key: str, fingerprint: str) -> Job | None:
         return None
     if len(key) > 255:
         raise Invalid("an Idempotency-Key has at most 255 characters", where="Idempotency-Key")
-    job = Job.objects.filter(owner=actor.username, key=key).first()
+    job = Job.objects.filter(owner=actor.username, key=key).first() or archive.under(actor.username, key)
     if job is None:
         return None
     if job.fingerprint != fingerprint:

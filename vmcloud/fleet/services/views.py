@@ -238,6 +238,7 @@ def _job_json(job: Job, depend: str) -> dict[str, Any]:
         "created": moment(job.created_at),
         "started": moment(job.started_at),
         "ended": moment(job.ended_at),
+        "archived": job.archived,
     }
 
 

@@ -191,7 +191,7 @@ def exchange(actor: Actor, first: Ref, second: Ref) -> tuple[Job, Job]:
             todo = "Give it another priority: `vmcloud job alter --priority`."
             raise Invalid(f"job {several.ref} is an array", where="job", why="it has as many places as parts", todo=todo)
         rows = {job.pk: job for job in Job.objects.select_for_update().filter(pk__in=[job.pk for job in found]).order_by("pk")}
-        pair = [_unbegun(rows[job.pk], "order") for job in found]
+        pair = [_unbegun(rows.get(job.pk, job), "order") for job in found]
         places = [(job.priority, job.rank) for job in reversed(pair)]
         words = ", ".join(job.ref for job in pair)
         for job, (priority, rank) in zip(pair, places, strict=True):
@@ -208,7 +208,8 @@ def change(actor: Actor, ref: Ref, word: str, changes: Callable[[Job], dict[str,
     with transaction.atomic():
         meant = jobs.meant(actor, ref)
         if meant.parts is None:
-            changed = [_unbegun(Job.objects.select_for_update().get(pk=meant.job.pk), word)]
+            job = meant.job
+            changed = [_unbegun(job if job.archived else Job.objects.select_for_update().get(pk=job.pk), word)]
         else:
             changed = [part for part in meant.parts if part.state in UNBEGUN]
             if not changed:
