@@ -31,7 +31,7 @@ BENCHMARKS = {
     "rest": "processor time of all our processes with 5 guests and nothing to do, and their memory",
 }
 
-ASKED_FOR = ("chaos",)
+ASKED_FOR = ("chaos", "soak")
 """Only run where they are named."""
 
 

@@ -28,7 +28,7 @@ KIB = 1024
 def run(report: Report, wishes: Wishes) -> None:
     """Jobs, and a sample after each so many of them."""
     jobs = wishes.count or 10_000
-    with scene(simulate=NODES, more="") as made:
+    with scene(simulate=NODES, more=f"[keep]\njobs_most = {max(jobs // 10, 500)}") as made:
         for number in range(VES):
             last = made.create(f"v{number}", kind="simulated", power="running")
         made.finish(last)
