@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('fleet', '0011_arrays'),
+        ('fleet', '0012_lanes'),
     ]
 
     operations = [
