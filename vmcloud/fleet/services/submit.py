@@ -23,7 +23,7 @@ from vmcloud.domain.vocabulary import SESSIONS, Desired, JobState, Kind, Observe
 from vmcloud.fleet import database
 from vmcloud.fleet.models import OPEN_JOBS, VE, Image, Job
 
-from . import arrays, claiming, jobs, leases, queries, queues, sessions, snapshots, submission
+from . import arrays, claiming, filters, jobs, leases, queries, queues, sessions, snapshots, submission
 from .accounts import Actor
 
 GRACE = (0.0, 3600.0)
@@ -50,6 +50,8 @@ def create_ve(actor: Actor, data: object, *, origin: str = "api", key: str = "")
     if earlier := submission.earlier(actor, key, print_):
         return earlier
     check_new(actor, request.spec)
+    shown = {"project": request.project, "ve": name, "args": {**asked, "job": said}}
+    filters.ask(actor, Verb.CREATE, shown, origin=origin)
     spec = request.spec
     sizes = {"vcpus": spec.vcpus, "memory_mib": spec.memory_mib}
     queue = queues.choose(actor, terms.queue, **sizes, lease=leases.seconds_of(fields, begins), count=len(wanted) or 1)
@@ -115,6 +117,7 @@ def adopt(actor: Actor, node: str, native: str, data: object, *, origin: str = "
         raise Conflict(f"{target} is being adopted", where="stray", todo="`vmcloud job list` shows the job.")
     spec = request.spec(Kind(stray.kind), stray.vcpus, stray.memory_mib)
     asked = {"target": target, "orphan": native, "sizes": request.sizes, "spec": spec.to_json()}
+    filters.ask(actor, Verb.ADOPT, {"project": request.project, "ve": request.name, "node": node, "args": asked}, origin=origin)
     record = VERecord(uuid.uuid4(), request.name, request.project, owner, spec, Desired.STOPPED, generation=1, job=0)
     queue = queues.choose(actor, "")
     about = {"queue": queue, "node": node, "origin": origin, "key": key, "fingerprint": print_}
@@ -141,7 +144,7 @@ def act(
 ) -> Job:
     """Ask for a verb on an existing VE: one that changes its power or size, about its snapshots, a session with it, or delete.
     The member ``job`` of ``args`` says when it may run (:class:`~vmcloud.domain.terms.Terms`)."""
-    job = _act(actor, ve_ref, verb, args, project=project, origin=origin, key=key)
+    job = _act(actor, ve_ref, verb, args, project=project, origin=origin, key=key, filtered=False)
     submission.wake()
     return job
 
@@ -153,9 +156,12 @@ def act_many(actor: Actor, requests: object, *, origin: str = "api") -> list[Job
     if not isinstance(requests, list) or not requests or len(requests) > BATCH:
         raise Invalid(f"a list of 1 to {BATCH} requests is needed", where="requests")
     made: list[Job | Problem] = []
+    refused = filters.refusals(actor, requests, origin=origin)
     with transaction.atomic():
         for number, request in enumerate(requests):
             try:
+                if number in refused:
+                    raise refused[number]
                 made.append(_one_of_many(actor, request, f"requests[{number}]", origin))
             except VmcloudError as error:
                 made.append(error.problem)
@@ -174,10 +180,21 @@ def _one_of_many(actor: Actor, request: object, where: str, origin: str) -> Job:
     if said["verb"] not in list(Verb):
         raise Invalid(f"no verb is called {said['verb'][:60]!r}", where=f"{where}.verb")
     about = {"project": said["project"] or DEFAULT_PROJECT, "origin": origin, "key": said["key"]}
-    return _act(actor, said["ve"], Verb(said["verb"]), args, **about)
+    return _act(actor, said["ve"], Verb(said["verb"]), args, filtered=True, **about)
 
 
-def _act(actor: Actor, ve_ref: str, verb: Verb, args: Mapping[str, Any] | None, *, project: str, origin: str, key: str) -> Job:
+def _act(
+    actor: Actor,
+    ve_ref: str,
+    verb: Verb,
+    args: Mapping[str, Any] | None,
+    *,
+    project: str,
+    origin: str,
+    key: str,
+    filtered: bool,
+) -> Job:
+    """``filtered``: the submit filter was asked already."""
     args = dict(args or {})
     if earlier := submission.earlier(actor, key, print_ := submission.fingerprint(verb, f"{project}/{ve_ref}", args)):
         return earlier
@@ -190,8 +207,14 @@ def _act(actor: Actor, ve_ref: str, verb: Verb, args: Mapping[str, Any] | None, 
         raise Invalid(f"{verb} is no verb for an existing VE", where="verb")
     about = {"key": key, "fingerprint": print_, "origin": origin}
     if row is None:
+        shown = {"project": project, "ve": ve_ref, "args": {**args, "job": said}}
+        if not filtered:
+            filters.ask(actor, verb, shown, origin=origin)
         return _act_array(actor, ve_ref, verb, args, terms, project=project, **about)
     asked = checked(row, verb, args)
+    if not filtered:
+        shown = {"project": row.project, "ve": row.name, "node": row.node, "args": {**asked, "job": said}}
+        filters.ask(actor, verb, shown, origin=origin)
     queue = "" if verb in SESSIONS else queue_for(actor, asked, terms.queue)
     return submission.write(actor, verb, terms, project=row.project, queue=queue, **_of(row, asked), **about)
 
@@ -320,7 +343,9 @@ def queue_import(actor: Actor, asked: dict[str, Any], *, origin: str, key: str) 
     return submission.earlier(actor, key, print_) or _queue(actor, Verb.IMPORT, **about)
 
 
-def _queue(actor: Actor, verb: Verb, **fields: Any) -> Job:
-    job = submission.write(actor, verb, submission.ANY_TIME, **fields)
+def _queue(actor: Actor, verb: Verb, *, origin: str, **fields: Any) -> Job:
+    shown = {name: fields[name] for name in ("node", "args") if name in fields}
+    filters.ask(actor, verb, shown, origin=origin)
+    job = submission.write(actor, verb, submission.ANY_TIME, origin=origin, **fields)
     submission.wake()
     return job
