@@ -101,6 +101,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         item("Images", "album", pages("fleet_image")),
         item("Events", "history", pages("fleet_event")),
         item("Orphans", "help", pages("fleet_stray")),
+        item("Webhooks", "webhook", pages("fleet_webhook")),
     ]
     more = [
         item("Users", "group", pages("auth_user"), user.has_perm("auth.view_user")),

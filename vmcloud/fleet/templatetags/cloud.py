@@ -19,8 +19,8 @@ from vmcloud.fleet.services import views
 register = template.Library()
 
 TONES = {
-    "good": ("running", "up", "ok", "done"),
-    "bad": ("error", "failed", "lost", "crashed", "duplicate", "wrong-node", "down", "orphan", "refused", "timed-out"),
+    "good": ("running", "up", "ok", "done", "delivered", "on"),
+    "bad": ("error", "failed", "lost", "crashed", "duplicate", "wrong-node", "down", "orphan", "refused", "timed-out", "failing"),
     "busy": ("pending", "starting", "stopping", "deleting", "queued", "exiting", "claiming", "sent", "accepted", "migrating"),
     "held": ("unknown", "held", "waiting", "cordoned", "maintenance", "cancelled", "suspended"),
 }
