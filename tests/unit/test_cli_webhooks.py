@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.cli_kit import Cloud, cloud, run
+from tests.cli_kit import Cloud, Run, cloud, run
 
 pytestmark = pytest.mark.unit
 __all__ = ["cloud", "run"]
-Run = Callable[..., tuple[int, str, str]]
 HOOK = {
     "id": 3,
     "url": "https://example.org/hook",

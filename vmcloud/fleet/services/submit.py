@@ -332,20 +332,19 @@ def node_action(actor: Actor, name: str, verb: Verb, *, origin: str = "api", key
 def queue_reconcile(actor: Actor, part: dict[str, Any], *, origin: str, key: str) -> Job:
     """Queue the job with which the leader mends what it finds (``part``: of one VE by its UUID, of one node)."""
     print_ = submission.fingerprint(Verb.RECONCILE, "", part)
-    about = {"key": key, "fingerprint": print_, "args": part, "origin": origin}
-    return submission.earlier(actor, key, print_) or _queue(actor, Verb.RECONCILE, **about)
+    about = {"key": key, "fingerprint": print_, "args": part}
+    return submission.earlier(actor, key, print_) or _queue(actor, Verb.RECONCILE, origin=origin, **about)
 
 
 def queue_import(actor: Actor, asked: dict[str, Any], *, origin: str, key: str) -> Job:
     """Queue the job that records a stored archive as an image (``asked``: image, kind, sha256, size, description)."""
     print_ = submission.fingerprint(Verb.IMPORT, asked["image"], asked)
-    about = {"key": key, "fingerprint": print_, "args": asked, "origin": origin}
-    return submission.earlier(actor, key, print_) or _queue(actor, Verb.IMPORT, **about)
+    about = {"key": key, "fingerprint": print_, "args": asked}
+    return submission.earlier(actor, key, print_) or _queue(actor, Verb.IMPORT, origin=origin, **about)
 
 
 def _queue(actor: Actor, verb: Verb, *, origin: str, **fields: Any) -> Job:
-    shown = {name: fields[name] for name in ("node", "args") if name in fields}
-    filters.ask(actor, verb, shown, origin=origin)
+    filters.ask(actor, verb, {name: value for name, value in fields.items() if name in ("node", "args")}, origin=origin)
     job = submission.write(actor, verb, submission.ANY_TIME, origin=origin, **fields)
     submission.wake()
     return job
