@@ -90,6 +90,7 @@ class JobOut(Schema):
     created: datetime | None
     started: datetime | None
     ended: datetime | None
+    archived: bool = Field(description="whether it ended so long ago that it is in the archive")
 
 
 class JobFullOut(JobOut):
