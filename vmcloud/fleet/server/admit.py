@@ -91,4 +91,4 @@ def drop(context: Context, rows: Sequence[Job], errors: Mapping[int, dict[str, s
 
 def never_ran(job: Job) -> dict[str, object]:
     """The result of a job that ends before it begins; one that was tried before may have left something."""
-    return {"undone": bool(job.before.get("undone", True)), "never_ran": not job.tries}
+    return {"undone": bool(job.before.get("undone", True)), "never_ran": not job.before.get("replans")}

@@ -334,7 +334,7 @@ def _turn(job: Job) -> tuple[int, int, float, int]:
 
 def _refuse(context: Context, job: Job, problem: dict[str, str]) -> None:
     with context.leader.transaction():
-        context.exit(job, Outcome.FAILED, error=problem, result={"undone": True, "never_ran": True})
+        context.exit(job, Outcome.FAILED, error=problem, result=admit.never_ran(job))
 
 
 def _drop_cancelled(context: Context) -> None:
