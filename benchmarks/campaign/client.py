@@ -99,7 +99,7 @@ def take(asked: Asked, answer: Answer) -> None:
     """Note what an answer says."""
     asked.status, asked.answered_at = answer.status, time.time()
     if 200 <= answer.status < 300:
-        asked.answer, asked.job = "taken", int(answer.body["id"])
+        asked.answer, asked.job = "taken", int(str(answer.body["id"]).removesuffix("[]"))
         return
     asked.words = str(answer.body)[:300]
     if not answer.lost:

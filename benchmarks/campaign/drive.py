@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 from benchmarks.checker import look, rules
 from benchmarks.checker.facts import Request
@@ -168,10 +169,10 @@ def places(world: World) -> look.Places:
     )
 
 
-def newest(client: Client) -> int:
+def newest(client: Client) -> str:
     """The number of the last job."""
-    items = client.ask("GET", "/jobs?limit=1")["items"]
-    return int(items[0]["id"]) if items else 0
+    items = client.ask("GET", "/jobs?expand=true&limit=1")["items"]
+    return str(items[0]["id"]) if items else ""
 
 
 def _settle(world: World, client: Client, outcome: Outcome) -> None:
@@ -189,13 +190,13 @@ def _settle(world: World, client: Client, outcome: Outcome) -> None:
 
 def _open(client: Client) -> list[dict[str, Any]]:
     """Jobs that have not ended; those that are held are released on the way."""
-    answer: Answer = client.send("GET", "/jobs?active=true&limit=1000")
+    answer: Answer = client.send("GET", "/jobs?active=true&expand=true&limit=1000")
     if answer.status != 200:
         return [{"id": 0, "verb": "", "state": "", "reason": f"the API answers {answer}"}]
     found: list[dict[str, Any]] = answer.body["items"]
     for job in found:
         if job["state"] == "H":
-            client.send("POST", f"/jobs/{job['id']}/release")
+            client.send("POST", f"/jobs/{quote(str(job['id']))}/release")
     return found
 
 

@@ -35,8 +35,8 @@ class People:
 
     def __init__(self, world: World, seed: int) -> None:
         self.asked: list[Asked] = []
-        self.of: dict[int, int] = {}
-        """Number of a request → its job."""
+        self.of: dict[int, str] = {}
+        """Number of a request → its job, as people write it."""
         self._client = world.client()
         self._directory = f"ldapi://{quote(str(world.ldapi), safe='')}"
         self._seed = seed
@@ -64,24 +64,27 @@ class People:
         args = dict(act.args)
         if (terms := self._terms(args.pop("job", {}))) is not None:
             args["job"] = terms
-        method, path = "POST", f"/ves/{act.target}/{act.verb}"
+        if "array" in args:
+            args["job"] = {"array": args.pop("array")}
+        name = quote(act.target)
+        method, path = "POST", f"/ves/{name}/{act.verb}"
         match act.verb:
             case "create":
                 kind = "lxc" if act.target in CONTAINERS else "simulated"
                 path, args = "/ves", {"name": act.target, "image": "busybox", "kind": kind, **args}
             case "resize":
-                method, path = "PATCH", f"/ves/{act.target}"
+                method, path = "PATCH", f"/ves/{name}"
             case "delete":
-                method, path = "DELETE", f"/ves/{act.target}"
+                method, path = "DELETE", f"/ves/{name}"
             case "snapshot":
-                path, args = f"/ves/{act.target}/snapshots", {"name": args.pop("snapshot"), **args}
+                path, args = f"/ves/{name}/snapshots", {"name": args.pop("snapshot"), **args}
             case "delete-snapshot":
-                method, path = "DELETE", f"/ves/{act.target}/snapshots/{args.pop('snapshot')}"
+                method, path = "DELETE", f"/ves/{name}/snapshots/{args.pop('snapshot')}"
         asked = Asked(f"{self._seed}-{act.number}", act.verb, act.target)
         self.asked.append(asked)
         self._client.settle(asked, method, path, args or None, stubborn=act.stubborn)
         if asked.job:
-            self.of[act.number] = asked.job
+            self.of[act.number] = f"{asked.job}[]" if "array" in act.args else str(asked.job)
 
     def _terms(self, said: dict[str, Any]) -> dict[str, Any] | None:
         """What is said of when a job may run, with times and numbers as they are now."""
@@ -95,20 +98,20 @@ class People:
         return terms or None
 
     def _about_a_job(self, act: Act) -> None:
-        number = self.of.get(int(act.target))
-        if number is None:
+        if (known := self.of.get(int(act.target))) is None:
             return
+        number = quote(known)
         match act.verb:
             case "order":
                 if (other := self.of.get(act.args["other"])) is not None:
-                    self._client.send("POST", f"/jobs/{number}/order", {"job": other})
+                    self._client.send("POST", f"/jobs/{number}/order", {"job": other if "[" in other else int(other)})
             case "priority":
                 self._client.send("PATCH", f"/jobs/{number}", act.args)
             case "retry":
                 asked = Asked(f"{self._seed}-{act.number}", "", "")
                 self.asked.append(asked)
                 self._client.settle(asked, "POST", f"/jobs/{number}/retry", None, stubborn=False)
-                self.of.update({act.number: asked.job} if asked.job else {})
+                self.of.update({act.number: str(asked.job)} if asked.job else {})
             case _:
                 self._client.send("POST", f"/jobs/{number}/{act.verb}")
 

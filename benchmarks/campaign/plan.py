@@ -22,6 +22,8 @@ LINKS = (
 )
 """Connections that can be cut off, delayed, torn and left half open: whose, and to what."""
 SIMULATED = tuple(f"v{number}" for number in range(24))
+ARRAYS = ("a-%i", "b-%i")
+"""Names of VEs that are asked for many at once."""
 CONTAINERS = tuple(f"c{number}" for number in range(4))
 
 VERBS = {
@@ -85,7 +87,11 @@ def _requests(dice: random.Random, seconds: float, rate: float) -> list[Act]:
             acts.append(_about_a_job(dice, at, number))
         elif kind < 0.20 and len(there) > 8:
             acts.append(_batch(dice, at, number))
-        elif kind < 0.24:
+        elif kind < 0.23:
+            verb = dice.choice(["create", "create", "start", "stop", "restart", "delete"])
+            asked = {**_arguments(dice, verb, ""), "array": dice.choice(["0-3", "0-5%2", "1,3"])}
+            acts.append(Act(round(at, 3), "request", verb, dice.choice(ARRAYS), number, asked, stubborn=dice.random() < 0.6))
+        elif kind < 0.27:
             wish = dice.choice(
                 [{"vmcDesiredState": dice.choice(["running", "stopped"])}, {"vmcMemoryMiB": dice.choice(["64", "96"])}]
             )

@@ -20,7 +20,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Job:
-    """A row of the job table. ``ends``: lines of its history that tell of its end; ``error``: the code of what went wrong."""
+    """A row of the job table. ``ends``: lines of its history that tell of its end; ``error``: the code of what went wrong;
+    ``size``: of an array, how many parts it has; ``array`` and ``index``: of a part."""
 
     id: int
     verb: str
@@ -36,6 +37,9 @@ class Job:
     ends: int = 1
     tries: int = 0
     error: str = ""
+    size: int = 0
+    array: int | None = None
+    index: int | None = None
     result: Mapping[str, Any] = field(default_factory=dict)
     args: Mapping[str, Any] = field(default_factory=dict)
 

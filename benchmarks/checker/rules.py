@@ -78,6 +78,24 @@ def what_failed_says_why(facts: Facts) -> Iterator[str]:
             yield f"job {job.id} {job.verb} {job.name} {job.outcome} with code {job.error!r}"
 
 
+def an_array_is_its_parts(facts: Facts) -> Iterator[str]:
+    """Each index is one part; an array ends with its last part, well if and only if all did."""
+    parts = defaultdict(list)
+    for job in facts.jobs:
+        if job.array is not None:
+            parts[job.array].append(job)
+    arrays = {job.id: job for job in facts.jobs if job.size}
+    for number, array in arrays.items():
+        of = parts[number]
+        if len(of) != array.size or len({part.index for part in of}) != array.size:
+            yield f"array {number} of {array.size} has parts {sorted(part.index or 0 for part in of)}"
+        if (array.outcome == "ok") is not all(part.outcome == "ok" for part in of):
+            yield f"array {number} is {array.outcome}; its parts are {', '.join(part.outcome for part in of)}"
+        if any((part.ended or 0.0) > (array.ended or 0.0) for part in of):
+            yield f"array {number} ended before its last part"
+    yield from (f"parts of array {number}, which is not there" for number in sorted(set(parts) - set(arrays)))
+
+
 def what_was_cancelled_before_it_began_never_ran(facts: Facts) -> Iterator[str]:
     """Of a job that ended without having run, no journal knows a begun step."""
     never = {job.id for job in facts.jobs if job.state == "C" and (job.result.get("never_ran") or job.started is None)}
@@ -273,6 +291,7 @@ RULES: tuple[Rule, ...] = (
     no_request_is_there_twice,
     every_job_has_one_end,
     what_failed_says_why,
+    an_array_is_its_parts,
     what_was_cancelled_before_it_began_never_ran,
     what_ended_well_was_done,
     no_step_is_open,

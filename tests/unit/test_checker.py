@@ -82,7 +82,14 @@ def more(name: str, *rows: Any) -> Facts:
 
 
 def test_a_good_state_has_no_violation() -> None:
-    assert rules.violations(good()) == []
+    assert rules.violations(good()) == rules.violations(with_array()) == []
+
+
+def with_array(**changes: Any) -> Facts:
+    """The good state and an array of two, of which something is changed."""
+    parts = [Job(7 + each, "stop", WEB, "web", "C", "ok", ended=7.0, array=6, index=each) for each in range(2)]
+    array = Job(6, "stop", "", "web", "C", "ok", ended=8.0, size=2)
+    return more("jobs", replace(array, **changes), *parts)
 
 
 CASES: list[tuple[str, str, Facts]] = [
@@ -101,6 +108,10 @@ CASES: list[tuple[str, str, Facts]] = [
     ("every_job_has_one_end", "ended 0 times", change("jobs", 0, ends=0)),
     ("what_failed_says_why", "failed with code ''", change("jobs", 4, outcome="failed")),
     ("what_failed_says_why", "with code 'internal'", change("jobs", 4, outcome="failed", error="internal")),
+    ("an_array_is_its_parts", "array 6 of 3 has parts [0, 1]", with_array(size=3)),
+    ("an_array_is_its_parts", "array 6 is failed; its parts are ok, ok", with_array(outcome="failed", error="parts")),
+    ("an_array_is_its_parts", "ended before its last part", with_array(ended=6.0)),
+    ("an_array_is_its_parts", "parts of array 6, which is not there", with_array(size=0)),
     ("what_was_cancelled_before_it_began_never_ran", "began its step 1 1 times", change("told", 3, starts=1)),
     ("what_was_cancelled_before_it_began_never_ran", "began its step", change("jobs", 4, started=None)),
     ("what_ended_well_was_done", "there: None", drop("told", 0)),
