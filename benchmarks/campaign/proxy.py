@@ -30,8 +30,14 @@ class Link:
 
     async def serve(self) -> None:
         """Listen on a free port."""
-        server = await asyncio.start_server(self._pass_on, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
+        self._server = await asyncio.start_server(self._pass_on, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def end(self) -> None:
+        """Listen no more, and reset what is connected."""
+        self._server.close()
+        for each in list(self._open):
+            _reset(each)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -103,8 +109,18 @@ class Proxy:
 
     def close(self) -> None:
         """End the thread; whoever is connected is cut off."""
+        self._do(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
+        self._loop.close()
+
+    async def _end(self) -> None:
+        for each in self.links.values():
+            each.end()
+        work = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(5)

@@ -112,16 +112,11 @@ def add_list(app: Celery, consumer: Any, name: str) -> None:
 
 
 class RestoreOwn(bootsteps.StartStopStep):
-    """At the start of the process, put back what a dead predecessor had taken and not acknowledged. Once: a reconnect must
-    not put back what this very process is working on."""
+    """Put back what a dead predecessor had taken and not acknowledged, and what a broken connection swallowed."""
 
     requires = ("celery.worker.consumer.connection:Connection",)
 
     def start(self, consumer: Any) -> None:
         """Called on each connection to the broker."""
-        if getattr(consumer.app, "vmcloud_restored", False):
-            return
-        consumer.app.vmcloud_restored = True
         with consumer.app.connection_for_read() as connection, connection.channel() as channel:
-            for tag in channel.client.hkeys(channel.unacked_key):
-                channel.qos.restore_by_tag(tag.decode() if isinstance(tag, bytes) else tag)
+            channel.qos.settle()

@@ -11,12 +11,13 @@ import base64
 import json
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 from uuid import uuid4
 
 import kombu.transport
 import kombu.transport.redis as base
 from kombu.transport import virtual
+from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,22 @@ def item(task: str, argument: object) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode()
 
 
+class Held:
+    """What this process has of one hash of unacknowledged messages, whatever became of the connections through which it came.
+    ``taken``: what it works on; ``owed``: what it is done with, and could not tell the broker."""
+
+    _all: ClassVar[dict[str, Held]] = {}
+
+    def __init__(self) -> None:
+        self.taken: set[str] = set()
+        self.owed: set[str] = set()
+
+    @classmethod
+    def of(cls, key: str) -> Held:
+        """That of the hash ``key``."""
+        return cls._all.setdefault(key, cls())
+
+
 class QoS(base.QoS):  # type: ignore[misc, unused-ignore]
     """Keeps what was taken and not acknowledged in a hash. kombu has an index by time beside it for a sweep that is switched off
     here (:mod:`.app`), and so needs a transaction of two commands each time."""
@@ -70,18 +87,34 @@ class QoS(base.QoS):  # type: ignore[misc, unused-ignore]
         taken = dumps([message._raw, delivery["exchange"], delivery["routing_key"]])
         with self.channel.conn_or_acquire() as client:
             client.hset(self.unacked_key, delivery_tag, taken)
+        Held.of(self.unacked_key).taken.add(delivery_tag)
         virtual.QoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
         self.ack_all([delivery_tag])
 
     def ack_all(self, tags: Iterable[str]) -> None:
-        """Acknowledge several at once."""
-        tags = list(tags)
+        """Acknowledge several at once; those that can not be now are when there is a connection again (:meth:`settle`)."""
+        tags, held = list(tags), Held.of(self.unacked_key)
+        held.owed.update(tags)
+        held.taken.difference_update(tags)
         with self.channel.conn_or_acquire() as client:
             client.hdel(self.unacked_key, *tags)
+        held.owed.difference_update(tags)
         for tag in tags:
             virtual.QoS.ack(self, tag)
+
+    def settle(self) -> None:
+        """On a new connection: acknowledge what this process is done with, put back what it never got or what a dead
+        predecessor had, and leave what it works on."""
+        held = Held.of(self.unacked_key)
+        with self.channel.conn_or_acquire() as client:
+            for tag in map(bytes_to_str, client.hkeys(self.unacked_key)):
+                if tag in held.owed:
+                    client.hdel(self.unacked_key, tag)
+                    held.owed.discard(tag)
+                elif tag not in held.taken:
+                    self.restore_by_tag(tag, client)
 
 
 class Channel(base.Channel):  # type: ignore[misc, unused-ignore]
