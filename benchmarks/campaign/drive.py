@@ -152,6 +152,11 @@ def hold(world: World, acts: Sequence[Act], seed: int, *, quiet: float, tell: Te
     facts = look.look(places(world), requests)
     outcome.jobs = len(facts.jobs)
     outcome.by_outcome = dict(Counter(" ".join(filter(None, (job.outcome, job.error))) for job in facts.jobs))
+    for job in facts.jobs:
+        if job.outcome != "ok":
+            log.note(
+                ended=job.outcome, error=job.error, number=job.id, verb=job.verb, name=job.name, ve=job.ve, origin=job.origin
+            )
     outcome.violations += rules.violations(facts)
     log.note(outcome=outcome.to_json())
     return outcome
