@@ -25,7 +25,7 @@ SLACK = 120.0
 TOLD_MAX = 10_000
 """Happenings that are remembered as told: the feed is read with some of its past."""
 TOLD_OF_A_JOB = (
-    *("id", "verb", "ve", "ve_name", "project", "kind", "node", "owner", "queue", "origin"),
+    *("id", "ref", "part_of", "index", "array", "verb", "ve", "ve_name", "project", "kind", "node", "owner", "queue", "origin"),
     *("state", "state_name", "reason", "outcome", "error", "created", "started", "ended"),
 )
 

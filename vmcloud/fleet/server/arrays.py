@@ -47,11 +47,13 @@ class Slots:
     def remember(self, context: Context) -> None:
         """At the cycle's end: where parts could not begin and their slots are free, the next cycle looks at those behind them."""
         for array, last in self._looked_at.items():
-            if last is None or self._free[array] <= 0:
+            if last is None:
                 context.part_cursors.pop(array, None)
             else:
                 context.part_cursors[array] = (last.priority, last.rank, last.pk)
-                context.again = True
+        for array in [each for each in context.part_cursors if self._free.get(each, 0) <= 0]:
+            del context.part_cursors[array]
+        context.again = context.again or bool(context.part_cursors)
 
     def keeps_waiting(self, job: Job) -> bool:
         """Whether the array of a part lets no more begin."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from vmcloud.domain.admission import READY, Admission, Applicant, Link, Verdict, admit, through
+from vmcloud.domain.admission import READY, Applicant, Link, Verdict, admit, through
 from vmcloud.domain.terms import Depend, Hold
 from vmcloud.domain.vocabulary import JobState, Outcome
 from vmcloud.fleet.models import MANY, UNBEGUN, Job, JobLink
@@ -19,7 +19,7 @@ def verdicts(jobs: Iterable[Job], now: float) -> dict[int, Verdict]:
     above = {job.array for job in jobs if job.array is not None}
     links = _links([*above.union(job.pk for job in jobs)])
     awaits = dict(Job.objects.filter(pk__in=above).values_list("pk", "awaits")) if above else {}
-    gates = {number: _gate(admit(_waiting(links.get(number, ()), count), now)) for number, count in awaits.items()}
+    gates = {number: admit(_waiting(links.get(number, ()), count), now) for number, count in awaits.items()}
     return {job.pk: through(gates.get(job.array or 0, READY), admit(_applicant(job, links.get(job.pk, ())), now)) for job in jobs}
 
 
@@ -29,11 +29,6 @@ def _applicant(job: Job, links: Iterable[Link]) -> Applicant:
 
 def _waiting(links: Iterable[Link], awaits: int) -> Applicant:
     return Applicant(links=tuple(links), awaits=awaits)
-
-
-def _gate(verdict: Verdict) -> Verdict:
-    """What an array waits for, as its parts say it."""
-    return verdict if verdict.admission is Admission.READY else replace(verdict, reason=f"its array: {verdict.reason}")
 
 
 def _links(jobs: list[int]) -> dict[int, list[Link]]:
