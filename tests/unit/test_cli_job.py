@@ -194,3 +194,23 @@ def test_arrays_and_their_parts_are_called_as_in_torque(cloud: Cloud, run: Run) 
     assert table[1].split()[:2] == ["41[2]", "X"], "what has ended of an array is X"
     code, _, err = run("job", "wait", "41[0-3]")
     assert code == 1 and "there are 3 of these parts" in err
+
+
+def test_why_is_said_in_lines_and_nodes_with_the_same_reason_together(cloud: Cloud, run: Run) -> None:
+    causes = [{"what": "room", "text": "no node takes it now", "todo": "Wait."}]
+    nodes = [{"name": name, "reason": why} for name, why in (("n1", "3 GiB short"), ("n2", "3 GiB short"), ("n4", "cordoned"))]
+    queue = {"name": "main", "queued": 2, "running": 1, "limits": {"max_running": 1}, "ahead": 1}
+    found = {"id": 12, "ref": "12", "state": "Q", "state_name": "queued", "reason": "no room", "outcome": None, "causes": causes}
+    cloud.answers["GET /jobs/12/why"] = {**found, "nodes": nodes, "queue": queue}
+    for words in (("why", "12"), ("job", "why", "12")):
+        code, out, err = run(*words)
+        assert (code, err) == (0, "")
+        assert out.splitlines() == [
+            "job 12 is queued: no room",
+            "  no node takes it now",
+            "    do: Wait.",
+            "  n1, n2: 3 GiB short",
+            "  n4: cordoned",
+            "  queue main: 2 queued, 1 running, max running 1; 1 before it",
+        ]
+    assert json.loads(run("why", "12", "-o", "json")[1])["nodes"] == nodes

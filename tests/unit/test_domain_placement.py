@@ -42,9 +42,9 @@ def test_each_node_says_why_not() -> None:
         ],
     )
     assert placement.node == ""
-    assert placement.reasons["full"] == "1208 MiB short"
+    assert placement.reasons["full"] == "1.18 GiB short"
     assert (
-        "down: down; cord: cordoned; care: in maintenance; full: 1208 MiB short; vms: does not run kind lxc; tiny: 2048 MiB asked"
+        "down: down; cord: cordoned; care: in maintenance; full: 1.18 GiB short; vms: does not run kind lxc; tiny: 2048 MiB asked"
         in (placement.why_not())
     )
 

@@ -16,7 +16,7 @@ from vmcloud.domain.names import check_label
 from vmcloud.domain.terms import Hold
 from vmcloud.domain.vocabulary import JobState
 from vmcloud.fleet.models import ArchivedJob, Job, JobEvent
-from vmcloud.fleet.services import archive, jobs, queries, queues, submit, views, waiting
+from vmcloud.fleet.services import archive, jobs, queries, queues, submit, views, waiting, why
 from vmcloud.fleet.services.accounts import Actor
 from vmcloud.fleet.services.moments import moment
 
@@ -36,6 +36,7 @@ from .schemas.jobs import (
     MoveIn,
     OrderIn,
     SignalIn,
+    WhyOut,
 )
 
 router = Router()
@@ -177,6 +178,13 @@ def cancel_job(request: HttpRequest, ref: str) -> HttpResponse:
     if not isinstance(force, bool):
         raise Invalid("true or false is needed", where="force")
     return accepted(jobs.cancel(actor(request), ref, force=force))
+
+
+@router.get("/{ref}/why", response={200: WhyOut, 404: ProblemOut}, summary="Why a job is where it is")
+def why_job(request: HttpRequest, ref: str) -> HttpResponse:
+    """All that it waits for, what each node says to it, and what would let it go on."""
+    no_filters(request)
+    return send(why.explain(actor(request), ref))
 
 
 @router.post("/{ref}/rerun", response={202: JobOut, **BEGUN}, summary="Put a running job back into its queue")

@@ -306,6 +306,39 @@ def order(job: str, other: str) -> None:
 
 @group.command()
 @click.argument("job", type=JobName(), metavar="ID", shell_complete=names("/jobs", "ref"))
+@output_option()
+def why(job: str, form: str) -> None:
+    """Say why a job is where it is: all that it waits for, what each node says to it, and what would let it go on.
+
+    \b
+    Examples:
+      vmcloud job why 12
+      vmcloud why 12 -o json
+    """
+    found = client().get(f"/jobs{segment(job)}/why")
+    if form in ("json", "yaml", "name"):
+        show_objects([found], Shape((), name="id"), form, single=True)
+        return
+    click.echo(
+        printable(f"job {job} is {found['outcome'] or found['state_name']}" + (f": {found['reason']}" if found["reason"] else ""))
+    )
+    for cause in found["causes"]:
+        click.echo(printable(f"  {cause['text']}"))
+        if cause["todo"]:
+            click.echo(printable(f"    do: {cause['todo']}"))
+    together: dict[str, list[str]] = {}
+    for node in found["nodes"]:
+        together.setdefault(node["reason"], []).append(node["name"])
+    for reason, nodes in together.items():
+        click.echo(printable(f"  {', '.join(nodes)}: {reason}"))
+    if (queue := found["queue"]) and found["state"] in "QHW":
+        limits = "".join(f", {name.replace('_', ' ')} {limit}" for name, limit in queue["limits"].items())
+        words = f"queue {queue['name']}: {queue['queued']} queued, {queue['running']} running{limits}; {queue['ahead']} before it"
+        click.echo(printable(f"  {words}"))
+
+
+@group.command()
+@click.argument("job", type=JobName(), metavar="ID", shell_complete=names("/jobs", "ref"))
 @timeout_option
 def watch(job: str, timeout: float | None) -> None:
     """Follow one job to its end: its steps, their phases and percent, each change as a line on stdout; of an array how its parts

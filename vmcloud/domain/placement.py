@@ -15,7 +15,8 @@ MEMORY_RESERVE_MIB = 256
 
 @dataclass(frozen=True)
 class Candidate:
-    """A node as placement sees it. ``memory_mib`` is the node's, ``used_mib`` the sum of what is placed there."""
+    """A node as placement sees it. ``memory_mib`` is the node's, ``used_mib`` the sum of what is placed there, ``note`` what
+    people have written on it."""
 
     name: str
     state: NodeState
@@ -27,6 +28,7 @@ class Candidate:
     maintenance: bool = False
     simulated: bool = False
     labels: frozenset[str] = frozenset()
+    note: str = ""
 
     @property
     def usable_mib(self) -> int:
@@ -70,13 +72,17 @@ def _not_now(spec: Spec, node: Candidate) -> str:
     if node.state is not NodeState.UP:
         return node.state.value
     if node.cordoned:
-        return "cordoned"
+        return f"cordoned: {node.note}" if node.note else "cordoned"
     if node.maintenance:
         return "in maintenance"
     short = spec.memory_mib - (node.usable_mib - node.used_mib)
     if short > 0:
-        return f"{short} MiB short"
+        return f"{_amount(short)} short"
     return ""
+
+
+def _amount(mib: int) -> str:
+    return f"{mib} MiB" if mib < 1024 else f"{mib / 1024:.3g} GiB"
 
 
 def place(spec: Spec, candidates: Iterable[Candidate], labels: Collection[str] = ()) -> Placement:

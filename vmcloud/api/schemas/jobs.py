@@ -100,6 +100,63 @@ class JobFullOut(JobOut):
     failed_parts: list[PartOut] = Field(description="of an array: the first hundred that did not end well")
 
 
+class CauseOut(Schema):
+    """One thing that a job waits for, or that happened to it."""
+
+    what: Literal[
+        "server",
+        "cancel",
+        "hold",
+        "dependency",
+        "time",
+        "lane",
+        "queue",
+        "node",
+        "room",
+        "step",
+        "hung",
+        "directory",
+        "walltime",
+        "array",
+        "ended",
+    ]
+    text: str = Field(examples=["it is held by its user"])
+    todo: str = Field(description="what lets it go on", examples=["`vmcloud job release 12`"])
+
+
+class NodeWhyOut(Schema):
+    """Why a node does not take a VE now."""
+
+    name: str = Field(examples=["node-1"])
+    reason: str = Field(examples=["3 GiB short"])
+
+
+class QueueWhyOut(Schema):
+    """The queue that it is in."""
+
+    name: str
+    enabled: bool
+    started: bool
+    priority: int
+    queued: int
+    running: int
+    limits: dict[str, int] = Field(description="those of running jobs that are set", examples=[{"max_running": 5}])
+    ahead: int = Field(description="queued jobs of it that come before this one")
+
+
+class WhyOut(Schema):
+    """Why a job is where it is."""
+
+    id: int
+    state: Literal["Q", "H", "W", "R", "E", "T", "S", "C"]
+    state_name: str
+    reason: str
+    outcome: Outcome | None
+    causes: list[CauseOut]
+    nodes: list[NodeWhyOut] = Field(description="of a create that no node takes now")
+    queue: QueueWhyOut | None
+
+
 class JobPage(Page):
     """A page of jobs, newest first."""
 

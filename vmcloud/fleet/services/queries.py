@@ -189,6 +189,7 @@ def candidates(now: float, reserved: Mapping[str, int] | None = None) -> list[Ca
             maintenance=each.maintenance,
             simulated=each.simulated,
             labels=frozenset(each.labels),
+            note=each.description[:100],
         )
         for each in Node.objects.all()
     ]
