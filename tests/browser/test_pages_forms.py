@@ -162,6 +162,40 @@ def test_a_guest_made_by_hand_shows_as_an_orphan_and_becomes_a_ve(screen: Screen
     expect(page.locator(".vmc-big")).to_have_text("running", timeout=SOON)
 
 
+def test_a_queue_is_made_and_stopped_and_its_job_moved_altered_and_ended(screen: Screen, running: Cloud) -> None:
+    make(running, "moved")
+    job = running.ask("POST", "/ves/moved/stop", {"job": {"hold": True}})
+    page = screen.open("fleet/queuerow/")
+    page.get_by_role("link", name="Make a queue").click()
+    screen.fill(name="No Label", max_running=1)
+    page.get_by_role("button", name="Make it").click()
+    expect(page.locator("#id_name-wrong")).to_be_visible()
+    screen.fill(name="nightly", default_lease="8h")
+    page.get_by_role("button", name="Make it").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("nightly")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator(".vmc-big")).to_contain_text("stopped")
+
+    page = screen.open(f"fleet/job/{job['id']}/change/")
+    expect(page.get_by_text("It is held by its user.")).to_be_visible()
+    page.get_by_role("link", name="Move", exact=True).click()
+    page.get_by_label("Queue").select_option("nightly")
+    page.get_by_role("button", name="Move").click()
+    page.get_by_role("link", name="Alter", exact=True).click()
+    screen.fill(priority=5)
+    page.get_by_role("button", name="Alter").click()
+    page.get_by_role("button", name="Release").click()
+    expect(page.get_by_role("listitem").filter(has_text="Queue nightly is stopped.")).to_be_visible(timeout=SOON)
+    shown = running.job(job["id"])
+    assert (shown["queue"], shown["priority"], shown["holds"]) == ("nightly", 5, "")
+    page.get_by_role("link", name="Cancel", exact=True).click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".vmc-big")).to_have_text("cancelled", timeout=SOON)
+    screen.open("fleet/queuerow/nightly/remove/").get_by_role("button", name="Remove it").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Queues")
+    assert "nightly" not in [each["name"] for each in running.ask("GET", "/queues")["items"]]
+
+
 def test_stored_markup_is_text_everywhere(screen: Screen, running: Cloud) -> None:
     """In a description, and in the words that a job's reason, an event and a node's page repeat."""
     hostile = "<img src=x onerror=alert(1)><script>alert(2)</script>"

@@ -36,12 +36,17 @@ def full(running: Cloud) -> Cloud:
     simulated.plan_fault(running.simulated_file(node), "stop", "", 0)
     simulated.outside(running.simulated_file(node), "test-by-hand", Observed.STOPPED)
     running.until(lambda: running.ask("GET", "/strays")["items"], 10, "the orphan to be seen")
+    running.ask("POST", "/queues", {"name": "batch", "max_running": 2, "users": ["ann"], "max_lease": 86400, "labels": ["ssd"]})
+    held = {"hold": True, "depend": f"afterany:{running.ask('GET', '/jobs?ve=cache-1')['items'][0]['id']}"}
+    running.ask("POST", "/ves/web-1/restart", {"job": held})
+    running.wait(running.ask("POST", "/ves/web-1/alter", {"lease": {"for": 1800, "action": "delete"}}))
     return running
 
 
 def pages(full: Cloud) -> dict[str, str]:
     """Every sort of page."""
     ve, failed = full.ves()["db-1"], full.ask("GET", "/jobs?ve=cache-1")["items"][0]["id"]
+    held = full.ask("GET", "/jobs?ve=web-1&state=H")["items"][0]["id"]
     orphan = full.ask("GET", "/strays")["items"][0]["name"].replace("_", "_5F").replace("/", "_2F")
     return {
         "now": "",
@@ -55,6 +60,17 @@ def pages(full: Cloud) -> dict[str, str]:
         "revert": f"fleet/ve/{ve['id']}/revert/before-upgrade/",
         "jobs": "fleet/job/",
         "job": f"fleet/job/{failed}/change/",
+        "held-job": f"fleet/job/{held}/change/",
+        "alter-job": f"fleet/job/{held}/alter/",
+        "move-job": f"fleet/job/{held}/move/",
+        "order-job": f"fleet/job/{held}/order/",
+        "end-job": f"fleet/job/{held}/cancel/",
+        "queues": "fleet/queuerow/",
+        "queue": "fleet/queuerow/main/change/",
+        "make-queue": "fleet/queuerow/add/",
+        "alter-queue": "fleet/queuerow/batch/set/",
+        "remove-queue": "fleet/queuerow/batch/remove/",
+        "lease": f"fleet/ve/{ve['id']}/lease/",
         "nodes": "fleet/node/",
         "node": f"fleet/node/{ve['node']}/change/",
         "images": "fleet/image/",
@@ -98,7 +114,7 @@ def test_in_the_dark_everything_can_be_read(desk: Desk, full: Cloud) -> None:
     """The colours are all that differs from the light."""
     screen = desk.sit(full, dark=True)
     bad = []
-    for name in ("now", "ves", "ve", "job", "create", "stop", "orphan", "user"):
+    for name in ("now", "ves", "ve", "job", "held-job", "queue", "create", "stop", "orphan", "user"):
         screen.open(pages(full)[name])
         bad += [(name, *each) for each in findings(screen.page, COLOURS) if each[1:] not in KNOWN]
     assert bad == [], "\n".join(map(str, bad))

@@ -14,6 +14,7 @@ from click.shell_completion import CompletionItem
 
 from vmcloud.domain.arrays import JobRef, named, parts_sentence
 from vmcloud.domain.errors import Invalid
+from vmcloud.domain.lease import parse_duration
 
 from . import settings
 from .errors import FAILED, OK, CliError, Refused, Unreachable, lines
@@ -86,12 +87,8 @@ class Seconds(click.ParamType[float]):
         """Seconds."""
         if isinstance(value, int | float):
             return float(value)
-        factor = {"s": 1, "m": 60, "h": 3600, "d": 86400}.get(value[-1:].lower())
-        try:
-            number = float(value[:-1] if factor else value) * (factor or 1)
-        except ValueError:
-            number = -1.0
-        if not 0 <= number < 1e9:
+        number = parse_duration(value)
+        if number is None:
             self.fail(f"{value!r} is no time. Give seconds, or a number with s, m, h or d, such as 5m.", param, ctx)
         return number
 

@@ -106,6 +106,25 @@ def duration(seconds: float) -> str:
     return " ".join(parts[:2]) or "0 s"
 
 
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(text: str) -> float | None:
+    """Seconds of ``90``, ``30s``, ``5m``, ``8h``, ``1.5d``; None for what is no time."""
+    factor = UNITS.get(text[-1:].lower())
+    try:
+        number = float(text[:-1] if factor else text) * (factor or 1)
+    except ValueError:
+        return None
+    return number if 0 <= number < 1e9 else None
+
+
+def compact(seconds: int) -> str:
+    """The inverse of :func:`parse_duration`, in the largest unit that fits: ``8h``."""
+    unit = next(name for name, size in reversed(UNITS.items()) if seconds % size == 0)
+    return f"{seconds // UNITS[unit]}{unit}"
+
+
 def fields(asked: object, now: float, begins: float | None = None) -> dict[str, Any]:
     """What a request says of a lease, as fields of a spec. ``asked``: null for none, or an object with ``for`` (seconds from
     ``begins``, else from now) or ``until`` (ISO 8601), ``action`` and ``grace`` (seconds); what is not said is left out."""

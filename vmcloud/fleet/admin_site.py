@@ -97,6 +97,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         item("Now", "monitoring", reverse("admin:index")),
         item("VEs", "deployed_code", pages("fleet_ve")),
         item("Jobs", "checklist", pages("fleet_job")),
+        item("Queues", "low_priority", pages("fleet_queuerow")),
         item("Nodes", "dns", pages("fleet_node")),
         item("Images", "album", pages("fleet_image")),
         item("Events", "history", pages("fleet_event")),

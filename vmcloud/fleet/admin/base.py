@@ -12,7 +12,7 @@ from django.contrib.admin.utils import quote, unquote
 from django.contrib.admin.views.main import PAGE_VAR, ChangeList
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
@@ -178,6 +178,24 @@ class CloudAdmin(Listed):
         request.current_app = self.admin_site.name
         base = {**self.admin_site.each_context(request), "opts": self.opts, "trail": [self.trail()]}
         return TemplateResponse(request, template, {**base, **context})
+
+    def asked(self, request: HttpRequest, form: Any) -> Any:
+        """What a form has asked for; None where it was not sent, or is to be shown again with what is wrong."""
+        if request.method != "POST" or not form.is_valid():
+            return None
+        return form.ask(actor(request)) or None
+
+    def form_page(self, request: HttpRequest, form: Any, *, title: str, submit: str, back: str, **more: Any) -> HttpResponse:
+        """The page of a form; ``back``: the address of the page that it belongs to."""
+        context = {"title": title, "form": form, "submit": submit, "back": back, **more}
+        return self.page(request, "fleet/form.html", context)
+
+    def job_form(self, request: HttpRequest, form: Any, *, done: str = "", **about: Any) -> HttpResponse:
+        """The page of a form that becomes a job, or the way to ``done`` (else to the job) once it has."""
+        if (job := self.asked(request, form)) is not None:
+            asked(request, job)
+            return HttpResponseRedirect(done or page_of("job", job.pk))
+        return self.form_page(request, form, **about)
 
     def changeform_view(
         self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: dict[str, Any] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -13,18 +13,23 @@ from django.db import transaction
 
 from vmcloud.domain.errors import VmcloudError
 from vmcloud.domain.kinds import KINDS, Support
+from vmcloud.domain.lease import compact, parse_duration
 from vmcloud.domain.queueing import DEFAULT_QUEUE
-from vmcloud.domain.spec import ABOUT
-from vmcloud.domain.vocabulary import Desired, Drift, Kind, Power, Restart, Verb
+from vmcloud.domain.spec import ABOUT, Spec
+from vmcloud.domain.vocabulary import Desired, Drift, Kind, LeaseAction, Power, Restart, Verb
 from vmcloud.fleet.models import VE, Image, Job, Node, Stray
 from vmcloud.fleet.services import accounts, matrix, queues, submit
 
 from . import base
 
+T = TypeVar("T")
+
 
 class Asking(forms.Form):
-    """A form that becomes a job. Sent twice, it is one: it carries its own Idempotency-Key."""
+    """A form that becomes a job. Sent twice, it is one: it carries its own Idempotency-Key. ``layout``: the names of its fields,
+    in lines and titled parts, where its page shows it by :attr:`parts`."""
 
+    layout: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = ()
     key = forms.CharField(widget=forms.HiddenInput, max_length=200)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -35,8 +40,14 @@ class Asking(forms.Form):
         """Browsers end lines as HTTP does; a description has plain ones."""
         return str(self.cleaned_data["description"]).replace("\r\n", "\n")
 
-    def _try(self, submit_it: Callable[[], Job]) -> Job | None:
-        """The job; None with the refusal on its field."""
+    @property
+    def parts(self) -> list[tuple[str, list[list[forms.BoundField]]]]:
+        """Its fields as the page shows them, as far as they are there."""
+        there = [(title, [[name for name in line if name in self.fields] for line in lines]) for title, lines in self.layout]
+        return [(title, [[self[name] for name in line] for line in lines if line]) for title, lines in there]
+
+    def _try(self, submit_it: Callable[[], T]) -> T | None:
+        """What the service answers; None with the refusal on its field."""
         try:
             return submit_it()
         except VmcloudError as error:
@@ -62,6 +73,15 @@ def _restart() -> forms.ChoiceField:
     )
 
 
+def _lease_action() -> forms.ChoiceField:
+    return forms.ChoiceField(
+        choices=[(each.value, each.value) for each in LeaseAction],
+        required=False,
+        label="When the lease is over",
+        help_text="It is stopped at the end. With delete it is deleted too, when the grace is over.",
+    )
+
+
 class CreateForm(Asking):
     """A new VE."""
 
@@ -78,6 +98,10 @@ class CreateForm(Asking):
     array = forms.CharField(
         required=False, help_text="Many at once: 0-99, 1,3,7-9, or 0-99%5 for five at a time. The name has %i for the index."
     )
+    lease = forms.CharField(
+        required=False, max_length=20, help_text="How long it may live: 8h, 30d, none. Empty: as its queue says."
+    )
+    lease_action = _lease_action()
     description = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 3}))
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -97,7 +121,15 @@ class CreateForm(Asking):
     def ask(self, actor: accounts.Actor) -> Job | None:
         """Submit."""
         terms = ("queue", "array")
-        data = {name: value for name, value in self.cleaned_data.items() if name not in ("key", *terms)}
+        beside = ("key", "lease", "lease_action", *terms)
+        data = {name: value for name, value in self.cleaned_data.items() if name not in beside}
+        if text := self.cleaned_data["lease"].strip().lower():
+            seconds = parse_duration(text)
+            if text != "none" and seconds is None:
+                self.add_error("lease", ValidationError("This is no time. Give something like 8h or 30d."))
+                return None
+            said = {"for": seconds, "action": self.cleaned_data["lease_action"] or LeaseAction.STOP.value}
+            data["lease"] = None if text == "none" else said
         data["job"] = {name: self.cleaned_data[name] for name in terms if self.cleaned_data[name]}
         return self._try(lambda: submit.create_ve(actor, data, origin="admin", key=self.cleaned_data["key"]))
 
@@ -157,6 +189,7 @@ class AdoptForm(Asking):
     memory_mib = forms.IntegerField(min_value=1, required=False, label="Memory (MiB)")
     restart = _restart()
     description = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 3}))
+    layout = (("", (("name",), ("owner", "project"), ("vcpus", "memory_mib"), ("restart",), ("description",))),)
 
     def __init__(self, row: Stray, *args: Any, **kwargs: Any) -> None:
         self.row = row
@@ -177,6 +210,7 @@ class SnapshotForm(Asking):
     """A new snapshot of a VE."""
 
     snapshot = forms.CharField(max_length=63, label="Name", help_text="A DNS label, such as before-upgrade.")
+    layout = (("", (("snapshot",),)),)
 
     def __init__(self, row: VE, *args: Any, **kwargs: Any) -> None:
         self.row = row
@@ -189,6 +223,37 @@ class SnapshotForm(Asking):
         return self._try(
             lambda: submit.act(actor, str(row.uuid), Verb.SNAPSHOT, args, project=row.project, origin="admin", key=key)
         )
+
+
+class LeaseForm(Asking):
+    """How long a VE may live."""
+
+    length = forms.CharField(max_length=20, label="From now", help_text="Such as 8h or 30d; none: for ever.")
+    action = _lease_action()
+    grace = forms.CharField(max_length=20, label="Grace", help_text="From the end until it is deleted, or stopped by force: 1h.")
+    layout = (("", (("length",), ("action", "grace"))),)
+
+    def __init__(self, row: VE, *args: Any, **kwargs: Any) -> None:
+        self.row = row
+        now = Spec.parse(row.spec).lease
+        super().__init__(*args, initial={"action": now.action.value, "grace": compact(now.grace)}, **kwargs)
+
+    def ask(self, actor: accounts.Actor) -> Job | None:
+        """Submit."""
+        said, lease = self.cleaned_data, None
+        if said["length"].strip().lower() != "none":
+            times = {name: parse_duration(said[name].strip()) for name in ("length", "grace")}
+            for name, seconds in times.items():
+                if seconds is None:
+                    self.add_error(name, ValidationError("This is no time. Give something like 8h or 30d."))
+            if self.errors:
+                return None
+            lease = {"for": times["length"], "action": said["action"], "grace": times["grace"]}
+        return self._try(functools.partial(self._submit, actor, {"lease": lease}))
+
+    def _submit(self, actor: accounts.Actor, args: dict[str, Any]) -> Job:
+        row, key = self.row, f"{self.cleaned_data['key']}:{self.row.uuid}"
+        return submit.act(actor, str(row.uuid), Verb.ALTER, args, project=row.project, origin="admin", key=key)
 
 
 def restart_needed(row: VE) -> tuple[bool, str]:

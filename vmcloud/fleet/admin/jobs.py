@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin, messages
@@ -15,12 +16,13 @@ from django.utils.html import format_html
 from vmcloud.domain.arrays import parts_sentence
 from vmcloud.domain.errors import Problem, VmcloudError
 from vmcloud.domain.terms import Hold
-from vmcloud.domain.vocabulary import JobState, Outcome, Verb
-from vmcloud.fleet.models import UNBEGUN, Job
-from vmcloud.fleet.services import accounts, arrays, jobs, queries, submit, views, waiting
+from vmcloud.domain.vocabulary import SESSIONS, Ending, JobState, Outcome, Verb
+from vmcloud.fleet.models import UNBEGUN, Job, JobLink
+from vmcloud.fleet.services import accounts, arrays, jobs, queries, submit, views, waiting, why
 from vmcloud.fleet.templatetags.cloud import job_status, lasted, when
 
 from . import base
+from .job_forms import AlterJobForm, MoveForm, OfJob, OrderForm
 
 
 class OpenFilter(admin.SimpleListFilter):
@@ -40,8 +42,29 @@ class OpenFilter(admin.SimpleListFilter):
         return found.filter(state=self.value()) if self.value() else found
 
 
-CHANGES = {"hold": "Hold", "release": "Release", "run": "Begin now", "retry": "Ask again"}
-"""What may be done about a job beside cancelling it, and the words on the button."""
+CHANGES = {"hold": "Hold", "release": "Release", "run": "Begin now", "rerun": "Begin anew", "retry": "Ask again"}
+"""What is done about a job by a button alone, and the words on it."""
+FORMS: dict[str, tuple[str, str, type[OfJob]]] = {
+    "alter": ("Alter", "Its terms, until it begins. Only an administrator may raise a priority or a walltime.", AlterJobForm),
+    "move": ("Move", "Into another queue.", MoveForm),
+    "order": ("Order", "It changes places with another job.", OrderForm),
+}
+"""What needs more than a button: its words, what to know, its form."""
+ENDS = {
+    "cancel": ("Cancel", "What has not begun never runs. What has begun is stopped and undone."),
+    "force": (
+        "End by force",
+        "It ends now, whatever its node still does; nothing is undone. It says what may be left where; reconcile takes that on.",
+    ),
+    "kill": (
+        "Kill the step's process",
+        "What carries out its step is killed, such as a call that hangs; the step begins again, three times at most.",
+    ),
+}
+"""What is asked about first: its words, and what to know."""
+HELD_BY = {Hold.USER: "", Hold.OPERATOR: " (operator's hold)", Hold.SYSTEM: " (system's hold)"}
+LINKED = 50
+"""Other jobs that are shown on a job's page, each way."""
 ASKED = {"vcpus": "Virtual CPUs", "memory_mib": "Memory (MiB)", "disk_mib": "Disk (MiB)", "restart": "Restart policy"}
 """Arguments under the names that the forms give them."""
 SHOWN = (
@@ -124,10 +147,11 @@ class JobAdmin(base.CloudAdmin):
         return queries.jobs(base.actor(request), {"expand": "true"})
 
     def get_urls(self) -> list[URLPattern]:
-        own = [path("<path:key>/cancel/", self.admin_site.admin_view(self.cancel), name="fleet_job_cancel")]
-        for word in CHANGES:
-            view = functools.update_wrapper(functools.partial(self.change, word=word), self.change)
-            own.append(path(f"<path:key>/{word}/", self.admin_site.admin_view(view), name=f"fleet_job_{word}"))
+        own = []
+        for words, view in ((CHANGES, self.change), (FORMS, self.ask), (ENDS, self.confirm)):
+            for word in words:
+                one = functools.update_wrapper(functools.partial(view, word=word), view)
+                own.append(path(f"<path:key>/{word}/", self.admin_site.admin_view(one), name=f"fleet_job_{word}"))
         return [*own, *super().get_urls()]
 
     def empty_words(self, request: HttpRequest, filtered: bool) -> tuple[Any, ...]:
@@ -202,19 +226,26 @@ class JobAdmin(base.CloudAdmin):
             "parts_words": parts_sentence(shown["array"]) if job.size else "",
             "parts_address": f"{self.trail()[1]}?array={job.pk}",
             "above": queries.jobs(who).filter(pk=job.array).first() if job.array is not None else None,
-            "changes": [(CHANGES[word], reverse(f"admin:fleet_job_{word}", args=[job.pk])) for word in _fitting(job, who)],
+            "changes": [(words, _address(word, job), held_by) for word, words, held_by in _fitting(job, who)],
+            "forms": [(FORMS[word][0], _address(word, job)) for word in FORMS if _may_be_changed(job, who)],
+            "ends": [(ENDS[word][0], _address(word, job)) for word in _ends(job, who)],
+            "why": why.explain(who, job.pk),
+            "waiting": _linked(who, JobLink.objects.filter(other=job.pk).values_list("job", "type")),
+            "waits_for": _linked(who, JobLink.objects.filter(job=job.pk).values_list("other", "type")),
             "key": base.new_key(),
-            "can_cancel": job.state != JobState.COMPLETE and job.cancel_requested_at is None,
             "watch": f"kinds=job&key={job.pk}",
         }
         return self.page(request, "fleet/job.html", context)
 
-    def end(self, request: HttpRequest, job: Job) -> None:
-        """Cancel one job and say so."""
+    def end(self, request: HttpRequest, job: Job, word: str = "cancel") -> None:
+        """Cancel one job, or what :data:`ENDS` has besides, and say so."""
         try:
-            was = job.state
-            jobs.cancel(base.actor(request), job.pk)
-            words = "it was complete before" if was == JobState.COMPLETE else "cancel asked for"
+            was, who = job.state, base.actor(request)
+            if word == "kill":
+                jobs.signal(who, job.pk, "KILL")
+            else:
+                jobs.cancel(who, job.pk, force=word == "force")
+            words = "it was complete before" if was == JobState.COMPLETE else f"{ENDS[word][0].lower()} asked for"
             messages.success(request, f"Job {job.ref}: {words}.")
         except VmcloudError as error:
             base.refused(request, error, f"Job {job.ref}")
@@ -228,40 +259,91 @@ class JobAdmin(base.CloudAdmin):
             if word == "retry":
                 job = submit.retry(who, job.pk, origin="admin", key=request.POST.get("key", "")[:200])
                 base.asked(request, job)
+            elif word in ("hold", "release"):
+                (waiting.hold if word == "hold" else waiting.release)(who, job.pk, waiting.parse_hold(request.POST.get("who")))
             else:
-                {"hold": waiting.hold, "release": waiting.release, "run": waiting.run_now}[word](who, job.pk)
+                {"run": waiting.run_now, "rerun": jobs.rerun}[word](who, job.pk)
         except VmcloudError as error:
             base.refused(request, error, f"Job {job.ref}")
         return HttpResponseRedirect(base.page_of("job", job.pk))
 
-    def cancel(self, request: HttpRequest, key: str) -> HttpResponse:
-        """Ask for the end of one job; nothing by a mere look."""
-        job = self.found(request, key)
+    def ask(self, request: HttpRequest, key: str, word: str) -> HttpResponse:
+        """The form of what needs more than a button."""
+        job, (words, intro, form) = self.found(request, key), FORMS[word]
+        back = base.page_of("job", job.pk)
+        filled = form(job, request.POST or None)
+        if self.asked(request, filled) is not None:
+            messages.success(request, f"Job {job.ref}: done ({words.lower()}).")
+            return HttpResponseRedirect(back)
+        about: dict[str, Any] = {"title": f"{words} job {job.ref}", "intro": intro, "submit": words, "trail": self._trail(job)}
+        return self.form_page(request, filled, back=back, **about)
+
+    def confirm(self, request: HttpRequest, key: str, word: str) -> HttpResponse:
+        """Ask for the end of one job, or of its step's process; nothing by a mere look."""
+        job, (words, warning) = self.found(request, key), ENDS[word]
+        back = base.page_of("job", job.pk)
         if request.method == "POST":
-            self.end(request, job)
-            return HttpResponseRedirect(base.page_of("job", job.pk))
+            self.end(request, job, word)
+            return HttpResponseRedirect(back)
         context = {
-            "title": f"Cancel job {job.ref}?",
-            "verb": "Cancel it",
-            "warning": "What has not begun never runs. What has begun is stopped and undone.",
+            "title": f"{words}: job {job.ref}?",
+            "verb": words,
+            "warning": warning,
             "danger": True,
-            "back": base.page_of("job", job.pk),
+            "back": back,
             "back_words": "No, let it go on",
-            "trail": [self.trail(), (f"Job {job.ref}", base.page_of("job", job.pk))],
+            "trail": self._trail(job),
         }
         return self.page(request, "fleet/confirm.html", context)
+
+    def _trail(self, job: Job) -> list[tuple[str, str]]:
+        return [self.trail(), (f"Job {job.ref}", base.page_of("job", job.pk))]
 
 
 def _parts_words(job: Job, summary: dict[str, dict[str, int]]) -> str:
     return parts_sentence({**summary, "slots": job.slots})
 
 
-def _fitting(job: Job, who: accounts.Actor) -> list[str]:
-    """Which of :data:`CHANGES` fit a job as it is."""
-    if job.state in (*UNBEGUN, JobState.BEGUN):
-        held = Hold.USER in job.holds
-        return [*(["release"] if held else ["hold"]), *(["run"] if who.is_admin and not job.holds else [])]
-    return ["retry"] if job.state == JobState.COMPLETE and job.outcome != Outcome.OK else []
+def _address(word: str, job: Job) -> str:
+    return reverse(f"admin:fleet_job_{word}", args=[job.pk])
+
+
+def _may_be_changed(job: Job, who: accounts.Actor) -> bool:
+    """Whether its terms may still be changed by them."""
+    return job.state in (*UNBEGUN, JobState.BEGUN) and who.may(job.owner)
+
+
+def _fitting(job: Job, who: accounts.Actor) -> list[tuple[str, str, str]]:
+    """Which of :data:`CHANGES` fit a job as it is: the change, the words on its button, and whose hold it is about."""
+    if _may_be_changed(job, who):
+        may = [each for each in Hold if each is Hold.USER or who.is_admin]
+        found = [("release", f"{CHANGES['release']}{HELD_BY[each]}", each.value) for each in may if each in job.holds]
+        if Hold.USER not in job.holds:
+            found.append(("hold", CHANGES["hold"], Hold.USER.value))
+        return [*found, *([("run", CHANGES["run"], "")] if who.is_admin and not job.holds else [])]
+    if job.state == JobState.RUNNING and job.cancel_requested_at is None and job.verb not in SESSIONS and who.may(job.owner):
+        return [("rerun", CHANGES["rerun"], "")]
+    return [("retry", CHANGES["retry"], "")] if job.state == JobState.COMPLETE and job.outcome != Outcome.OK else []
+
+
+def _ends(job: Job, who: accounts.Actor) -> list[str]:
+    """Which of :data:`ENDS` fit a job as it is."""
+    if job.state == JobState.COMPLETE or not who.may(job.owner):
+        return []
+    found = ["cancel"] if job.cancel_requested_at is None else []
+    if who.is_admin and job.state == JobState.RUNNING and job.verb not in SESSIONS:
+        found.append("kill")
+    return [
+        *found,
+        *(["force"] if who.is_admin and job.state in (*jobs.BEGUN, JobState.BEGUN) and job.ending != Ending.FORCE else []),
+    ]
+
+
+def _linked(who: accounts.Actor, links: Iterable[tuple[int, str]]) -> list[tuple[int, str, Job | None]]:
+    """Other jobs that this one has to do with: number, how, and the job, where it is there and may be seen."""
+    found = list(links[:LINKED]) if isinstance(links, QuerySet) else list(links)
+    rows = queries.jobs(who).in_bulk([number for number, _ in found])
+    return [(number, type, rows.get(number)) for number, type in found]
 
 
 def _arguments(job: Job) -> list[tuple[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path, reverse
 
 from vmcloud.domain.vocabulary import Observed, Status
@@ -87,15 +87,12 @@ class StrayAdmin(base.CloudAdmin):
     def adopt(self, request: HttpRequest, key: str) -> HttpResponse:
         """The form by which it becomes a VE."""
         row = self.found(request, key)
-        form = AdoptForm(row, request.POST or None)
-        if request.method == "POST" and form.is_valid() and (job := form.ask(base.actor(request))):
-            base.asked(request, job)
-            return HttpResponseRedirect(base.page_of("job", job.pk))
-        context = {
+        back = base.page_of("stray", row.key)
+        stays = "Its disk stays as it is; if the job fails, it is an orphan as before."
+        about: dict[str, Any] = {
             "title": f"Adopt {row.native}",
-            "form": form,
-            "row": row,
-            "back": base.page_of("stray", row.key),
-            "trail": [self.trail(), (row.native, base.page_of("stray", row.key))],
+            "intro": f"{row.native} on {row.node} becomes a VE. {stays}",
+            "submit": "Adopt",
+            "trail": [self.trail(), (row.native, back)],
         }
-        return self.page(request, "fleet/adopt.html", context)
+        return self.job_form(request, AdoptForm(row, request.POST or None), back=back, **about)

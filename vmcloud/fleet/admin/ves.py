@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import time
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,8 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 
 from vmcloud.domain.kinds import KINDS
+from vmcloud.domain.lease import said
+from vmcloud.domain.spec import Spec
 from vmcloud.domain.status import Shown
 from vmcloud.domain.vocabulary import Desired, Kind, Observed, Restart, Status, Verb
 from vmcloud.fleet.models import VE, Job, JobEvent
@@ -21,7 +24,7 @@ from vmcloud.fleet.services import accounts, events, matrix, offers, queries, sn
 from vmcloud.fleet.templatetags.cloud import mib, when
 
 from . import base, verbs
-from .forms import ChangeForm, CreateForm, SnapshotForm, restart_needed
+from .forms import ChangeForm, CreateForm, LeaseForm, SnapshotForm, restart_needed
 
 _ID_BEGINS = re.compile(r"[0-9a-f]{8}[0-9a-f-]{0,28}", re.IGNORECASE)
 
@@ -115,6 +118,7 @@ class VEAdmin(base.CloudAdmin):
         own = [
             path("<path:key>/alter/", one(self.alter), name="fleet_ve_alter"),
             path("<path:key>/snapshot/", one(self.snapshot), name="fleet_ve_snapshot"),
+            path("<path:key>/lease/", one(self.lease), name="fleet_ve_lease"),
             path("<path:key>/revert/<str:name>/", one(self._of_snapshot(Verb.REVERT)), name="fleet_ve_revert"),
             path(
                 "<path:key>/delete-snapshot/<str:name>/",
@@ -216,6 +220,7 @@ class VEAdmin(base.CloudAdmin):
             "timeline": timeline(who, row, jobs),
             "restart_words": RESTART_WORDS[Restart(shown["restart"])] if shown["restart"] else "",
             "commands": _commands(row),
+            "lease_end": said(row.spec.get("lease_end") or 0.0),
             "every": MEASURED_EVERY,
             "watch": f"kinds=ve,job,node,event,stray&key={row.uuid},node:{row.node}",
         }
@@ -249,18 +254,27 @@ class VEAdmin(base.CloudAdmin):
     def snapshot(self, request: HttpRequest, key: str) -> HttpResponse:
         """The form for a snapshot."""
         row = self.found(request, key)
-        form = SnapshotForm(row, request.POST or None)
-        if request.method == "POST" and form.is_valid() and (job := form.ask(base.actor(request))):
-            base.asked(request, job)
-            return HttpResponseRedirect(base.page_of("ve", row.pk))
-        context = {
+        about = {
             "title": f"Take a snapshot of {row.name}",
-            "form": form,
-            "row": row,
+            "intro": f"A snapshot keeps the disk as it is. What {row.name} has in memory is not part of it.",
             "submit": "Take it",
-            "trail": self._trail(row),
         }
-        return self.page(request, "fleet/snapshot.html", context)
+        return self._form(request, row, SnapshotForm(row, request.POST or None), about)
+
+    def lease(self, request: HttpRequest, key: str) -> HttpResponse:
+        """The form that says how long it may live."""
+        row = self.found(request, key)
+        about = {
+            "title": f"Lease of {row.name}",
+            "intro": Spec.parse(row.spec).lease.words(time.time())
+            or "At the end of its lease a VE is stopped; an hour before, it is told.",
+            "submit": "Set it",
+        }
+        return self._form(request, row, LeaseForm(row, request.POST or None), about)
+
+    def _form(self, request: HttpRequest, row: VE, form: Any, about: dict[str, Any]) -> HttpResponse:
+        back = base.page_of("ve", row.pk)
+        return self.job_form(request, form, done=back, back=back, trail=self._trail(row), **about)
 
     def _of_snapshot(self, verb: Verb) -> Any:
         def view(request: HttpRequest, key: str, name: str) -> HttpResponse:

@@ -9,7 +9,7 @@ from typing import Any
 from django import template
 from django.forms import BoundField
 from django.template import Context
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from vmcloud.domain.vocabulary import JobState
@@ -41,6 +41,13 @@ def status(word: str | None, tone: str = "") -> SafeString | str:
 def tag(word: str) -> SafeString:
     """A word that sorts, without a colour: the type of an event."""
     return format_html('<span class="vmc-tag">{}</span>', word)
+
+
+@register.filter
+def coded(text: str) -> SafeString:
+    """A sentence in which what stands between backticks is to be typed."""
+    parts = enumerate(text.split("`"))
+    return format_html_join("", "{}", ((format_html("<code>{}</code>", part) if place % 2 else part,) for place, part in parts))
 
 
 def _scaled(amount: float, units: tuple[str, ...]) -> str:
