@@ -20,6 +20,8 @@ BATCH = 100
 BEHIND = 400
 """Jobs that wait at most: so it is as in a cloud that keeps up."""
 SAMPLES = 60
+KEPT = 60.0
+"""Seconds that a job which has ended stays in the tables."""
 WARM = 0.25
 """Share of the run that is not counted."""
 KIB = 1024
@@ -28,7 +30,7 @@ KIB = 1024
 def run(report: Report, wishes: Wishes) -> None:
     """Jobs, and a sample after each so many of them."""
     jobs = wishes.count or 10_000
-    with scene(simulate=NODES, more=f"[keep]\njobs_most = {max(jobs // 10, 500)}") as made:
+    with scene(simulate=NODES, more=f"[keep]\njobs_days = {KEPT / 86400}") as made:
         for number in range(VES):
             last = made.create(f"v{number}", kind="simulated", power="running")
         made.finish(last)

@@ -316,9 +316,17 @@ def cloud(*, without: Sequence[str] = (), **settings: Any) -> Iterator[Cloud]:
         folder = Path(tempfile.mkdtemp(prefix="c"))
         last.callback(shutil.rmtree, folder, ignore_errors=True)
         folder.chmod(0o711)
-        made = Cloud(folder / "d", **settings)
-        last.callback(made.run, "down", "--purge", "--yes")
+        yield last.enter_context(launched(folder / "d", without=without, **settings))
+
+
+@contextmanager
+def launched(data: Path, *, without: Sequence[str] = (), **settings: Any) -> Iterator[Cloud]:
+    """The same in this folder, with these settings and no others."""
+    made = Cloud(data, **settings)
+    try:
         made.up(*(word for part in without for word in ("--without", part)))
         if not without:
             made.nodes_up()
         yield made
+    finally:
+        made.down("--purge", "--yes")

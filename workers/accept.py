@@ -32,8 +32,10 @@ A fetch that waits or runs is asked for again with a fresh ticket: that is the o
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import logging
+import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -184,12 +186,16 @@ class Acceptor:
         if not orders:
             return
         after: list[Callable[[], None]] = []
-        with self._journal.transaction():
-            for order in orders:
-                if isinstance(order, StepOrder):
-                    after.append(self._take_step(order))
-                elif isinstance(order, CancelOrder):
-                    after.append(self._take_cancel(order))
+        try:
+            with self._journal.transaction():
+                for order in orders:
+                    if isinstance(order, StepOrder):
+                        after.append(self._take_step(order))
+                    elif isinstance(order, CancelOrder):
+                        after.append(self._take_cancel(order))
+        except sqlite3.OperationalError as error:
+            log.error("the journal takes no orders: %s", error)
+            after = [functools.partial(self._refuse, order, error) for order in orders if not isinstance(order, RelistOrder)]
         faults.point("worker.accept.journalled")
         for answer in after:
             answer()
@@ -198,6 +204,12 @@ class Acceptor:
                 self._signal(order)
         if any(isinstance(order, RelistOrder) for order in orders):
             self._voice.relist()
+
+    def _refuse(self, order: Order, error: sqlite3.OperationalError) -> None:
+        """Nothing of it was written down, so nothing of it is done; the server asks again."""
+        full = "disk is full" in str(error)
+        words = "the node's journal has no room on its disk" if full else f"the node's journal can not be written: {error}"
+        self._voice.say(self._refused(order, "no-room" if full else "journal", words))
 
     def _open(self, text: str) -> Order | None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -274,3 +275,17 @@ def test_a_ticket_is_forgotten_when_its_step_ends(node: Node) -> None:
     row = node.journal.step((1, 1))
     assert row is not None and row.order is not None and "ticket" not in row.order.args
     assert "secret" not in json.dumps(row.order.to_json())
+
+
+def test_a_journal_on_a_full_disk_refuses_in_words_and_keeps_nothing(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(node.journal, "put_ve", full)
+        node.take(order(1), replace(order(2), lane="ve:other"), RelistOrder("n1"))
+        refused = [each for each in node.said if isinstance(each, Refused)]
+        assert [(each.job, each.code) for each in refused] == [(1, "no-room"), (2, "no-room")]
+        assert "journal has no room" in refused[0].message
+    assert node.offered == [] and node.journal.unfinished() == [] and node.relists == 1
+    assert isinstance(node.take(order(1)), Accepted), "once there is room it is taken"

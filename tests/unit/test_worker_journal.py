@@ -140,3 +140,22 @@ def test_the_spool_keeps_order_and_only_the_last_full_list(tmp_path: Path) -> No
     journal.unspool(journal.spooled()[0][0])
     assert len(journal.spooled()) == 2
     journal.close()
+
+
+@pytest.mark.parametrize("torn", [1, 24, 4096, 5000])
+def test_a_spool_torn_at_its_end_is_taken_for_what_is_whole(tmp_path: Path, torn: int) -> None:
+    journal = Journal(tmp_path / "j")
+    for number in range(20):
+        journal.spool(Result("n1", number, 1, 1, 1.0, Outcome.OK, Mark(1, 1)))
+    # As after a power cut: what had been written last reached the disk in part.
+    for name in ("j", "j-wal"):
+        (tmp_path / f"torn-{name}").write_bytes((tmp_path / name).read_bytes())
+    with (tmp_path / "torn-j-wal").open("r+b") as log:
+        log.truncate((tmp_path / "torn-j-wal").stat().st_size - torn)
+    journal.close()
+    found = Journal(tmp_path / "torn-j")
+    kept = [message.job for _, message in found.spooled()]  # type: ignore[attr-defined]
+    assert kept == list(range(len(kept))) and 17 <= len(kept) < 20
+    found.spool(Result("n1", 99, 1, 1, 1.0, Outcome.OK, Mark(1, 1)))
+    assert [message.job for _, message in found.spooled()] == [*kept, 99]  # type: ignore[attr-defined]
+    found.close()

@@ -14,7 +14,7 @@ from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
-from vmcloud.domain.errors import Invalid, NotFound, Problem, Unauthenticated, Unavailable, VmcloudError
+from vmcloud.domain.errors import MAKE_ROOM, Invalid, NoRoom, NotFound, Problem, Unauthenticated, Unavailable, VmcloudError
 from vmcloud.fleet import database
 from vmcloud.fleet.services.logins import TooMany
 
@@ -103,7 +103,7 @@ def translate(request: HttpRequest, error: BaseException) -> VmcloudError:
         return database.unavailable(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         log.error("%s %s: %s", request.method, request.path, error)
-        return database.NoRoom("the web part has no room on its disk", todo="An administrator makes room there.")
+        return NoRoom("the web part has no room on its disk", todo=MAKE_ROOM)
     if isinstance(error, database.UNFIT):
         log.warning("%s %s: refused by the database: %s", request.method, request.path, error)
         if "\0" in request.path:

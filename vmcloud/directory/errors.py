@@ -34,6 +34,13 @@ class Unavailable(errors.Unavailable):
     be decided and tried again."""
 
 
+class NoRoom(Unavailable, errors.NoRoom):
+    """The directory's disk, or the size it may have, is used up."""
+
+    http_status = errors.NoRoom.http_status
+    code = errors.NoRoom.code
+
+
 class Rejected(errors.Invalid):
     """Schema or constraints refuse the values; the text says which."""
 
@@ -43,6 +50,8 @@ class Rejected(errors.Invalid):
 DEAD = (ldap.SERVER_DOWN, ldap.CONNECT_ERROR, ldap.TIMEOUT, ldap.UNAVAILABLE, ldap.DECODING_ERROR)
 """After these the connection is of no more use."""
 
+_NO_ROOM = ("txn_commit failed", "No space left on device", "Disk quota exceeded", "MDB_MAP_FULL")
+"""What slapd says of a write that did not reach its disk (of the first of these it does not say why: its log does)."""
 _GONE = (ldap.NO_SUCH_OBJECT,)
 _EXISTS = (ldap.ALREADY_EXISTS,)
 _STALE = (ldap.ASSERTION_FAILED,)
@@ -69,6 +78,8 @@ def translate(error: ldap.LDAPError, dn: str) -> errors.VmcloudError:
         return Stale("the entry was changed by somebody else", where=dn)
     if isinstance(error, _DENIED):
         return Denied("the directory does not allow this", where=dn, why=text)
+    if isinstance(error, ldap.OTHER) and any(words in text for words in _NO_ROOM):
+        return NoRoom("the directory has no room on its disk, or can not write to it", where=dn, why=text, todo=errors.MAKE_ROOM)
     if isinstance(error, _UNAVAILABLE):
         return Unavailable("the directory does not answer", where=dn, why=text, todo="Look at: vmcloud status.")
     return Rejected("the directory refuses the values", where=dn, why=text)

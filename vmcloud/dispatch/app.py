@@ -83,6 +83,8 @@ def base_app(config: Config, identity: str) -> Celery:
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # What a broker refuses for want of room on its disk it takes later: no reason for a worker to end.
+        broker_channel_error_retry=True,
         broker_transport_options=transport_options(identity),
         task_publish_retry=False,
         broker_connection_timeout=3,

@@ -109,3 +109,14 @@ class Unavailable(VmcloudError):
 
     http_status = 503
     code = "unavailable"
+
+
+class NoRoom(Unavailable):
+    """There is no room to write down what was asked for; nothing was changed."""
+
+    http_status = 507
+    code = "no-room"
+
+
+MAKE_ROOM = "An administrator makes room there (see `vmcloud doctor`); then it goes on by itself."
+"""What to do about :class:`NoRoom`."""

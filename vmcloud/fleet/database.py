@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 from django.db import DataError, InterfaceError, InternalError, OperationalError, transaction
 from django.db.models import CharField, Model, TextField
 
-from vmcloud.domain.errors import Unavailable
+from vmcloud.domain.errors import MAKE_ROOM, NoRoom, Unavailable
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,18 +29,10 @@ NO_ROOM = ("53100", "53200")
 TRIES = 5
 
 
-class NoRoom(Unavailable):
-    """There is no room to write down what was asked for; nothing was changed."""
-
-    http_status = 507
-    code = "no-room"
-
-
 def unavailable(error: BaseException) -> Unavailable:
     """One of :data:`AWAY` in words that people can act on."""
     if _code(error) in NO_ROOM or "disk is full" in str(error):
-        todo = "An administrator makes room there (see `vmcloud doctor`); then it goes on by itself."
-        return NoRoom("the job database has no room on its disk", todo=todo)
+        return NoRoom("the job database has no room on its disk", todo=MAKE_ROOM)
     return Unavailable("the job database does not answer", todo="Try again in a moment; look at: vmcloud status.")
 
 

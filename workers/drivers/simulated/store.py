@@ -64,6 +64,7 @@ class Store:
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=OFF")
+        self._db.execute("PRAGMA cache_size=-512")  # KiB; a process may stand for a hundred nodes
         self._prepare()
         self._version = -1
         self._records: dict[str, Record] = {}
