@@ -71,9 +71,18 @@ class Client:
                 return
             asked["cursor"] = page["next"]
 
-    def act(self, method: str, path: str, body: Body = None, *, query: Query | None = None, key: str = "") -> dict[str, Any]:
+    def act(
+        self,
+        method: str,
+        path: str,
+        body: Body = None,
+        *,
+        query: Query | None = None,
+        key: str = "",
+        timeout: float | None = None,
+    ) -> dict[str, Any]:
         """Ask for an action; its job."""
-        job: dict[str, Any] = self.request(method, path, query=query, body=body, key=key)
+        job: dict[str, Any] = self.request(method, path, query=query, body=body, key=key, timeout=timeout)
         return job
 
     def request(

@@ -13,10 +13,13 @@ from vmcloud.domain.arrays import ArrayRequest, parse_slots
 from vmcloud.domain.errors import Invalid
 from vmcloud.domain.terms import PRIORITY, RETRIES, parse_depend
 
+from . import rest
 from .common import Seconds, names
 
 F = TypeVar("F", bound=Callable[..., Any])
 META = "vmcloud.terms"
+PARTS_PER_SECOND, PATIENCE = 25.0, 600.0
+"""How many parts of an array a cloud makes at least, and the longest time that they may take."""
 
 
 class When(click.ParamType[str]):
@@ -120,6 +123,13 @@ def given() -> dict[str, Any]:
 def with_terms(body: dict[str, Any] | None) -> dict[str, Any] | None:
     """A request's body with the job's terms in it, if any were given."""
     return {**(body or {}), "job": given()} if given() else body
+
+
+def patience() -> float | None:
+    """Seconds that the answer to what was given here may take, where that is not the usual time: each part of an array of creates
+    has a name to be claimed."""
+    array = given().get("array")
+    return rest.TIMEOUT + min(len(ArrayRequest.parse(array, "array").indices) / PARTS_PER_SECOND, PATIENCE) if array else None
 
 
 def _kept(name: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from .errors import CliError, Refused
 from .follow import Job
 from .output import Column, Item, Shape, age, mebibytes, show_list
 from .rest import Client, batch, segment
-from .terms import submit_options, with_terms
+from .terms import patience, submit_options, with_terms
 
 VES = Shape(
     (
@@ -175,7 +175,7 @@ def create(
     body = {name: value for name, value in wanted.items() if value is not None}
 
     def ask(api: Client, name: str, its_key: str) -> Job:
-        return api.act("POST", "/ves", with_terms({"name": name, **body, **said}), key=its_key)
+        return api.act("POST", "/ves", with_terms({"name": name, **body, **said}), key=its_key, timeout=patience())
 
     act(names, ask, form=form, wait=wait, timeout=timeout, key=key)
 
@@ -374,7 +374,8 @@ def _ask_each(
             answers = batch(api, ({**asked, "ve": name, "key": its_key} for name, its_key in its_keys.items()))
             return lambda name: _or_raise(next(answers))
         method, action = ALONE.get(verb, ("POST", f"/{verb}"))
-        return lambda name: api.act(method, _path(name) + action, args, query={"project": project}, key=its_keys[name])
+        about: dict[str, Any] = {"query": {"project": project}, "timeout": patience()}
+        return lambda name: api.act(method, _path(name) + action, args, key=its_keys[name], **about)
 
     act_all(api, names, key, asking, form=form, wait=wait, timeout=timeout)
 

@@ -117,6 +117,7 @@ class Job(models.Model):
             models.Index(
                 F("array"),
                 F("state"),
+                F("behind"),
                 F("priority").desc(),
                 F("rank"),
                 F("id"),
@@ -129,7 +130,7 @@ class Job(models.Model):
         ]
         constraints = [
             models.UniqueConstraint(fields=["owner", "key"], condition=~Q(key=""), name="one_job_per_idempotency_key"),
-            models.UniqueConstraint(fields=["array", "index"], name="one_part_of_an_index"),
+            models.UniqueConstraint(fields=["array", "index"], condition=Q(array__isnull=False), name="one_part_of_an_index"),
         ]
 
     archived = False

@@ -174,10 +174,8 @@ def _running(found: Meant) -> list[Job]:
 
 
 def _ask(actor: Actor, jobs: Sequence[Job], words: str, **changes: str) -> None:
-    if fresh := [job for job in jobs if job.cancel_requested_at is None]:
-        Job.change_all(fresh, cancel_requested_at=time.time(), **changes)
-    if others := [job for job in jobs if job not in fresh]:
-        Job.change_all(others, **changes)
+    Job.change_all((job for job in jobs if job.cancel_requested_at is not None), **changes)
+    Job.change_all((job for job in jobs if job.cancel_requested_at is None), cancel_requested_at=time.time(), **changes)
     if jobs:
         _tell(jobs, f"{words} by {actor.username}")
 
