@@ -353,14 +353,14 @@ class _Run:
             state = str(ended.seen.state) if ended.seen else "gone"
             error = ended.error.sentence() if ended.error else ""
             environment = occasion.environment(EPILOGUE, OUTCOME=str(outcome), ERROR=error, STATE=state)
-            self._hook(path, arguments, environment, self._leaving)
+            self._hook(path, arguments, environment, self._while_staying)
             if self._x._leaving.is_set():
                 self._x._journal.leave(self._row.key)
                 return True
         self._finish(outcome, ended)
         return True
 
-    def _leaving(self, kill: Callable[[], None]) -> AbstractContextManager[None]:
+    def _while_staying(self, kill: Callable[[], None]) -> AbstractContextManager[None]:
         """An epilogue is stopped by nothing but the worker's end: what was done is done."""
         return self._stop.killing(lambda: kill() if self._x._leaving.is_set() else None)
 
