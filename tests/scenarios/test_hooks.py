@@ -104,3 +104,22 @@ def test_hooks_and_webhooks_are_told_and_hold_up_no_job(running: Cloud, receiver
 def webhook(running: Cloud, number: int) -> dict[str, Any]:
     found: dict[str, Any] = running.ask("GET", f"/webhooks/{number}")
     return found
+
+
+def test_a_step_that_kills_its_worker_is_poison_and_no_rule_asks_for_it_again(running: Cloud) -> None:
+    point = "worker.execute.before-driver"
+    running.wait(create(running, "victim", power="stopped"))
+    job = None
+    for _ in range(3):
+        running.break_at(point)
+        job = job or running.ask("POST", "/ves/victim/start")
+        running.until(lambda: running.broke_at(point), 20, "the worker to die")
+    assert job is not None
+    job = running.wait(job, 60)
+    assert (job["outcome"], job["error"]["code"], job["tries"]) == ("failed", "poison", 0)
+    assert job["error"]["why"] == "its worker died with it (3x)" and job["error"]["where"] == f"step {job['id']}.1 on node n-001"
+    running.until(lambda: running.ves()["victim"]["status"] == "error", 20, "the VE to be given up")
+    assert running.wait(create(running, "other"))["outcome"] == "ok"
+    assert running.ask("GET", "/jobs?ve=victim")["items"][0]["id"] == job["id"]
+    assert running.wait(running.ask("POST", "/ves/victim/start"))["outcome"] == "ok"  # a person may ask again
+    running.check_truths()
