@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import stat
 import time
+from collections.abc import Collection
 from pathlib import Path
 
+SUBMIT, ALL = "submit", "all"
+"""The submit filter's name; the folder of those that are called for every type of event."""
 FRESH = 2.0
 """Seconds after its last change in which a folder is listed each time: two changes within one tick of the clock show one time."""
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -64,19 +67,25 @@ def _counts(name: str) -> bool:
 
 
 def refusal(path: Path) -> str:
-    """Why a hook may not be run, in words; empty if it may: it and its folder belong to root, or to the user who is to run it,
-    and nobody else may write to them. What a link names counts."""
+    """Why a hook may not be run by this process, in words; empty if it may."""
+    why, fix = trouble(path, (0, os.geteuid()))
+    return f"{why}; `{fix}`" if fix else why
+
+
+def trouble(path: Path, owners: Collection[int]) -> tuple[str, str]:
+    """Why a hook may not be run, and the command that mends it; both empty if it may: it and its folder belong to one of
+    ``owners``, and nobody else may write to them. What a link names counts."""
     for each, what in ((path.parent, "the folder of hooks"), (path, "the hook")):
         try:
             found = each.stat()
         except OSError as error:
-            return f"{what} {each} can not be looked at: {error.strerror}"
-        if found.st_uid not in (0, os.geteuid()):
-            return f"{what} {each} belongs to user {found.st_uid} and not to root; `chown root {each}`"
+            return f"{what} {each} can not be looked at: {error.strerror}", ""
+        if found.st_uid not in owners:
+            return f"{what} {each} belongs to user {found.st_uid} and not to root", f"chown root {each}"
         if found.st_mode & OTHERS_WRITE:
-            return f"{what} {each} may be written by others than its owner; `chmod go-w {each}`"
+            return f"{what} {each} may be written by others than its owner", f"chmod go-w {each}"
     if not stat.S_ISREG(found.st_mode):
-        return f"the hook {path} is no file"
+        return f"the hook {path} is no file", ""
     if not os.access(path, os.X_OK):
-        return f"the hook {path} may not be executed; `chmod +x {path}`"
-    return ""
+        return f"the hook {path} may not be executed", f"chmod +x {path}"
+    return "", ""

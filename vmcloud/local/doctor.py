@@ -11,7 +11,7 @@ from typing import Any, Literal
 from vmcloud.config import Config
 from vmcloud.domain.errors import Forbidden
 
-from . import checks, checks_cloud
+from . import checks, checks_cloud, checks_hooks
 
 Level = Literal["OK", "WARN", "FAIL"]
 
@@ -48,6 +48,7 @@ CHECKS: tuple[Check, ...] = (
     checks_cloud.running,
     checks_cloud.versions,
     checks_cloud.kinds,
+    checks_hooks.hooks,
 )
 
 

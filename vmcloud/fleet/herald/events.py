@@ -26,7 +26,6 @@ from .gather import Line
 log = logging.getLogger("herald.hooks")
 
 LINE = "hooks"
-ALL = "all"
 TICK = 0.3
 
 
@@ -72,7 +71,7 @@ class EventHooks:
                 self._call(path, happening)
 
     def _hooks(self, type: str) -> Iterator[Path]:
-        for name in (type, ALL):
+        for name in (type, files.ALL):
             if name in self._home.folders():
                 folder = self._folders.setdefault(name, files.Folder(self._home.path / name))
                 yield from folder.all()

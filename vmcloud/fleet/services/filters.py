@@ -23,7 +23,6 @@ from .accounts import Actor
 
 log = logging.getLogger(__name__)
 
-NAME = "submit"
 WHY_MAX = 500
 """Characters of a refusal's reason."""
 
@@ -42,7 +41,7 @@ class Undecided(Unavailable):
 
 def ask(actor: Actor, verb: str, request: Mapping[str, Any], *, origin: str) -> None:
     """Have a request looked at; :class:`Filtered` or :class:`Undecided`. One ``stat`` where there is no filter."""
-    if (path := _folder(ports.cloud().hook_folder).find(NAME)) is None:
+    if (path := _folder(ports.cloud().hook_folder).find(files.SUBMIT)) is None:
         return
     if why := files.refusal(path):
         raise _undecided(why)
@@ -62,7 +61,7 @@ def ask(actor: Actor, verb: str, request: Mapping[str, Any], *, origin: str) -> 
 
 def refusals(actor: Actor, requests: list[Any], *, origin: str) -> dict[int, VmcloudError]:
     """The same for many requests, by their places; before the transaction in which they are written, for which others wait."""
-    if _folder(ports.cloud().hook_folder).find(NAME) is None:
+    if _folder(ports.cloud().hook_folder).find(files.SUBMIT) is None:
         return {}
     found: dict[int, VmcloudError] = {}
     for number, each in enumerate(requests):
