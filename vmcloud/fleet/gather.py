@@ -23,6 +23,16 @@ class _Notes:
         self.new: dict[type[models.Model], list[models.Model]] = {}
         self.changed: dict[tuple[type[models.Model], Any], tuple[models.Model, set[str]]] = {}
 
+    def take_over(self, inner: _Notes) -> None:
+        """What a block inside this one has noted."""
+        for model, rows in inner.new.items():
+            self.new.setdefault(model, []).extend(rows)
+        for key, (row, names) in inner.changed.items():
+            known, before = self.changed.setdefault(key, (row, set()))
+            before.update(names)
+            for name in names:
+                setattr(known, name, getattr(row, name))
+
     def write(self) -> None:
         new, self.new = self.new, {}
         changed, self.changed = self.changed, {}
@@ -37,12 +47,16 @@ class _Notes:
 
 @contextmanager
 def gathering() -> Iterator[None]:
-    """Write together what is added and changed in this block, at its end; inside a transaction. An exception forgets it."""
+    """Write together what is added and changed in this block, at its end, or at that of the block around it; inside a
+    transaction. An exception forgets it."""
     outer: _Notes | None = getattr(_here, "notes", None)
     notes = _here.notes = _Notes()
     try:
         yield
-        notes.write()
+        if outer is None:
+            notes.write()
+        else:
+            outer.take_over(notes)
     finally:
         _here.notes = outer
 

@@ -11,7 +11,7 @@ from vmcloud.domain import signals
 from vmcloud.domain.arrays import JOB_MAX, JobRef
 from vmcloud.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from vmcloud.domain.vocabulary import SESSIONS, Ending, JobState, Verb
-from vmcloud.fleet import database, ports
+from vmcloud.fleet import database, gather, ports
 from vmcloud.fleet.models import VE, Job, JobEvent
 
 from . import archive
@@ -95,7 +95,9 @@ def parts_of(array: Job) -> list[Job]:
 def note_all(jobs: Sequence[Job], text: str) -> None:
     """The same line in the history of many."""
     now = time.time()
-    JobEvent.objects.bulk_create([JobEvent(job=job, at=now, text=text) for job in jobs])
+    with gather.gathering():
+        for job in jobs:
+            gather.add(JobEvent(job=job, at=now, text=text))
 
 
 # ------------------------------------------------------------------------------------------------------------- asking for ends

@@ -14,7 +14,7 @@ from vmcloud.domain.errors import Conflict, Invalid
 from vmcloud.domain.terms import Terms
 from vmcloud.domain.vocabulary import JobState, Verb
 from vmcloud.faults import point
-from vmcloud.fleet import database, ports
+from vmcloud.fleet import database, gather, ports
 from vmcloud.fleet.models import Job
 
 from . import archive, arrays, leases, waiting
@@ -26,9 +26,10 @@ ANY_TIME = Terms()
 @database.again
 def write(actor: Actor, verb: Verb, terms: Terms, **fields: Any) -> Job:
     """The job's row and its first words; or that of the same request, made before."""
-    with transaction.atomic():
+    plain = terms == ANY_TIME and not fields["key"]  # nothing that could be refused after its row is written
+    with transaction.atomic(savepoint=not plain), gather.gathering():
         job = insert(actor, verb, terms, **fields)
-        if not job.events.exists():
+        if plain or not job.events.exists():
             if terms != ANY_TIME:
                 found = waiting.verdict(job)
                 job.state, job.reason, job.to_review = found.state, found.reason, found.state == JobState.HELD
@@ -57,7 +58,7 @@ def insert(actor: Actor, verb: Verb, terms: Terms, *, key: str, fingerprint: str
         indices = terms.array.indices
         about |= {"size": len(indices), "indices": str(indices), "slots": arrays.allowed_slots(terms.array.slots)}
     try:
-        with transaction.atomic():
+        with transaction.atomic(savepoint=bool(key)):
             job = Job.objects.create(**about, **waiting.fields(terms, now), **fields)
             if terms.depends:
                 waiting.link(actor, job, terms.depends)

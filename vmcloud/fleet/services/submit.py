@@ -20,7 +20,7 @@ from vmcloud.domain.records import VERecord
 from vmcloud.domain.spec import DEFAULT_PROJECT, LEASE, AdoptRequest, CreateRequest, Spec
 from vmcloud.domain.terms import Terms
 from vmcloud.domain.vocabulary import SESSIONS, Desired, JobState, Kind, Observed, Outcome, Verb
-from vmcloud.fleet import database
+from vmcloud.fleet import database, gather
 from vmcloud.fleet.models import OPEN_JOBS, VE, Image, Job
 
 from . import arrays, claiming, filters, jobs, leases, queries, queues, sessions, snapshots, submission
@@ -157,7 +157,7 @@ def act_many(actor: Actor, requests: object, *, origin: str = "api") -> list[Job
         raise Invalid(f"a list of 1 to {BATCH} requests is needed", where="requests")
     made: list[Job | Problem] = []
     refused = filters.refusals(actor, requests, origin=origin)
-    with transaction.atomic():
+    with transaction.atomic(), gather.gathering():
         for number, request in enumerate(requests):
             try:
                 if number in refused:
