@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +79,6 @@ def _handle(context: Context, reports: Sequence[Report]) -> list[Step]:
                 gather.flush()
                 to_send += _digest(context, node, message)
             case Accepted() | Refused() | Progress() | Result():
-                _heard(context, node)
                 step = steps.spoken_of.get((message.job, message.step, message.attempt, node))
                 if step is not None and step.state in HOLDING:
                     to_send += _about_step(context, step, message, steps.planned.get(step.job_id, ()))
@@ -88,6 +87,7 @@ def _handle(context: Context, reports: Sequence[Report]) -> list[Step]:
                     abandon.late(context, node, message)
             case _:
                 log.error("dropped a %s message from node %s: it does not belong to the server", message.type, node)
+    _heard(context, {node for node, message in messages if isinstance(message, Said)})
     return to_send
 
 
@@ -106,12 +106,13 @@ def _read(report: Report) -> tuple[str, Message] | None:
     return node, message
 
 
-def _heard(context: Context, node: str) -> None:
+def _heard(context: Context, nodes: Collection[str]) -> None:
     """Whatever a node says shows that it lives; written once a second at most."""
     now = context.clock()
-    if abs(now - context.heard.get(node, 0.0)) > 1.0:
-        context.heard[node] = now
-        Liveness.objects.filter(node=node, heard_at__lt=now).update(heard_at=now)
+    news = [node for node in nodes if abs(now - context.heard.get(node, 0.0)) > 1.0]
+    if news:
+        context.heard.update(dict.fromkeys(news, now))
+        Liveness.objects.filter(node__in=news, heard_at__lt=now).update(heard_at=now)
 
 
 def _steps(messages: Sequence[Said]) -> Steps:
