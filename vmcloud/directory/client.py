@@ -23,8 +23,8 @@ from ldap.ldapobject import SimpleLDAPObject
 from vmcloud.domain.errors import VmcloudError
 
 from .codec import Attributes
+from .controls import CONTROLS, ReadBack
 from .errors import DEAD, Unavailable, translate
-from .readback import ReadBack
 
 T = TypeVar("T")
 Entry = tuple[str, Attributes]
@@ -122,20 +122,24 @@ class Client:
 
         ``classes``: object classes that the entry must, or must not, have afterwards. Raises Stale, Gone, Denied, Rejected.
         """
-        mods: list[tuple[int, str, Any]] = [(ldap.MOD_REPLACE, name, values or None) for name, values in changes.items()]
-        controls: list[Any] = [AssertionControl(True, guard), _post_read()]
-        if classes:
-            controls.append(RequestControl(PERMISSIVE, criticality=True))
-            for name, wanted in classes.items():
-                mods.append((ldap.MOD_ADD, "objectClass", [name.encode()]))
-                # slapd forgives adding a value that is there, but not deleting one that is not: hence add, then delete.
-                if not wanted:
-                    mods.append((ldap.MOD_DELETE, "objectClass", [name.encode()]))
+        mods, controls = _modification(changes, guard, classes)
+        controls.append(_post_read())
 
         def operation(link: SimpleLDAPObject) -> Entry:
             return _stored(link, link.modify_ext(dn, mods, serverctrls=controls))
 
         return self._run(operation, dn)
+
+    def overwrite(
+        self, dn: str, changes: Mapping[str, list[bytes]], guard: str, *, classes: Mapping[str, bool] | None = None
+    ) -> None:
+        """The same for who does not ask what is stored."""
+        mods, controls = _modification(changes, guard, classes)
+
+        def operation(link: SimpleLDAPObject) -> None:
+            link.result3(link.modify_ext(dn, mods, serverctrls=controls))
+
+        self._run(operation, dn)
 
     def rename(self, dn: str, wanted: str) -> None:
         """Move an entry with all below it. Raises Exists, Gone, Denied."""
@@ -203,6 +207,22 @@ class Client:
             self._idle.append(link)
 
 
+def _modification(
+    changes: Mapping[str, list[bytes]], guard: str, classes: Mapping[str, bool] | None
+) -> tuple[list[tuple[int, str, Any]], list[Any]]:
+    """What a modify does, and the controls that guard it."""
+    mods: list[tuple[int, str, Any]] = [(ldap.MOD_REPLACE, name, values or None) for name, values in changes.items()]
+    controls: list[Any] = [AssertionControl(True, guard)]
+    if classes:
+        controls.append(RequestControl(PERMISSIVE, criticality=True))
+        for name, wanted in classes.items():
+            mods.append((ldap.MOD_ADD, "objectClass", [name.encode()]))
+            # slapd forgives adding a value that is there, but not deleting one that is not: hence add, then delete.
+            if not wanted:
+                mods.append((ldap.MOD_DELETE, "objectClass", [name.encode()]))
+    return mods, controls
+
+
 def _post_read() -> ReadBack:
     """Ask for the entry as it is after the write."""
     return ReadBack(criticality=True, attrList=list(EVERYTHING))
@@ -210,7 +230,7 @@ def _post_read() -> ReadBack:
 
 def _stored(link: SimpleLDAPObject, message: int) -> Entry:
     """The entry in the answer to a write with :func:`_post_read`."""
-    _, _, _, controls, _, _ = link.result4(message, resp_ctrl_classes={ReadBack.controlType: ReadBack})
+    _, _, _, controls, _, _ = link.result4(message, resp_ctrl_classes=CONTROLS)
     for control in controls:
         if isinstance(control, ReadBack):
             return control.dn, control.entry

@@ -360,7 +360,7 @@ class Directory:
 
     def _observe(self, dn: str, attributes: codec.Attributes, guard: str, classes: dict[str, bool]) -> bool:
         try:
-            self.client.modify(dn, attributes, guard, classes=classes)
+            self.client.overwrite(dn, attributes, guard, classes=classes)
         except Stale:
             return False
         return True

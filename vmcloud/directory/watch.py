@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable
+from typing import Any
 
 import ldap
 from ldap.ldapobject import SimpleLDAPObject
@@ -18,6 +19,7 @@ from vmcloud.domain.errors import Invalid
 
 from . import codec
 from .client import EVERYTHING, Settings, connect
+from .controls import CONTROLS
 from .errors import describe
 from .port import Callback, Changed, Down, Event, Malformed, Removed, Synced, key_of
 
@@ -143,6 +145,9 @@ class _Link(SimpleLDAPObject, SyncreplConsumer):
     """python-ldap's consumer, handing everything to its feed."""
 
     feed: _Feed
+
+    def result4(self, *args: Any, **named: Any) -> Any:
+        return super().result4(*args, **{**named, "resp_ctrl_classes": CONTROLS})
 
     def syncrepl_set_cookie(self, cookie: str) -> None:
         self.feed.watcher.remember(cookie)

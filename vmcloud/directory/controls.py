@@ -1,16 +1,18 @@
-"""The entry that comes back with the answer to a write (RFC 4527, post-read control).
+"""What comes with the directory's answers: the entry after a write (RFC 4527), the state of a watched entry (RFC 4533).
 
-python-ldap decodes it with pyasn1, which takes about a millisecond for an entry of ours: as long as the write. The few rules of
-BER (ITU-T X.690) that LDAP leaves (RFC 4511, 5.1: definite lengths, octet strings in one piece) are quicker followed here.
+python-ldap decodes both with pyasn1, which takes about a millisecond for an entry of ours: as long as the write. The few rules
+of BER (ITU-T X.690) that LDAP leaves (RFC 4511, 5.1: definite lengths, octet strings in one piece) are quicker followed here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from uuid import UUID
 
+import ldap.syncrepl
 from ldap.controls.readentry import PostReadControl
 
-SEARCH_RESULT_ENTRY, SEQUENCE, SET, OCTET_STRING = 0x64, 0x30, 0x31, 0x04
+SEARCH_RESULT_ENTRY, SEQUENCE, SET, OCTET_STRING, ENUMERATED = 0x64, 0x30, 0x31, 0x04, 0x0A
 
 
 class ReadBack(PostReadControl):  # type: ignore[misc, unused-ignore]
@@ -18,6 +20,24 @@ class ReadBack(PostReadControl):  # type: ignore[misc, unused-ignore]
 
     def decodeControlValue(self, encodedControlValue: bytes) -> None:
         self.dn, self.entry = decode(encodedControlValue)
+
+
+class SyncStateControl(ldap.syncrepl.SyncStateControl):  # type: ignore[misc, unused-ignore]
+    """Says of a watched entry whether it is ``present``, or was the subject of an ``add``, ``modify`` or ``delete``. Named as
+    python-ldap's own, which knows it by that name."""
+
+    def decodeControlValue(self, encodedControlValue: bytes) -> None:
+        (body,) = _parts(encodedControlValue, SEQUENCE)
+        (state_tag, state), (uuid_tag, uuid), *rest = _elements(body)
+        if (state_tag, uuid_tag, len(uuid)) != (ENUMERATED, OCTET_STRING, 16) or len(rest) > 1:
+            raise ValueError("it is no sync state")
+        self.state = self.opnames[int.from_bytes(state, "big")]
+        self.entryUUID = str(UUID(bytes=uuid))
+        self.cookie = rest[0][1].decode() if rest else None
+
+
+CONTROLS = {control.controlType: control for control in (ReadBack, SyncStateControl)}
+"""For python-ldap's ``resp_ctrl_classes``."""
 
 
 def decode(data: bytes) -> tuple[str, dict[str, list[bytes]]]:
