@@ -29,6 +29,8 @@ def run(context: Context, *, only: Collection[UUID] | None = None) -> None:
     """Carry out the plan. Nothing while the picture is not whole: watch behind, or broker away."""
     if not context.projection.synced or context.broker_down:
         return
+    if only is not None and not (only := reconcile.worth_a_look(only)):
+        return
     plan, leases = reconcile.picture(context.clock(), only=only)
     actions = _own(context, plan)
     findings.keep(context, [*leases, *(action for action in actions if isinstance(action, Report))], only)

@@ -13,7 +13,7 @@ from vmcloud.domain.errors import Invalid, VmcloudError
 from vmcloud.domain.reconcile import Action, DeleteStray, NodeView, Plan, Report, RunVerb, StrayView, VEView, Want
 from vmcloud.domain.spec import DEFAULT_PROJECT, Spec
 from vmcloud.domain.vocabulary import SESSIONS, Desired, Drift, JobState, Kind, Observed, Outcome, Restart, Verb
-from vmcloud.fleet.models import VE, Accepted, Budget, Job, Liveness, Misses, Node, Stray, Tombstone
+from vmcloud.fleet.models import VE, Accepted, Budget, Finding, Job, Liveness, Misses, Node, Stray, Tombstone
 
 from . import archive, queries, submit
 from .accounts import Actor
@@ -35,6 +35,18 @@ def picture(now: float, *, fix: bool = False, only: Collection[UUID] | None = No
     """The plan, and what is to be told of leases beside it."""
     ves, strays = list(_ves(only)), _strays() if only is None else ()
     return reconcile.compute(ves, strays, _nodes(now), now=now, fix=fix), reconcile.leases(ves, now=now)
+
+
+def worth_a_look(ves: Collection[UUID]) -> set[UUID]:
+    """Those of these VEs of which a rule may have something to say at once: they are not as they are wanted while no job changes
+    them, or something was said of them before. Of the others nothing is to be expected before the next look at all."""
+    told, missed, strays = (model.objects.filter(ve__in=ves).values_list("ve") for model in (Finding, Misses, Stray))
+    found = {ve for (ve,) in told.union(missed, strays)}
+    shape = ("observed_state", "desired", "observed_memory_mib", "memory_mib", "observed_vcpus", "vcpus", "spec")
+    for ve, seen, desired, *sizes, spec in VE.objects.filter(pk__in=ves).values_list("pk", *shape):
+        if seen != desired or _differs(*sizes[:2]) or _differs(*sizes[2:]) or spec.get("lease_end"):
+            found.add(ve)
+    return found - set(queries.changing().filter(ve__in=found).values_list("ve", flat=True)) if found else found
 
 
 def unaccepted() -> set[UUID]:
@@ -193,7 +205,7 @@ def _ves(only: Collection[UUID] | None = None) -> Iterable[VEView]:
             shape_differs=_differs(row.observed_memory_mib, row.memory_mib) or _differs(row.observed_vcpus, row.vcpus),
             tries=budget.tries if budget else 0,
             next_try=budget.next_at if budget else 0.0,
-            ran=ran(row),
+            ran=row.uuid in open_ves or ran(row),
             lease=spec.lease,
         )
 
