@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
@@ -41,6 +42,13 @@ def test_a_new_one_prints_its_number_and_tells_its_secret_apart(cloud: Cloud, ru
     code, out, err = run("webhook", "add", "https://example.org/hook", "--type", "job.ended", "--type", "node.*")
     assert (code, out) == (0, "3\n") and "whsec_abc" in err
     assert cloud.asked[-1].json == {"url": "https://example.org/hook", "types": ["job.ended", "node.*"]}
+
+
+def test_a_secret_of_ones_own_comes_by_standard_input(cloud: Cloud, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud.answers["POST /webhooks"] = (201, {**HOOK, "secret": "whsec_mine"})
+    monkeypatch.setattr("sys.stdin", io.StringIO("whsec_mine\n"))
+    code, out, err = run("webhook", "add", "https://example.org/hook", "--secret-stdin")
+    assert (code, out, err) == (0, "3\n", "") and cloud.asked[-1].json["secret"] == "whsec_mine"
 
 
 def test_why_one_fails_is_in_the_list(cloud: Cloud, run: Run) -> None:

@@ -246,6 +246,17 @@ def test_everybody_has_their_own(web: Web) -> None:
     assert full.status_code == 409 and "20 webhooks" in full.json()["what"]
 
 
+def test_private_addresses_are_refused_to_users_at_once(web: Web) -> None:
+    ann = web.user("ann")
+    for url in ("http://127.0.0.1/", "http://[::1]:80/", "https://10.0.0.1/hook"):
+        refused = web.call("POST", "/webhooks", {"url": url}, token=ann)
+        assert (refused.status_code, refused.json()["where"]) == (400, "url"), url
+        assert web.call("POST", "/webhooks", {"url": url}).status_code == 201
+    number = hook(web, ann)
+    assert web.call("PATCH", f"/webhooks/{number}", {"url": "http://127.0.0.1/"}, token=ann).status_code == 400
+    assert web.call("POST", "/webhooks", {"url": "http://169.254.169.254/"}).status_code == 400
+
+
 def test_a_message_that_is_not_there_is_no_failure_of_ours(web: Web) -> None:
     number = hook(web)
     assert web.call("GET", f"/webhooks/{number}/deliveries/7").status_code == 404

@@ -86,7 +86,8 @@ def test_it_is_stopped_on_wish_also_before_it_begins(folder: Path) -> None:
     threading.Timer(0.2, running.stop).start()
     ran = run(path, [], {}, limits=LIMITS, running=running)
     assert ran.stopped and ran.seconds < 3
-    assert run(path, [], {}, limits=LIMITS, running=running).code != 0
+    again = run(path, [], {}, limits=LIMITS, running=running)
+    assert again.stopped and again.trouble == "was stopped before it began"
 
 
 def test_a_signal_that_kills_it_is_named(folder: Path) -> None:

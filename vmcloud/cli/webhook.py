@@ -123,9 +123,9 @@ def show(numbers: tuple[int, ...], form: str) -> None:
 @group.command()
 @click.argument("url")
 @what
-@click.option("--secret", metavar="TEXT", help="whsec_ and the base64 of 24 to 64 bytes; - reads it from standard input.")
+@click.option("--secret-stdin", is_flag=True, help="Read its secret from standard input: whsec_, base64 of 24 to 64 bytes.")
 @output_option("name")
-def add(url: str, form: str, secret: str | None, **said: Any) -> None:
+def add(url: str, form: str, secret_stdin: bool, **said: Any) -> None:
     """Have a program told of what happens from now on. Its secret, which signs the messages, is shown once.
 
     \b
@@ -133,8 +133,7 @@ def add(url: str, form: str, secret: str | None, **said: Any) -> None:
       vmcloud webhook add https://example.org/hook
       vmcloud webhook add https://example.org/hook --type job.ended --type 'node.*' --project main
     """
-    if secret == "-":
-        secret = sys.stdin.readline().strip()
+    secret = sys.stdin.readline().strip() if secret_stdin else None
     made = client().request("POST", "/webhooks", body={"url": url, **_body(secret=secret, **said)})
     if form == "name":
         click.echo(made["id"])

@@ -29,6 +29,8 @@ LOOK = 0.25
 """Seconds between two looks at the family tree, where no control group bounds it."""
 MERCY = 10.0
 """Seconds in which what was killed has to be dead."""
+MERCY_OF_OTHERS = 0.5
+"""The same for what a corral that was killed has left: nobody is to wait long for that."""
 ROUND = 0.002
 """Seconds between two rounds of killing."""
 PR_SET_CHILD_SUBREAPER = 36
@@ -47,7 +49,7 @@ class Group:
         if not parent:
             return None
         for left in _leftovers(parent):
-            left.clear(_reap)
+            left.clear(_reap, MERCY_OF_OTHERS)
         group = cls(os.path.join(parent, f"{PREFIX}{os.getpid()}"))
         try:
             os.mkdir(group.folder)
@@ -61,11 +63,11 @@ class Group:
         """This process belongs to it from now on."""
         _write(self.folder, "cgroup.procs", 0)
 
-    def clear(self, bury: Callable[[], object]) -> None:
+    def clear(self, bury: Callable[[], object], mercy: float = MERCY) -> None:
         """Kill all that is in it, without letting it grow meanwhile, and remove it. ``bury`` the dead that are ours."""
         with contextlib.suppress(OSError):
             _write(self.folder, "pids.max", 0)
-        end = time.monotonic() + MERCY
+        end = time.monotonic() + mercy
         while time.monotonic() < end:
             for pid in _numbers(os.path.join(self.folder, "cgroup.procs")):
                 _kill(pid, signal.SIGKILL)
@@ -224,7 +226,7 @@ class Corral:
                 self.stopped, self.trouble = True, "was stopped"
                 return
             if self.output in ready and not self._drain():
-                select.select([0, ended], [], [], max(0.0, end - time.monotonic()))  # it has closed its output
+                select.select([0, ended], [], [], patience)  # it has closed its output
             if ended in ready:
                 return
             if self.group is None and len(_descendants(os.getpid())) > self.processes:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CORRAL = Path(__file__).with_name("corral.py")
-PARTING = 15.0
+PARTING = 30.0
 """Seconds that the corral gets to end what it holds, after the hook's own time."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NOT_RUN, TIMED_OUT = -1, -4
@@ -68,6 +68,11 @@ class Running:
         self._pipe = -1
         self._stopped = False
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it is wanted no more."""
+        return self._stopped
+
     def stop(self) -> None:
         """End the hook and all that it started; also before it has begun."""
         with self._lock:
@@ -106,6 +111,8 @@ def run(
     ``data``, its directory its own folder. ``keep``: open files that stay open until all of it has ended (never in the hook
     itself). Raises OSError only where no process is to be had."""
     running = running or Running()
+    if running.stopped:
+        return Ran(NOT_RUN, "was stopped before it began", stopped=True)
     order = {
         "argv": [str(path), *(each.replace("\0", "") for each in arguments)],
         "environment": {"PATH": PATH, **{name: value.replace("\0", "") for name, value in environment.items()}},
@@ -130,10 +137,10 @@ def run(
     told = os.dup(process.stdin.fileno())
     process.stdin.close()
     try:
-        _write(told, json.dumps(order).encode() + b"\n")
-    finally:
-        running.begin(told)
-    try:
+        try:
+            _write(told, json.dumps(order).encode() + b"\n")
+        finally:
+            running.begin(told)
         said = _read(process.stdout.fileno(), limits.seconds + PARTING)
     finally:
         running.end()

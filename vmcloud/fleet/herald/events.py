@@ -47,6 +47,9 @@ class EventHooks:
                 log.warning("the job database does not answer: %s", error)
                 close_old_connections()
                 self._ending.wait(1.0)
+            except Exception:
+                log.exception("hooks could not be told")
+                self._ending.wait(5.0)
             self._ending.wait(TICK)
         connection.close()
 

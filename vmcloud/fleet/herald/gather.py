@@ -62,8 +62,7 @@ class Line:
         rows = feed.since(number)
         if not rows or rows[-1].number <= number:
             return [], None
-        jobs = {int(row.key) for row in rows if row.kind == "job"}
-        told = {int(row.key) for row in rows if row.kind == "event"}
+        jobs, told = ({int(row.key) for row in rows if row.kind == kind} for kind in ("job", "event"))
         found = [*_of_jobs(jobs), *_of_events(told)]
         since = max(self._since, place.synced_at - SLACK)
         new = (each for each in found if each.at >= since and each.id not in self._told)

@@ -16,6 +16,7 @@ from vmcloud.domain import webhooks as rules
 from vmcloud.domain.errors import Conflict, Invalid, NotFound
 from vmcloud.domain.happenings import TEST, Happening
 from vmcloud.domain.webhooks import Subscription
+from vmcloud.fleet import ports
 from vmcloud.fleet.models import Watermark
 from vmcloud.fleet.webhook_models import Delivery, DeliveryState, Webhook
 
@@ -49,6 +50,7 @@ def create(actor: Actor, data: object) -> Webhook:
     said = _object(data)
     secret = rules.check_secret(said.pop("secret")) if "secret" in said else rules.secret_of(os.urandom(32))
     wanted = Subscription.parse(said)
+    _check_address(actor, wanted.url)
     if not actor.is_admin and Webhook.objects.filter(owner=actor.username).count() >= EACH_MAX:
         raise Conflict(f"you have {EACH_MAX} webhooks", where="webhook", todo="Remove one first: `vmcloud webhook delete`.")
     now = time.time()
@@ -65,6 +67,8 @@ def alter(actor: Actor, number: int, data: object) -> Webhook:
     if "secret" in said:
         row.secret = rules.check_secret(said.pop("secret"))
     wanted = _subscription(row).altered(said)
+    if wanted.url != row.url:
+        _check_address(actor, wanted.url)
     with transaction.atomic():
         if wanted.enabled and not row.enabled:
             _begin_line(time.time())
@@ -110,6 +114,16 @@ def _object(data: object) -> dict[str, Any]:
     if not isinstance(data, Mapping):
         raise Invalid("a JSON object is needed", todo='Send {"url": "https://example.org/hook"}.')
     return dict(data)
+
+
+def _check_address(actor: Actor, url: str) -> None:
+    """Refuse at once what could never be sent to. What a name stands for is looked at each time when something is sent."""
+    try:
+        why = rules.why_not(rules.check_url(url).hostname or "", admin=actor.is_admin, networks=ports.cloud().webhooks.networks)
+    except ValueError:
+        return
+    if why:
+        raise Invalid("nothing may be sent there", where="url", why=why)
 
 
 def _subscription(row: Webhook) -> Subscription:
