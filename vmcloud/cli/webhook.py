@@ -123,7 +123,7 @@ def show(numbers: tuple[int, ...], form: str) -> None:
 @group.command()
 @click.argument("url")
 @what
-@click.option("--secret-stdin", is_flag=True, help="Read its secret from standard input: whsec_, base64 of 24 to 64 bytes.")
+@click.option("--secret-stdin", is_flag=True, help="Read its secret from standard input, as Standard Webhooks write it.")
 @output_option("name")
 def add(url: str, form: str, secret_stdin: bool, **said: Any) -> None:
     """Have a program told of what happens from now on. Its secret, which signs the messages, is shown once.
