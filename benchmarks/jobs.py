@@ -28,6 +28,7 @@ def run(report: Report, wishes: Wishes) -> None:
         _creates(report, made)
         _throughput(report, made, jobs)
         _one_by_one(report, made)
+        _arrays(report, made)
 
 
 def _creates(report: Report, made: Scene) -> None:
@@ -91,6 +92,18 @@ def _one_by_one(report: Report, made: Scene) -> None:
         job = made.power(name, verb, **({"force": True} if verb == "stop" else {}))
         report.add("submit → seen, one at a time", made.observed(name, state, at) - at, target=0.020)
         made.finish(job)
+
+
+def _arrays(report: Report, made: Scene) -> None:
+    """As many creates, then restarts, each asked for by one request."""
+    create = {"name": "a%i", "kind": "simulated", "image": "busybox", "memory_mib": 64, "power": "running"}
+    for word, path, body, target in (("creates", "/ves", create, 100), ("restarts", "/ves/a%25i/restart", {"force": True}, 400)):
+        began = time.monotonic()
+        array = made.ask("POST", path, {**body, "job": {"array": f"0-{VES - 1}"}})
+        submitted = time.monotonic()
+        _all_done(made, array["id"])
+        report.value(f"an array of {VES} {word}: submitted", VES / (submitted - began), "/s", target)
+        report.value(f"an array of {VES} {word}: submitted → all complete", VES / (time.monotonic() - began), "/s")
 
 
 def _all_done(made: Scene, last: int) -> None:
