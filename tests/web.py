@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,16 @@ class Web:
             **fields,
         }
         return VE.objects.bulk_create([VE(**row)])[0]
+
+
+def queries(do: Callable[[], object]) -> int:
+    """How many statements the database is sent."""
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    with CaptureQueriesContext(connection) as found:
+        do()
+    return len(found)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.web import Web, web
+from tests.web import Web, queries, web
 
 pytestmark = pytest.mark.unit
 __all__ = ["web"]
@@ -30,15 +30,6 @@ def ten(web: Web) -> Web:
     for index in range(10):
         web.ve(f"web-{index}")
     return web
-
-
-def queries(do: Any) -> int:
-    from django.db import connection
-    from django.test.utils import CaptureQueriesContext
-
-    with CaptureQueriesContext(connection) as found:
-        do()
-    return len(found)
 
 
 def test_an_array_is_one_job_and_its_parts_are_jobs(ten: Web) -> None:

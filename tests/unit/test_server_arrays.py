@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.web import Web, web
+from tests.web import Web, queries, web
 
 pytestmark = pytest.mark.unit
 __all__ = ["web"]
@@ -91,15 +91,6 @@ def states(array: Any) -> str:
     from vmcloud.fleet.models import Job
 
     return "".join(Job.objects.filter(array=array.pk).order_by("index").values_list("state", flat=True))
-
-
-def queries(do: Any) -> int:
-    from django.db import connection
-    from django.test.utils import CaptureQueriesContext
-
-    with CaptureQueriesContext(connection) as found:
-        do()
-    return len(found)
 
 
 def test_no_more_parts_are_looked_at_than_may_begin(web: Web) -> None:
