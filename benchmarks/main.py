@@ -16,6 +16,8 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parents[1]
 WISHES = "VMCLOUD_BENCHMARKS"
 """Environment variable with what to run, as JSON, for the plugin."""
+DATABASE = "VMCLOUD_TEST_DATABASE"
+"""The one of :mod:`tests.cloud`, which this program can not import: it has the standard library only."""
 
 BENCHMARKS = {
     "overhead": "what the cloud adds around a driver's call, beside a raw broker round trip; simulated and real start",
@@ -51,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seconds", type=float, default=60.0, metavar="S", help="how long `rest` looks (default: 60)")
     made.add_argument("--minutes", type=float, default=5.0, metavar="N", help="how long `chaos` lasts (default: 5)")
     made.add_argument("--seed", type=int, default=0, metavar="S", help="what `chaos` is drawn from (default: the time)")
+    made.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite", help="where `chaos` keeps jobs")
     made.add_argument("--log", type=Path, metavar="FILE", help="where `chaos` writes what it did (default: build/chaos.jsonl)")
     made.add_argument("--replay", type=Path, metavar="FILE", help="do what that log of `chaos` says, at its times")
     made.add_argument("--trace", action="store_true", help="show where the time goes, by stage (the trace itself costs a little)")
@@ -86,7 +89,8 @@ def main(argv: list[str] | None = None) -> int:
     }
     argv = ["bash", str(SOURCE / "runtests"), "--no-checks", "-q", "-s", "-p", "benchmarks.inside"]
     sys.stdout.flush()
-    return subprocess.run(argv, env={**os.environ, WISHES: json.dumps(wishes)}, close_fds=False, check=False).returncode
+    environment = {**os.environ, WISHES: json.dumps(wishes), DATABASE: options.database}
+    return subprocess.run(argv, env=environment, close_fds=False, check=False).returncode
 
 
 def _handed(path: Path | None, flags: int) -> int:

@@ -39,6 +39,8 @@ FAULTS = {
 }
 OTHERS = ("batch", "ldap")
 """Requests for several jobs at once, and changes of an entry by an LDAP tool."""
+LEASE = 40.0
+"""Seconds: the longest lease of a VE is half of it; all are over when the campaign ends."""
 CALM = 1.5
 """Seconds at the beginning without a fault."""
 
@@ -103,6 +105,9 @@ def _requests(dice: random.Random, seconds: float, rate: float) -> list[Act]:
                 verb = ("start" if verb == "create" else verb) if name in there else "create"
             there = there | {name} if verb == "create" else there - {name} if verb == "delete" else there
             args = {**_arguments(dice, verb, name), **_terms(dice, number)}
+            if verb == "create" and dice.random() < 0.12 and at < seconds - LEASE:
+                lasts = {"for": round(dice.uniform(4, LEASE / 2), 1), "action": dice.choice(["stop", "delete"]), "grace": 2}
+                args["lease"] = lasts
             acts.append(Act(round(at, 3), "request", verb, name, number, args, stubborn=dice.random() < 0.6))
     return acts
 
