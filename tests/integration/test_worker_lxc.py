@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
+from uuid import uuid4
 
 import pytest
 
@@ -111,6 +112,23 @@ def test_a_container_from_nothing_to_nothing(desk: Desk, web: Web) -> None:
     gone = desk.done(lxc(10, Verb.DELETE, web))
     assert gone.outcome is Outcome.OK and gone.seen is None
     assert not (desk.home / "lxc" / NATIVE).exists()
+
+
+def test_a_prologue_that_refuses_leaves_a_container_as_it_is_and_makes_none(desk: Desk, web: Web) -> None:
+    desk.up()
+    desk.done(fetch(web))
+    desk.done(lxc(2, Verb.CREATE, web))
+    hook = desk.home / "hooks" / "prologue"
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    stop = desk.done(lxc(3, Verb.STOP, web))
+    assert stop.error is not None and (stop.error.code, stop.undone) == ("prologue", True)
+    assert stop.seen is not None and stop.seen.state is Observed.RUNNING
+    other = desk.done(lxc(4, Verb.CREATE, web, ve=uuid4()))
+    assert other.error is not None and (other.error.code, other.undone, other.seen) == ("prologue", True, None)
+    assert [each.name for each in (desk.home / "lxc").glob("a-*")] == [NATIVE]
+    hook.unlink()
+    assert desk.done(lxc(5, Verb.STOP, web)).outcome is Outcome.OK
 
 
 def test_a_bad_ticket_a_wrong_sum_or_a_redirect_leave_no_image(desk: Desk, web: Web) -> None:
