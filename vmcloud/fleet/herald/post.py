@@ -119,6 +119,7 @@ class Post:
         if refusals:  # also where only one of several may not be reached: which of them answers is not for others to choose
             raise OSError(refusals[0])
         opened = self._opened(addresses, port)
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # head and body are two writes
         if https:
             context = ssl.create_default_context()
             opened = context.wrap_socket(opened, server_hostname=host, do_handshake_on_connect=False)
