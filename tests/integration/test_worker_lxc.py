@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import http.server
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -201,3 +202,29 @@ def test_a_killed_worker_takes_its_child_along(desk: Desk, web: Web) -> None:
     desk.up()
     again = desk.wait(Progress, lambda each: each.name == "download")  # taken up by itself
     assert again.job == 1
+
+
+@pytest.mark.slow
+def test_a_call_that_a_frozen_monitor_process_holds_up_is_named(desk: Desk, web: Web) -> None:
+    desk.up()
+    desk.done(fetch(web))
+    assert desk.done(lxc(2, Verb.CREATE, web)).outcome is Outcome.OK
+    monitor = next(pid for pid in pids() if "[lxc monitor]" in commandline(pid) and NATIVE in commandline(pid))
+    os.kill(monitor, signal.SIGSTOP)
+    try:
+        desk.send(lxc(3, Verb.STOP, web, force=False, grace=0.0))
+        said = desk.wait(Progress, lambda each: each.name.startswith("hung in lxc."), 30)
+        assert " for 1" in said.name, said.name
+    finally:
+        os.kill(monitor, signal.SIGCONT)
+    assert desk.result(3).outcome is Outcome.OK
+
+
+def pids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def commandline(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return ""
