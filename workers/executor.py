@@ -156,17 +156,14 @@ class Executor:
 
     def _look(self) -> None:
         """Say of each step whose call does not return that it does not; as long as any runs, again in a moment."""
-        with self._condition:
-            doing = dict(self._doing)
-        for (job, step, _), each in doing.items():
+        for (job, step, _), each in list(self._doing.items()):
             if words := each.complaint():
                 log.warning("step %d.%d: %s", job, step, words)
                 self._reporter.say(Progress(self._node, job, step, each.attempt, time.time(), words))
         with self._condition:
-            self._looking = bool(self._running) and not self._leaving.is_set()
-            self._fill()
-        if self._looking:
-            self._look_later()
+            self._looking = False
+            if not self._leaving.is_set():
+                self._fill()
 
     def _look_later(self) -> None:
         later = threading.Timer(LOOK, self._look)

@@ -81,7 +81,7 @@ def test_its_stages_and_their_words() -> None:
         (599, Stage.OVER),
         (600, Stage.LAST),
     ]
-    assert [lease.stage(NOW + after) for after, _ in stages] == [stage for _, stage in stages]
+    assert [lease.stage(NOW + after, NOW - 3600) for after, _ in stages] == [stage for _, stage in stages]
     assert Lease().stage(NOW) is Stage.FAR and not Lease().over(NOW)
     assert lease.words(NOW - 2 * HOUR) == ""
     assert lease.words(NOW - 60) == (
@@ -120,6 +120,7 @@ def test_a_queue_bounds_and_gives_leases() -> None:
 
 def ve(desired: Desired, observed: Observed | None, **more: Any) -> VEView:
     lease = more.pop("lease", Lease(NOW, LeaseAction.DELETE, 600))
+    more.setdefault("lease_told", NOW - 60)
     return VEView(ve=UUID(int=1), name="web", node="n1", desired=desired, observed=observed, lease=lease, **more)
 
 
@@ -152,6 +153,17 @@ def test_the_end_of_a_lease(
     assert act(view, 0) == at_the_end and act(view, 600) == at_last
     assert act(ve(desired, observed, under_way=True), 0) is None, "a job under way is left alone"
     assert act(view, 0, NodeView("n1", NodeState.DOWN)) is None
+
+
+def test_nothing_is_done_last_before_it_was_told_for_the_grace() -> None:
+    """As after a server was away for long, and with an entry out of a backup."""
+    long_ago = 10**6
+    assert act(ve(R, Observed.RUNNING, lease_told=0.0), long_ago) == ("stop", False)
+    assert act(ve(S, Observed.STOPPED, lease_told=0.0), long_ago) is None
+    told = ve(S, Observed.STOPPED, lease_told=NOW + long_ago)
+    assert act(told, long_ago + 599) is None and act(told, long_ago + 600) == ("delete", False)
+    [report] = leases([told], now=NOW + long_ago + 5)
+    assert "it is deleted at 2027-01-26 21:56:40 UTC unless" in report.reason
 
 
 def test_what_policy_stop_does_last_is_by_force() -> None:

@@ -8,7 +8,9 @@ the end            the VE is stopped: its guest is asked, and has :data:`ASKED_S
 grace after it     ``delete``: it is deleted. ``stop``: stopped by force, where it is not stopped yet
 =================  ==================================================================================
 
-Whoever gives it a later end before it is deleted calls off the rest. A VE whose lease is over is not started.
+Whoever gives it a later end before it is deleted calls off the rest. A VE whose lease is over is not started. Nothing is done
+last before it has been told for the whole grace: an end that has long passed when it is first looked at (the server was away; the
+entry is out of a backup) costs nobody a VE unawares.
 """
 
 from __future__ import annotations
@@ -56,13 +58,17 @@ class Lease:
     action: LeaseAction = LeaseAction.STOP
     grace: int = DEFAULT_GRACE
 
-    def stage(self, now: float) -> Stage:
-        """How far it is."""
+    def stage(self, now: float, told: float = 0.0) -> Stage:
+        """How far it is. ``told``: since when it is told, 0 if it is not yet."""
         if not self.end or now < self.end - TOLD_BEFORE:
             return Stage.FAR
         if now < self.end:
             return Stage.SOON
-        return Stage.LAST if now >= self.end + self.grace else Stage.OVER
+        return Stage.LAST if told and now >= self.last_at(told) else Stage.OVER
+
+    def last_at(self, told: float) -> float:
+        """When the last is due."""
+        return max(self.end, told) + self.grace
 
     def over(self, now: float) -> bool:
         """Whether the VE has lived as long as it may."""
@@ -73,9 +79,9 @@ class Lease:
         """How long the guest may take to shut itself down at the end."""
         return min(ASKED_SECONDS, float(self.grace))
 
-    def words(self, now: float) -> str:
+    def words(self, now: float, told: float = 0.0) -> str:
         """What is to come, in words that stay the same until the next stage; empty while it is far."""
-        deleted = f"it is deleted at {said(self.end + self.grace)}"
+        deleted = f"it is deleted at {said(self.last_at(told or min(now, self.end)))}"
         match self.stage(now):
             case Stage.FAR:
                 return ""

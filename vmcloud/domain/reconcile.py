@@ -61,6 +61,7 @@ class VEView:
 
     ``ran``: it is known to have run since it was last wanted to, so that seen stopped means that it shut itself down.
     ``observed`` None: never seen. ``shape_differs``: its sizes are not those wanted. ``next_try`` in seconds since the epoch.
+    ``lease_told``: since when it is told that its lease ends; 0: it is not.
     """
 
     ve: UUID
@@ -78,6 +79,7 @@ class VEView:
     next_try: float = 0.0
     ran: bool = True
     lease: Lease = FOREVER
+    lease_told: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -204,13 +206,14 @@ def _about_ve(ve: VEView, node: NodeView | None, now: float, fix: bool) -> Actio
 
 def leases(ves: Iterable[VEView], *, now: float) -> tuple[Report, ...]:
     """What is to be told of leases, beside the plan: those that end soon, and those that are over while their VE is there."""
-    told = ((ve, ve.lease.words(now)) for ve in ves if ve.lease.end and ve.node and ve.desired is not Desired.ABSENT)
+    leased = (ve for ve in ves if ve.lease.end and ve.node and ve.desired is not Desired.ABSENT)
+    told = ((ve, ve.lease.words(now, ve.lease_told or now)) for ve in leased)
     return tuple(_report(Rule.R13, ve, words) for ve, words in told if words)
 
 
 def _lease_over(ve: VEView, seen: Observed, now: float, fix: bool) -> Action | None:
     """What is due once a lease is over; None where nothing is."""
-    reason, last = ve.lease.words(now), ve.lease.stage(now) is Stage.LAST
+    reason, last = ve.lease.words(now, ve.lease_told or now), ve.lease.stage(now, ve.lease_told) is Stage.LAST
     if last and ve.lease.action is LeaseAction.DELETE:
         return _budgeted(ve, Rule.R13, Verb.DELETE, now, fix, reason)
     alive = Desired.RUNNING, Desired.SUSPENDED

@@ -202,10 +202,7 @@ def _steps(
     """Each demand with the fields of its job, and what is wanted before and after it."""
     for demand in wanted_now:
         if demand.verb is Verb.ALTER:
-            leases.checked(wish.spec.to_json(), demand.args, time.time())
-            submit.queue_for(writers.actor(writer), demand.args)  # refused where no queue would take it
-            if leases.renews(demand.args, time.time()):
-                leases.call_off(record.ve, writers.actor(writer))
+            _check_lease(record, writer, wish, demand)
             more: dict[str, Any] = {"args": demand.args, "outcome": Outcome.OK.value}
         else:
             row = row_of(replace(record, spec=wish.spec, desired=wish.desired))
@@ -215,6 +212,16 @@ def _steps(
         after = demand.after(wish, found)
         yield demand, more, wish, after
         wish = after
+
+
+def _check_lease(record: VERecord, writer: Writer, wish: Wish, demand: Demand) -> None:
+    """Refuse a lease that can not be, or that no queue would give; what the old one led to is called off by a later end."""
+    now = time.time()
+    leases.checked(wish.spec.to_json(), demand.args, now)
+    if "lease_end" in demand.args:
+        submit.queue_for(writers.actor(writer), demand.args)
+    if leases.renews(demand.args, now):
+        leases.call_off(record.ve, writers.actor(writer))
 
 
 def _phrase(demand: Demand) -> str:

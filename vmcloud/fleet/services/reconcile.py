@@ -10,7 +10,7 @@ from uuid import UUID
 
 from vmcloud.domain import reconcile
 from vmcloud.domain.errors import Invalid, VmcloudError
-from vmcloud.domain.reconcile import Action, DeleteStray, NodeView, Plan, Report, RunVerb, StrayView, VEView, Want
+from vmcloud.domain.reconcile import Action, DeleteStray, NodeView, Plan, Report, Rule, RunVerb, StrayView, VEView, Want
 from vmcloud.domain.spec import DEFAULT_PROJECT, Spec
 from vmcloud.domain.vocabulary import SESSIONS, Desired, Drift, JobState, Kind, Observed, Outcome, Restart, Verb
 from vmcloud.fleet.models import VE, Accepted, Budget, Finding, Job, Liveness, Misses, Node, Stray, Tombstone
@@ -181,6 +181,7 @@ def _ves(only: Collection[UUID] | None = None) -> Iterable[VEView]:
     open_ves = set(queries.changing().filter(**about).exclude(ve=None).values_list("ve", flat=True))
     misses = dict(Misses.objects.filter(**about).values_list("ve", "count"))
     budgets = {row.ve: row for row in Budget.objects.filter(**about)}
+    told = dict(Finding.objects.filter(rule=Rule.R13, **about).values_list("ve", "since"))
     elsewhere: dict[UUID, list[str]] = {}
     for ve, node in Stray.objects.filter(**about).exclude(ve=None).values_list("ve", "node"):
         elsewhere.setdefault(ve, []).append(node)
@@ -207,6 +208,7 @@ def _ves(only: Collection[UUID] | None = None) -> Iterable[VEView]:
             next_try=budget.next_at if budget else 0.0,
             ran=row.uuid in open_ves or ran(row),
             lease=spec.lease,
+            lease_told=told.get(row.uuid, 0.0),
         )
 
 
