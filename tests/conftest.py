@@ -33,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "web" in getattr(item, "fixturenames", ()):
+        if item.path.parent.name == "unit" and "web" in getattr(item, "fixturenames", ()):
             item.add_marker("engine")  # it asks the services, and they the database
 
 
