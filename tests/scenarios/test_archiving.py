@@ -8,9 +8,9 @@ import pytest
 
 from tests.cloud import Cloud, cloud
 
-pytestmark = [pytest.mark.scenario, pytest.mark.engine]
+pytestmark = [pytest.mark.scenario, pytest.mark.engine, pytest.mark.timeout(180)]
 A_SECOND = 1 / 86400
-KILLS = 3
+KILLS = 2
 
 
 @pytest.fixture(scope="module")

@@ -102,6 +102,17 @@ def test_every_door_finds_an_archived_job(web: Web) -> None:
     assert (refused.status_code, refused.json()["what"]) == (409, f"job {one.pk} is complete")
 
 
+def test_the_page_of_an_archived_job_is_there(web: Web) -> None:
+    from django.contrib.auth.models import User
+
+    job = ended(100, reason="why it ended so")
+    archived(job)
+    web.client.force_login(User.objects.get(username="admin"))
+    page = web.client.get(f"/admin/fleet/job/{job.pk}/change/")
+    assert page.status_code == 200 and b"why it ended so" in page.content and b"submitted by admin through api" in page.content
+    assert web.client.get(f"/admin/fleet/job/{job.pk + 1}/change/").status_code == 404
+
+
 def test_an_archived_job_can_be_waited_for_and_asked_for_again(web: Web) -> None:
     row = web.ve("web")
     good, bad = (

@@ -146,6 +146,13 @@ class JobAdmin(base.CloudAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
         return queries.jobs(base.actor(request), {"expand": "true"})
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Job | None:
+        """One job; what is archived has its page still."""
+        try:
+            return super().get_object(request, object_id, from_field) or jobs.get(base.actor(request), object_id)
+        except VmcloudError:
+            return None
+
     def get_urls(self) -> list[URLPattern]:
         own = []
         for words, view in ((CHANGES, self.change), (FORMS, self.ask), (ENDS, self.confirm)):
