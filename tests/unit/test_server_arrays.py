@@ -239,3 +239,21 @@ def test_an_array_whose_request_broke_off_is_queued_or_dropped_as_a_whole(web: W
     claims.sweep(scene.context)
     left = list(Job.objects.order_by("id").values_list("state", flat=True))
     assert left == (["Q"] * 4 if claimed == 3 else [])
+
+
+def test_a_part_says_what_its_array_waits_for_and_that_its_slots_are_taken(web: Web) -> None:
+    scene = Scene(web)
+    parent = scene.ask("0-1", verb="stop")
+    child = scene.ask("2-9%3", depend=f"afterokarray:{parent.ref}[1]")
+
+    def causes(index: int) -> dict[str, str]:
+        found = web.call("GET", f"/jobs/{child.pk}%5B{index}%5D/why").json()["causes"]
+        return {cause["what"]: cause["text"] for cause in found}
+
+    assert causes(9)["dependency"] == f"it waits for job {parent.ref} (afterokarray, 1 parts), which is queued"
+    scene.begin(parent, 0)
+    scene.end(parent, 0)
+    scene.admit()
+    scene.begin(child, 2, 3, 4)
+    assert causes(9)["slots"] == f"of its array {child.ref} as many parts run as may at once: 3"
+    assert "dependency" not in causes(9)

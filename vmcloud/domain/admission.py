@@ -78,17 +78,17 @@ READY = Verdict(Admission.READY)
 
 def admit(job: Applicant, now: float) -> Verdict:
     """First match wins: a dependency that can never be met, a hold, an unmet dependency, a time to come."""
-    states = [(link, _met(link)) for link in job.links]
-    for link, met in states:
-        if met is None and not link.counted:
+    states = [(link, met(link)) for link in job.links]
+    for link, state in states:
+        if state is None and not link.counted:
             return Verdict(Admission.NEVER, _never(link))
     if job.holds:
         who = " and ".join(HOLD_WORDS[each] for each in Hold if each in job.holds)
         return Verdict(Admission.HELD, f"held by {who}")
-    if unmet := [link for link, met in states if not met and not link.counted]:
+    if unmet := [link for link, state in states if not state and not link.counted]:
         return Verdict(Admission.HELD, f"waits for {_list(unmet)}")
     if job.awaits:
-        done = sum(bool(met) for link, met in states if link.counted)
+        done = sum(bool(state) for link, state in states if link.counted)
         if done < job.awaits:
             return Verdict(Admission.HELD, f"waits for {job.awaits} jobs that are to run before it; {done} have")
     if job.not_before is not None and now < job.not_before:
@@ -101,7 +101,7 @@ def through(gate: Verdict, own: Verdict) -> Verdict:
     return gate if gate.admission is Admission.NEVER or own.admission is Admission.READY else own
 
 
-def _met(link: Link) -> bool | None:
+def met(link: Link) -> bool | None:
     """Whether it is met; None: it never can be."""
     if not link.known:
         return True if link.type in (Depend.AFTER_ANY, Depend.AFTER_ANY_ARRAY) else None

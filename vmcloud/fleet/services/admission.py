@@ -17,7 +17,7 @@ def verdicts(jobs: Iterable[Job], now: float) -> dict[int, Verdict]:
     """By number, whether each of these jobs may begin. A few reads, however many they are."""
     jobs = list(jobs)
     above = {job.array for job in jobs if job.array is not None}
-    links = _links([*above.union(job.pk for job in jobs)])
+    links = links_of([*above.union(job.pk for job in jobs)])
     awaits = dict(Job.objects.filter(pk__in=above).values_list("pk", "awaits")) if above else {}
     gates = {number: admit(_waiting(links.get(number, ()), count), now) for number, count in awaits.items()}
     return {job.pk: through(gates.get(job.array or 0, READY), admit(_applicant(job, links.get(job.pk, ())), now)) for job in jobs}
@@ -31,7 +31,8 @@ def _waiting(links: Iterable[Link], awaits: int) -> Applicant:
     return Applicant(links=tuple(links), awaits=awaits)
 
 
-def _links(jobs: list[int]) -> dict[int, list[Link]]:
+def links_of(jobs: list[int]) -> dict[int, list[Link]]:
+    """What each of these jobs waits for, as it is now, in the order in which it was said."""
     rows: list[tuple[int, str, int, bool, int]] = []
     for start in range(0, len(jobs), MANY):
         some = JobLink.objects.filter(job__in=jobs[start : start + MANY]).order_by("id")

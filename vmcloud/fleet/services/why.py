@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db.models import Q
 
-from vmcloud.domain.admission import HOLD_WORDS
+from vmcloud.domain.admission import HOLD_WORDS, met
 from vmcloud.domain.errors import Problem, VmcloudError
 from vmcloud.domain.lease import duration, said
 from vmcloud.domain.placement import place
@@ -20,7 +20,7 @@ from vmcloud.domain.terms import PRIORITY, Hold
 from vmcloud.domain.vocabulary import SESSIONS, JobState, NodeState, Outcome, Verb
 from vmcloud.fleet.models import HOLDING, UNBEGUN, VE, Job, JobLink, Lease, Liveness, StepState
 
-from . import jobs, queries, queues, views
+from . import admission, arrays, jobs, queries, queues, views
 from .accounts import Actor
 
 NAMED = 5
@@ -104,6 +104,7 @@ def _before_it_begins(job: Job, now: float) -> Iterator[Cause]:
         )
     if job.state != JobState.QUEUED:
         return
+    yield from _slots(job)
     yield from _lane(job)
     queue = queues.load().get(job.queue)
     why = keeps_waiting(queue, job.owner, queues.fillings([job.queue]).get(job.queue, Filling())) if job.queue else ""
@@ -114,21 +115,33 @@ def _before_it_begins(job: Job, now: float) -> Iterator[Cause]:
 
 
 def _dependencies(job: Job) -> Iterator[Cause]:
-    links = list(JobLink.objects.filter(job=job).order_by("id"))
-    others = {other.pk: other for other in Job.objects.filter(pk__in=[link.other for link in links])}
-    for link in links:
-        other = others.get(link.other)
-        if link.counted or (other is not None and other.state == JobState.COMPLETE):
-            continue
-        state = views.STATE_WORDS[JobState(other.state)] if other is not None else "not known any more"
-        yield Cause(
-            "dependency", f"it waits for job {link.other} ({link.type}), which is {state}", f"`vmcloud job why {link.other}`"
-        )
+    numbers = [job.pk, *([job.array] if job.array is not None else [])]  # what its array waits for, a part does
+    found = admission.links_of(numbers)
+    rows = list(JobLink.objects.filter(job__in=numbers).order_by("id").values_list("job", "other"))
+    states = dict(Job.objects.filter(pk__in=[other for _, other in rows]).values_list("pk", "state"))
+    for number in numbers:
+        others = [other for of, other in rows if of == number]
+        for other, link in zip(others, found.get(number, ()), strict=True):
+            if link.counted or met(link):
+                continue
+            state = views.STATE_WORDS[JobState(states[other])] if other in states else "not known any more"
+            many = f", {link.count} parts" if link.count else ""
+            text = f"it waits for job {link.job} ({link.type}{many}), which is {state}"
+            yield Cause("dependency", text, f"`vmcloud job why {link.job}`")
     if job.awaits:
-        done = sum(link.counted and link.other in others and bool(others[link.other].ended_at) for link in links)
+        done = sum(link.counted and bool(met(link)) for link in found.get(job.pk, ()))
         if done < job.awaits:
             text = f"it waits for {job.awaits} jobs that are to run before it; {done} have"
             yield Cause("dependency", text, f"`vmcloud job alter {job.ref} --depend ''`")
+
+
+def _slots(job: Job) -> Iterator[Cause]:
+    """Of a part: that as many as may run of its array do."""
+    if job.array is None or arrays.slots_free().get(job.array, 1) > 0:
+        return
+    array = Job.objects.get(pk=job.array)
+    text = f"of its array {array.ref} as many parts run as may at once: {array.slots}"
+    yield Cause("slots", text, f"`vmcloud job alter '{array.ref}' --slots N`")
 
 
 def _lane(job: Job) -> Iterator[Cause]:
@@ -194,7 +207,7 @@ def _queue(job: Job) -> dict[str, Any] | None:
     if job.state == JobState.QUEUED:
         later = Q(rank__lt=job.rank) | Q(rank=job.rank, pk__lt=job.pk)
         first = Q(priority__gt=job.priority) | (Q(priority=job.priority) & later)
-        ahead = Job.objects.filter(first, queue=job.queue, state=JobState.QUEUED).count()
+        ahead = Job.objects.filter(first, queue=job.queue, state=JobState.QUEUED, size=0).count()
     about = {name: shown[name] for name in ("name", "enabled", "started", "priority", "queued", "running")}
     return {**about, "limits": limits, "ahead": ahead}
 
