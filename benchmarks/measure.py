@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -73,6 +74,10 @@ class Report:
     def note(self, text: str) -> None:
         """A line below the table."""
         self.notes.append(text)
+
+    def begins(self, text: str) -> None:
+        """Tell who waits what is being measured."""
+        print(f"{self.name}: {text} …", file=sys.stderr, flush=True)
 
     def show(self, seconds: float) -> None:
         """Print it."""

@@ -72,6 +72,11 @@ class Scene:
         assert answer.status < 300, (answer.status, text)
         return json.loads(text)
 
+    def state(self, name: str) -> Observed | None:
+        """What the directory's watch told of a VE last."""
+        with self._condition:
+            return self._seen[name][0] if name in self._seen else None
+
     def observed(self, name: str, state: Observed, since: float) -> float:
         """When the directory's watch told that a VE is in ``state``, not before ``since``; waits for it. Monotonic seconds."""
         with self._condition:
