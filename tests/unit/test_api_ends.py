@@ -118,3 +118,14 @@ def test_the_stored_fields_of_a_lease_are_not_for_doors(web: Web) -> None:
     for name, value in (("lease_end", 1.0), ("lease_action", "delete"), ("lease_grace", 5)):
         for path, body in ((f"/ves/{row.uuid}/alter", {}), ("/ves", {"name": "new", "image": "busybox"})):
             assert web.call("POST", path, {**body, name: value}).status_code == 400
+
+
+def test_every_part_of_an_array_has_the_lease_that_was_asked_for(web: Web) -> None:
+    from vmcloud.fleet.models import Job
+
+    body = {"name": "lab-%i", "image": "busybox", "lease": {"for": 3600, "action": "delete"}, "job": {"array": "0-2"}}
+    array = web.call("POST", "/ves", body)
+    assert array.status_code == 202, array.json()
+    specs = [part.args["spec"] for part in Job.objects.filter(array=array.json()["id"])]
+    assert len(specs) == 3 and {spec["lease_action"] for spec in specs} == {"delete"}
+    assert len({spec["lease_end"] for spec in specs}) == 1 and specs[0]["lease_end"] > 1e9
