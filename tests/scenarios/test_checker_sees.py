@@ -20,7 +20,7 @@ from benchmarks.checker import look, rules
 from benchmarks.checker.facts import Request
 from benchmarks.checker.machine import GROUPS
 
-pytestmark = [pytest.mark.scenario, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.scenario, pytest.mark.slow, pytest.mark.timeout(150)]
 
 
 @pytest.fixture(scope="module")
