@@ -112,9 +112,25 @@ class Log:
 def hold(world: World, acts: Sequence[Act], seed: int, *, quiet: float, tell: Tell, log: Log) -> Outcome:
     """The campaign on a cloud that is up."""
     people, faults, client = People(world, seed), Faults(world), world.client()
-    seconds = acts[-1].at if acts else 0.0
-    outcome, probe = Outcome(seed, seconds), Probe(client)
-    leader = look.LeaderWatch(world.sql)
+    outcome = Outcome(seed, acts[-1].at if acts else 0.0)
+    _play(world, acts, people, faults, outcome, tell, log)
+    tell("all is mended; waiting for the jobs to end")
+    mended = time.monotonic()
+    _settle(world, client, outcome)
+    outcome.settled = time.monotonic() - mended
+    tell(f"settled after {outcome.settled:.1f} s; {quiet:.0f} s of quiet")
+    before = newest(client)
+    time.sleep(quiet)
+    if (after := newest(client)) != before:
+        outcome.violations.append(f"nothing was asked for, and job {after} was made in the quiet")
+    _judge(world, people, outcome, log)
+    log.note(outcome=outcome.to_json())
+    return outcome
+
+
+def _play(world: World, acts: Sequence[Act], people: People, faults: Faults, outcome: Outcome, tell: Tell, log: Log) -> None:
+    """All acts at their times; when this returns all is mended and everybody has an answer, or has given up."""
+    probe, leader = Probe(world.client()), look.LeaderWatch(world.sql)
     began, told = time.monotonic(), 0.0
     for act in acts:
         while (left := began + act.at - time.monotonic()) > 0:
@@ -125,41 +141,31 @@ def hold(world: World, acts: Sequence[Act], seed: int, *, quiet: float, tell: Te
             people.do(act)
         else:
             faults.do(act)
-        if act.what == "fault":
-            log.note(began=round(time.monotonic() - began, 3), fault=f"{act.verb} {act.target}")
         if act.at - told >= WATCHED:
             told = act.at
-            taken = sum(each.answer == "taken" for each in people.asked)
-            tell(
-                f"{act.at:5.0f} of {seconds:.0f} s: {len(people.asked)} asked, {taken} taken, {sum(faults.done.values())} faults"
-            )
+            taken, hit = sum(each.answer == "taken" for each in people.asked), sum(faults.done.values())
+            tell(f"{act.at:5.0f} of {outcome.seconds:.0f} s: {len(people.asked)} asked, {taken} taken, {hit} faults")
     faults.end()
     people.finish()
-    mended = time.monotonic()
     outcome.unavailable, outcome.leaderless = probe.stop(), leader.longest
-    tell("all is mended; waiting for the jobs to end")
-    _settle(world, client, outcome)
-    outcome.settled = time.monotonic() - mended
-    tell(f"settled after {outcome.settled:.1f} s; {quiet:.0f} s of quiet")
-    before = newest(client)
-    time.sleep(quiet)
-    if (after := newest(client)) != before:
-        outcome.violations.append(f"nothing was asked for, and job {after} was made in the quiet")
+    outcome.asked, outcome.faults = len(people.asked), dict(faults.done)
+    for name in ("taken", "refused", "unknown"):
+        setattr(outcome, name, sum(each.answer == name for each in people.asked))
+
+
+def _judge(world: World, people: People, outcome: Outcome, log: Log) -> None:
+    """Have the checker look; what did not end well, and what each who asked was told, goes to the log."""
+    requests = [Request(each.key, each.verb, each.target, each.answer, each.job) for each in people.asked]
+    facts = look.look(places(world), requests)
     for each in people.asked:
         log.note(**each.to_json())
-    _count(outcome, people, faults)
-    requests = [Request(each.key, each.verb, each.target, each.answer, each.job) for each in people.asked if each.key]
-    facts = look.look(places(world), requests)
-    outcome.jobs = len(facts.jobs)
-    outcome.by_outcome = dict(Counter(" ".join(filter(None, (job.outcome, job.error))) for job in facts.jobs))
     for job in facts.jobs:
         if job.outcome != "ok":
-            log.note(
-                ended=job.outcome, error=job.error, number=job.id, verb=job.verb, name=job.name, ve=job.ve, origin=job.origin
-            )
+            about = {"number": job.id, "verb": job.verb, "name": job.name, "ve": job.ve, "origin": job.origin}
+            log.note(ended=job.outcome, error=job.error, **about)
+    outcome.jobs = len(facts.jobs)
+    outcome.by_outcome = dict(Counter(" ".join(filter(None, (job.outcome, job.error))) for job in facts.jobs))
     outcome.violations += rules.violations(facts)
-    log.note(outcome=outcome.to_json())
-    return outcome
 
 
 def places(world: World) -> look.Places:
@@ -203,9 +209,3 @@ def _open(client: Client) -> list[dict[str, Any]]:
         if job["state"] == "H":
             client.send("POST", f"/jobs/{quote(str(job['id']))}/release")
     return found
-
-
-def _count(outcome: Outcome, people: People, faults: Faults) -> None:
-    outcome.asked, outcome.faults = len(people.asked), dict(faults.done)
-    for name in ("taken", "refused", "unknown"):
-        setattr(outcome, name, sum(each.answer == name for each in people.asked))

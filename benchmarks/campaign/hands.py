@@ -133,7 +133,6 @@ class People:
         requests = [{**each, "key": f"{self._seed}-{act.number}.{i}"} for i, each in enumerate(act.args["requests"])]
         made = [Asked(each["key"], each["verb"], each["ve"]) for each in requests]
         self.asked += made
-        whole = Asked("", "batch", "")
         for _ in range(20 if act.stubborn else 1):
             answer = self._client.send("POST", "/jobs", {"requests": requests})
             for asked in made:
@@ -141,7 +140,6 @@ class People:
             if not answer.lost:
                 break
             time.sleep(1.0)
-        whole.status = answer.status
         if answer.status == 200:
             for asked, said in zip(made, answer.body["items"], strict=True):
                 status = 202 if said.get("job") else 409
