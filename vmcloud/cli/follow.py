@@ -64,7 +64,7 @@ def failure(job: Job) -> Problem | None:
         return None
     error = Problem.from_json(job["error"] or {})
     why = ": ".join(text for text in (error.what, error.why) if text) or job["reason"]
-    todo = error.todo or f"Look at `vmcloud job logs {job['ref']}`."
+    todo = error.todo or f"Look at `vmcloud job logs {_refs([job])}`."
     return Problem(code=error.code or "job", what=f"{head(job)}: {job['outcome']}", where=error.where, why=why, todo=todo)
 
 

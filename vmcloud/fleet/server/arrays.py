@@ -103,7 +103,7 @@ def _close(context: Context, array: Job) -> None:
         first = arrays.not_ok(array)[0]
         ends = ", ".join(f"{count} {each}" for each, count in parts["outcomes"].items())
         what = f"{array.size - parts['outcomes'].get(Outcome.OK, 0)} of {array.size} parts did not end well: {ends}"
-        todo = f"All: `vmcloud job show {array.ref}`; once more: `vmcloud job retry {array.ref}`."
+        todo = f"All: `vmcloud job show '{array.ref}'`; once more: `vmcloud job retry '{array.ref}'`."
         reason = f"{what}; {first.ref} {first.ve_name}: {first.reason or first.outcome}"[:1000]
         error = {"code": "parts", "what": what, "why": f"{first.ref}: {first.reason or first.outcome}", "todo": todo}
     ended = {

@@ -172,7 +172,7 @@ def run_now(actor: Actor, ref: Ref) -> Job:
         if job.holds:
             raise Conflict(f"job {job.ref} is held", where="job", todo=f"Release it: `vmcloud job release {job.ref}`.")
         if job.array is not None and JobLink.objects.filter(job=job.array).exists():
-            todo = f"Let the whole array run: `vmcloud job run {job.array}[]`."
+            todo = f"Let the whole array run: `vmcloud job run '{job.array}[]'`."
             raise Conflict(f"array {job.array}[] waits for other jobs", where="job", todo=todo)
         JobLink.objects.filter(job=job).delete()
         return {"priority": PRIORITY_MOST, "not_before": None, "awaits": 0}
