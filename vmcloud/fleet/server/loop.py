@@ -25,7 +25,7 @@ from vmcloud.fleet import database, ports
 from vmcloud.fleet.models import Liveness, Node, Step
 from vmcloud.fleet.services import queries
 
-from . import abandon, admit, claims, finish, foreign, liveness, mend, orders, removals, replies, schedule, wanted
+from . import abandon, admit, claims, finish, foreign, glance, liveness, mend, orders, removals, replies, schedule, wanted
 from .context import Context
 from .heralding import HeraldKeeper
 from .inbox import Broker, Inbox, Item, Report
@@ -129,8 +129,11 @@ class Server:
             context.again = False
             removals.run(context)
             foreign.run(context)
-            finish.run(context)
-            admit.run(context)
+            seen = glance.look(context.clock())
+            if seen.ending:
+                finish.run(context)
+            if seen.changed or seen.come or context.touched or due:
+                admit.run(context)
             if context.projection.synced or not context.projection.down:
                 schedule.run(context)
             if due or context.stale:

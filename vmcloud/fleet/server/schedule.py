@@ -28,7 +28,7 @@ from vmcloud.fleet import gather
 from vmcloud.fleet.models import OPEN_JOBS, UNBEGUN, VE, Accepted, Job, Step, StepState
 from vmcloud.fleet.services import queries, queues
 
-from . import admit, arrays, foreign, lanes, mend, orders, wanted
+from . import admit, arrays, foreign, glance, lanes, mend, orders, wanted
 from .context import Context
 from .plans import Plan, Wait, plans_of
 
@@ -56,8 +56,14 @@ class Ready:
 
 def run(context: Context) -> None:
     """Begin every queued job that can begin; the others are told why not. Each turn takes a batch and the next goes on there."""
-    _drop_cancelled(context)
     lanes.free_all(context)
+    seen = glance.look(context.clock())
+    if seen.cancelled:
+        _drop_cancelled(context)
+    if not seen.first:
+        context.cursor = None
+        context.part_cursors.clear()
+        return
     lines, slots = Lines(), arrays.Slots()
     if batch := _batch(context, lines, slots):
         Turn(context, lines, slots, batch).run()
