@@ -198,6 +198,7 @@ def test_an_array_follows_its_parts_and_is_counted_and_called_as_before(web: Web
     assert [job["ref"] for job in listed] == [f"{array.pk}[]"]
     of_it = web.call("GET", f"/jobs?archived=true&array={array.pk}[]").json()["items"]
     assert [job["index"] for job in of_it] == [2, 1, 0]
+    assert archive.outcomes() == {"failed": 1, "ok": 2}, "an array counts as its parts"
     assert archive.counts([array.pk]) == {array.pk: [("C", "failed", True, 1), ("C", "ok", True, 2)]}
     web.ve("web")
     waits = web.call("POST", "/ves/web/restart", {"job": {"depend": f"afterokarray:{array.pk}[][2],afterany:{array.pk}[]"}})

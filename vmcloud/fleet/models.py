@@ -225,7 +225,8 @@ class ArchivedJob(models.Model):
 
 
 class ArchivedOutcome(models.Model):
-    """How many jobs have been archived, by outcome: a count that never goes back, also when they are forgotten."""
+    """How many jobs have been archived, by outcome: a count that never goes back, also when they are forgotten. An array counts
+    as its parts."""
 
     outcome = models.CharField(max_length=16, primary_key=True)
     count = models.BigIntegerField(default=0)

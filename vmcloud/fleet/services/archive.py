@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
@@ -54,8 +55,7 @@ def take(numbers: Iterable[int]) -> int:
         rows.append(ArchivedJob(**about, content=zlib.compress(json.dumps(content, separators=(",", ":")).encode())))
     ArchivedJob.objects.bulk_create(rows)
     point("server.archive.written")
-    for outcome in {job.outcome for job in jobs.values()}:
-        count = sum(job.outcome == outcome for job in jobs.values())
+    for outcome, count in Counter(job.outcome for job in jobs.values() if not job.size).items():
         if not ArchivedOutcome.objects.filter(pk=outcome).update(count=F("count") + count):
             ArchivedOutcome.objects.create(outcome=outcome, count=count)
     Job.objects.filter(pk__in=list(jobs)).delete()
