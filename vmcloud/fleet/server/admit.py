@@ -67,7 +67,12 @@ def _decide(context: Context, rows: list[Job], now: float) -> None:
             state = JobState.BEGUN
         if job.to_review or (job.state, job.reason) != (state, reason[:1000]):
             alike.setdefault((state, reason[:1000]), []).append(job)
-    left = {job.ve for (state, _), some in alike.items() for job in some if JobState.QUEUED == job.state != state}
+    left = {
+        job.ve
+        for (state, _), some in alike.items()
+        for job in some
+        if state == JobState.HELD or (job.state == JobState.QUEUED and state != JobState.QUEUED)
+    }
     with context.leader.transaction():
         for (state, reason), some in alike.items():
             Job.change_all(some, state=state, reason=reason, to_review=False, behind=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from django.db.models import Case, QuerySet, When
+from django.db.models import Case, Q, QuerySet, When
 
 from vmcloud.domain.clocks import elapsed
 from vmcloud.domain.vocabulary import SESSIONS, JobState, Verb
@@ -33,9 +33,10 @@ def lane_of(job: Job) -> str:
 
 
 def before_each(batch: Sequence[Job]) -> dict[int, int]:
-    """The job directly before each one of the batch that is not the first of its lane: of those under way, or queued earlier."""
-    open_jobs = Job.objects.filter(state__in=(JobState.QUEUED, JobState.RUNNING, JobState.EXITING), size=0)
-    under_way = open_jobs.exclude(verb__in=SESSIONS)
+    """The job directly before each one of the batch that is not the first of its lane: of those under way (also between two
+    tries), or queued earlier."""
+    holding = Q(state__in=(JobState.QUEUED, JobState.RUNNING, JobState.EXITING)) | Q(state=JobState.WAITING, tries__gt=0)
+    under_way = Job.objects.filter(holding, size=0).exclude(verb__in=SESSIONS)
     waiting = [job for job in batch if job.verb not in SESSIONS]
     ves = {job.ve for job in waiting if job.ve is not None}
     last, before = dict[str, int](), dict[int, int]()
