@@ -108,13 +108,14 @@ class QoS(base.QoS):  # type: ignore[misc, unused-ignore]
         """On a new connection: acknowledge what this process is done with, put back what it never got or what a dead
         predecessor had, and leave what it works on."""
         held = Held.of(self.unacked_key)
+        owed = set(held.owed)
         with self.channel.conn_or_acquire() as client:
             for tag in map(bytes_to_str, client.hkeys(self.unacked_key)):
                 if tag in held.owed:
                     client.hdel(self.unacked_key, tag)
-                    held.owed.discard(tag)
                 elif tag not in held.taken:
                     self.restore_by_tag(tag, client)
+        held.owed -= owed  # of some the broker was told before the connection broke, and only its answer was lost
 
 
 class Channel(base.Channel):  # type: ignore[misc, unused-ignore]

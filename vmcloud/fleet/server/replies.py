@@ -138,16 +138,22 @@ def _about_step(context: Context, step: Step, message: Said, planned: Sequence[S
             if step.accepted_at is None:
                 changes["accepted_at"] = now
             gather.change(step, **changes)
-            job.change(reason="")
+            job.change(reason=_progress(step))
         case Progress(name=name, percent=percent):
             gather.change(step, state=StepState.RUNNING, phase=name[:100], percent=percent, heard_at=now)
-            job.change(reason=f"{step.verb} on {step.node}: {name}" + (f" {percent} %" if percent >= 0 else ""))
+            job.change(reason=_progress(step))
         case Refused(code=code, message=text):
             return _refused(context, step, code, text)
         case Result():
             point("server.result.received")
             return _result(context, step, message, planned)
     return []
+
+
+def _progress(step: Step) -> str:
+    """How far a step was said to be last; empty if nothing was said."""
+    far = f" {step.percent} %" if step.percent >= 0 else ""
+    return f"{step.verb} on {step.node}: {step.phase}{far}" if step.phase else ""
 
 
 def _refused(context: Context, step: Step, code: str, text: str) -> list[Step]:
