@@ -104,7 +104,7 @@ def _one_by_one(report: Report, made: Scene) -> None:
         at = time.monotonic()
         last = _power(made, number)
         report.add("request of one job → answered", time.monotonic() - at)
-    report.value("job_submission, one by one", VES / (time.monotonic() - began), "/s", 100)
+    report.value("job_submission, one by one, done meanwhile", VES / (time.monotonic() - began), "/s")
     _all_done(made, last["id"])
 
 
@@ -145,6 +145,12 @@ def _waiting(report: Report, made: Scene, jobs: int) -> None:
     """As many jobs queued as were run: how long a page of the list takes, and another job beside them."""
     made.ask("POST", "/queues", {"name": "later", "started": False})
     made.finish(made.create("beside", kind="simulated", power="running"))
+    began = time.monotonic()
+    for number in range(VES):
+        at = time.monotonic()
+        made.power(f"v{number}", "restart", force=True, job={"queue": "later"})
+        report.add("request of one job, held back → answered", time.monotonic() - at)
+    report.value("job_submission, one by one, scheduling held", VES / (time.monotonic() - began), "/s", 100)
     _submit(made, jobs, queue="later")
     made.finish(made.power("beside", "stop", force=True))
     for number in range(20):

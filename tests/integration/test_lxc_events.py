@@ -20,6 +20,7 @@ from vmcloud.domain.messages import Seen
 from vmcloud.domain.vocabulary import Observed
 from workers.drivers.base import CannotLook, Gone, Guest
 from workers.drivers.lxc import LxcDriver, monitor, process
+from workers.drivers.lxc.driver import PAUSE, QUICK_LOSSES
 from workers.drivers.lxc.ears import Ears, Ended
 from workers.drivers.lxc.power import LXC_PATH
 
@@ -225,7 +226,8 @@ def test_a_daemon_that_does_not_live_is_no_busy_loop(node: Node, running: Guest,
     monkeypatch.setattr(monitor, "connect", connect)
     hearing = Hearing(node, running.native, once=True)
     assert eventually(lambda: hearing.lost)
-    assert len(begun) == 2
+    assert len(begun) == QUICK_LOSSES + 1
+    assert begun[-1] - begun[0] > PAUSE
 
 
 def test_two_hundred_held_processes_cost_nothing_while_nothing_happens(node: Node) -> None:

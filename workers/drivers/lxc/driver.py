@@ -56,9 +56,9 @@ LOG_MAX = 1 << 20
 """Bytes after which a running guest's liblxc log is emptied: a guest that reboots for ever must not fill the disk."""
 
 
-STEADY, QUICK_LOSSES = 1.0, 3
-"""Seconds that a connection to lxc-monitord must last for its loss not to count against the next; how many may count. (One that
-begins while its predecessor is being killed ends as well.)"""
+STEADY, QUICK_LOSSES, PAUSE = 1.0, 3, 0.1
+"""Seconds that a connection to lxc-monitord must last for its loss not to count against the next; how many may count, and the
+seconds by which the pause grows with each. (One that begins while its predecessor is being killed ends as well.)"""
 
 
 class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter, Adopter):
@@ -156,6 +156,7 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter, Adopter):
                 short = short + 1 if time.monotonic() - connected < STEADY else 0
                 if short > QUICK_LOSSES:
                     raise CannotLook("events", f"lxc-monitord ended {short} times, each within {STEADY:g} s")
+                time.sleep(short * PAUSE)
 
     def _everything(self, ears: Ears, told: dict[str, Observed]) -> Iterator[Seen]:
         """Every guest, with its monitor process held from before it was looked at."""
