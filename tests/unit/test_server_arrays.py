@@ -80,9 +80,8 @@ class Scene:
         from vmcloud.domain.vocabulary import Outcome
         from vmcloud.fleet.models import Job
 
-        self.context.exit_all(
-            list(Job.objects.filter(array=array.pk, index__in=indices)), Outcome(outcome), result={"never_ran": outcome != "ok"}
-        )
+        for job in Job.objects.filter(array=array.pk, index__in=indices):
+            self.context.exit(job, Outcome(outcome), result={"never_ran": outcome != "ok"})
         self.finish()
         array.refresh_from_db()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.web import Web, web
@@ -24,7 +26,7 @@ class Clocks:
         return self.passed
 
 
-def server(name: str, clocks: Clocks):  # type: ignore[no-untyped-def]
+def server(name: str, clocks: Clocks) -> Any:
     from vmcloud.fleet.server.leader import Leader
 
     return Leader(name, TERM, clocks.wall, clocks.steady)

@@ -14,12 +14,12 @@ from typing import Any
 
 from django.db.models import Q
 
-from vmcloud.domain.errors import Unavailable
-from vmcloud.domain.messages import Accepted, CancelOrder, Progress, Refused, Result, SignalOrder
+from vmcloud.domain.messages import Accepted, Progress, Refused, Result, SignalOrder
 from vmcloud.domain.vocabulary import Ending, EventType, JobState, Outcome
 from vmcloud.fleet.models import ABANDONED, HOLDING, VE, Job, Step, StepState
 from vmcloud.fleet.services import events
 
+from . import orders
 from .context import Context
 
 log = logging.getLogger("server.abandon")
@@ -34,8 +34,7 @@ def run(context: Context) -> None:
         elif job.signal:
             _signal(context, job)
     while context.stale:
-        step = context.stale.pop()
-        _send(context, CancelOrder(job=step.job_id, step=step.number, attempt=step.attempt, node=step.node))
+        orders.say(context, orders.stop(context.stale.pop()))  # where it is lost: again when the node speaks of the step again
 
 
 def _give_up(context: Context, job: Job) -> None:
@@ -66,14 +65,7 @@ def _signal(context: Context, job: Job) -> None:
     with context.leader.transaction():
         job.change(signal="")
     for step in Step.objects.filter(job=job, state__in=HOLDING):
-        _send(context, SignalOrder(job=job.pk, step=step.number, attempt=step.attempt, node=step.node, signal=name))
-
-
-def _send(context: Context, order: CancelOrder | SignalOrder) -> None:
-    try:
-        context.orders.send(order)
-    except Unavailable as error:  # of what is stale, the node is told again when it speaks of it again
-        context.lose_broker(error.problem.sentence())
+        orders.say(context, SignalOrder(job=job.pk, step=step.number, attempt=step.attempt, node=step.node, signal=name))
 
 
 def late(context: Context, node: str, message: Accepted | Refused | Progress | Result) -> None:

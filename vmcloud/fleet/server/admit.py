@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
-from vmcloud.domain.admission import Admission
+from vmcloud.domain.admission import Admission, Verdict
 from vmcloud.domain.vocabulary import JobState, Outcome
+from vmcloud.fleet import gather
 from vmcloud.fleet.models import UNBEGUN, Job, JobLink
 from vmcloud.fleet.services import admission
 
@@ -51,47 +52,38 @@ def _parts_of(unbegun: QuerySet[Job], due: set[int]) -> set[int]:
 
 def _decide(context: Context, rows: list[Job], now: float) -> None:
     verdicts = admission.verdicts(rows, now)
-    alike: dict[tuple[str, str], list[Job]] = {}
-    doomed: list[Job] = []
-    for job in rows:
-        verdict = verdicts[job.pk]
-        if verdict.admission is Admission.NEVER and not job.size:
-            doomed.append(job)
-            continue
-        reason, state = verdict.reason, str(verdict.state)
-        if verdict.admission is Admission.READY:
-            # One that was ready before keeps the reason for which it waits in the queue.
-            reason = job.reason if job.state == JobState.QUEUED else ""
-            context.again = True
-        if job.size and job.started_at is not None and verdict.admission in (Admission.READY, Admission.WAITING):
-            state = JobState.BEGUN
-        if job.to_review or (job.state, job.reason) != (state, reason[:1000]):
-            alike.setdefault((state, reason[:1000]), []).append(job)
-    left = {
-        job.ve
-        for (state, _), some in alike.items()
-        for job in some
-        if state == JobState.HELD or (job.state == JobState.QUEUED and state != JobState.QUEUED)
-    }
+    doomed = {job.pk: job for job in rows if verdicts[job.pk].admission is Admission.NEVER and not job.size}
+    left: set[UUID | None] = set()
     with context.leader.transaction():
-        for (state, reason), some in alike.items():
-            Job.change_all(some, state=state, reason=reason, to_review=False, behind=False)
+        with gather.gathering():
+            for job in rows:
+                if job.pk not in doomed and _admit(context, job, verdicts[job.pk]):
+                    left.add(job.ve)
         lanes.free(left)
-        drop(context, doomed, {job.pk: {"code": "dependency", "what": verdicts[job.pk].reason} for job in doomed})
+        drop(context, doomed.values(), {pk: {"code": "dependency", "what": verdicts[pk].reason} for pk in doomed})
 
 
-def drop(context: Context, rows: Sequence[Job], errors: Mapping[int, dict[str, str]] | None = None) -> None:
-    """End jobs that have not begun, inside a transaction; those alike together. ``errors``: why, by number."""
-    alike: dict[str, list[Job]] = {}
-    for job in rows:
-        error = (errors or {}).get(job.pk)
-        if job.started_at is not None:  # it waits for another try
-            context.exit(job, Outcome.CANCELLED, error=error, result=never_ran(job))
-        else:
-            alike.setdefault(json.dumps([error, never_ran(job)]), []).append(job)
-    for words, some in alike.items():
-        error, result = json.loads(words)
-        context.exit_all(some, Outcome.CANCELLED, error=error, result=result)
+def _admit(context: Context, job: Job, verdict: Verdict) -> bool:
+    """Give a job the state of its verdict; whether it has left its lane."""
+    reason, state = verdict.reason, str(verdict.state)
+    if verdict.admission is Admission.READY:
+        # One that was ready before keeps the reason for which it waits in the queue.
+        reason = job.reason if job.state == JobState.QUEUED else ""
+        context.again = True
+    if job.size and job.started_at is not None and verdict.admission in (Admission.READY, Admission.WAITING):
+        state = JobState.BEGUN
+    if not job.to_review and (job.state, job.reason) == (state, reason[:1000]):
+        return False
+    leaves = state == JobState.HELD or (job.state == JobState.QUEUED and state != JobState.QUEUED)
+    job.change(state=state, reason=reason[:1000], to_review=False, behind=False)
+    return leaves
+
+
+def drop(context: Context, rows: Iterable[Job], errors: Mapping[int, dict[str, str]] | None = None) -> None:
+    """End jobs that have not begun, inside a transaction. ``errors``: why, by number."""
+    with gather.gathering():
+        for job in rows:
+            context.exit(job, Outcome.CANCELLED, error=(errors or {}).get(job.pk), result=never_ran(job))
 
 
 def never_ran(job: Job) -> dict[str, object]:

@@ -12,6 +12,7 @@ from vmcloud.domain.vocabulary import JobState, Outcome
 from vmcloud.fleet.models import Job
 from vmcloud.fleet.services import arrays
 
+from . import lanes
 from .context import Context
 
 FURTHER = 200
@@ -38,7 +39,7 @@ class Slots:
             last = context.part_cursors.get(array)
             queued, most = rows.filter(array=array), self._free[array]
             if last is not None:
-                queued, most = queued.filter(_behind(last)), FURTHER
+                queued, most = queued.filter(lanes.later(*last)), FURTHER
             some = list(queued[:most])
             self._looked_at[array] = some[-1] if len(some) == most else None
             found += some
@@ -63,11 +64,6 @@ class Slots:
         """One more part of its array runs."""
         if job.array in self._free:
             self._free[job.array] -= 1
-
-
-def _behind(last: tuple[int, float, int]) -> Q:
-    priority, rank, number = last
-    return Q(priority__lt=priority) | Q(priority=priority, rank__gt=rank) | Q(priority=priority, rank=rank, id__gt=number)
 
 
 def note(context: Context, jobs: Iterable[Job]) -> None:

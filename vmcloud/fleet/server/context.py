@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -106,21 +106,7 @@ class Context:
         if outcome is Outcome.CANCELLED and _overdue(job):
             outcome = Outcome.TIMED_OUT
             error = error or {"code": "walltime", "what": f"its walltime of {job.walltime:g} s was over"}
-        self.exit_all([job], outcome, error=error, result=result)
-
-    def exit_all(
-        self, jobs: Sequence[Job], outcome: Outcome, *, error: dict[str, str] | None = None, result: dict | None = None
-    ) -> None:
-        """The same of many that are alike."""
-        Job.change_all(
-            jobs,
-            state=JobState.EXITING,
-            outcome=outcome.value,
-            error=error,
-            result=result,
-            exiting_at=self.clock(),
-            reason="",
-        )
+        job.change(state=JobState.EXITING, outcome=outcome.value, error=error, result=result, exiting_at=self.clock(), reason="")
         self.again = True
 
 

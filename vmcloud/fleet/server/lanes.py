@@ -54,6 +54,12 @@ def before_each(batch: Sequence[Job]) -> dict[int, int]:
     return before
 
 
+def later(priority: int, rank: float, number: int) -> Q:
+    """Jobs whose turn comes after that of one with this priority, rank and number."""
+    behind = Q(rank__gt=rank) | Q(rank=rank, id__gt=number)
+    return Q(priority__lt=priority) | Q(behind, priority=priority)
+
+
 def _in_turn(jobs: QuerySet[Job]) -> QuerySet[Job]:
     begun = Case(When(state=JobState.QUEUED, then=1), default=0)
     return jobs.annotate(begun=begun).order_by("begun", "rank", "id")

@@ -9,7 +9,7 @@ from django.db.models import F
 
 from vmcloud.domain.clocks import elapsed
 from vmcloud.domain.errors import Unavailable
-from vmcloud.domain.messages import CancelOrder, RelistOrder, StepOrder
+from vmcloud.domain.messages import CancelOrder, RelistOrder, SignalOrder, StepOrder
 from vmcloud.domain.names import native_name
 from vmcloud.domain.vocabulary import SESSIONS, JobState, Kind, NodeState, Verb
 from vmcloud.faults import point
@@ -129,8 +129,18 @@ def cancel(context: Context, step: Step) -> None:
     with context.leader.transaction():
         Step.objects.filter(pk=step.pk).update(cancel_sent_at=context.clock())
     context.tell(step.job, f"waits for node {step.node} to stop and undo the step")
+    say(context, stop(step))
+
+
+def stop(step: Step) -> CancelOrder:
+    """The message that stops a step and undoes it."""
+    return CancelOrder(job=step.job_id, step=step.number, attempt=step.attempt, node=step.node)
+
+
+def say(context: Context, message: CancelOrder | RelistOrder | SignalOrder) -> None:
+    """Send what does no harm where it does not arrive: it is said again when there is need of it."""
     try:
-        context.orders.send(CancelOrder(job=step.job_id, step=step.number, attempt=step.attempt, node=step.node))
+        context.orders.send(message)
     except Unavailable as error:
         context.lose_broker(error.problem.sentence())
 
@@ -139,10 +149,7 @@ def ask_for_list(context: Context, node: str) -> None:
     """Ask a node to say everything now; where that does not arrive, its next list comes by itself."""
     if context.broker_rests:
         return
-    try:
-        context.orders.send(RelistOrder(node=node))
-    except Unavailable as error:
-        context.lose_broker(error.problem.sentence())
+    say(context, RelistOrder(node=node))
 
 
 def first_of(job: Job) -> Step | None:

@@ -324,8 +324,7 @@ def _batch(context: Context, lines: Lines, slots: arrays.Slots) -> list[Job]:
     parts, rows = slots.next_parts(context, rows), slots.without_limited(rows)
     if context.cursor is not None:
         line, priority, rank, number = context.cursor
-        later = Q(rank__gt=rank) | Q(rank=rank, id__gt=number)
-        later = Q(priority__lt=priority) | Q(later, priority=priority)
+        later = lanes.later(priority, rank, number)
         rows = rows.filter(Q(line__lt=line) | Q(later, line=line) if first else later)
     batch = list(rows[:PER_TURN])
     last = batch[-1] if len(batch) == PER_TURN else None
