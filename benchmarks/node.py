@@ -22,7 +22,7 @@ from vmcloud.dispatch.app import broker_url
 from vmcloud.domain.messages import Message, Result, StepOrder, parse
 from vmcloud.domain.names import native_name
 from vmcloud.domain.spec import Spec
-from vmcloud.domain.vocabulary import Kind, Outcome, Verb
+from vmcloud.domain.vocabulary import Kind, Outcome, StepVerb
 from workers.child import Place
 from workers.drivers.base import Guest
 from workers.drivers.registry import make_driver
@@ -52,7 +52,7 @@ def run(report: Report, wishes: Wishes) -> None:
         _starts(report, made, wishes)
         _at_rest(report, made, wishes)
         made.create(LISTED - AT_ONCE)
-        made.power(Verb.START)
+        made.power(StepVerb.START)
         _lists(report, made, wishes)
 
 
@@ -70,14 +70,14 @@ class _Node:
         fresh = [uuid.uuid4() for _ in range(count)]
         spec = {"kind": "lxc", "image": "busybox", "memory_mib": 64}
         args = {"spec": spec, "power": "stopped", "image_sha256": self.sha256}
-        self._all(Verb.CREATE, fresh, **args)
+        self._all(StepVerb.CREATE, fresh, **args)
         self._ves += fresh
 
-    def power(self, verb: Verb) -> float:
+    def power(self, verb: StepVerb) -> float:
         """A verb on all guests at once; seconds from the first order sent to the last result heard."""
         return self._all(verb, self._ves, force=True)
 
-    def _all(self, verb: Verb, ves: list[uuid.UUID], **args: object) -> float:
+    def _all(self, verb: StepVerb, ves: list[uuid.UUID], **args: object) -> float:
         orders: list[StepOrder] = []
         for ve in ves:
             self._job += 1
@@ -170,7 +170,7 @@ def _starts(report: Report, made: _Node, wishes: Wishes) -> None:
             list(pool.map(tools.stop, names))
             time.sleep(0.5)
             used = _processor()
-            taken = made.power(Verb.START)
+            taken = made.power(StepVerb.START)
             time.sleep(SPENT)
             used_here = _processor() - used
             if number >= 0:
@@ -180,7 +180,7 @@ def _starts(report: Report, made: _Node, wishes: Wishes) -> None:
                 report.add(raw_used, used_alone / AT_ONCE)
                 report.add("worker: processor time for each, broker and all", used_here / AT_ONCE, raw=raw_used)
             if number < wishes.repetitions(7) - 1:
-                made.power(Verb.STOP)
+                made.power(StepVerb.STOP)
             time.sleep(0.5)
     for native in names:
         tools.remove(native)

@@ -18,7 +18,7 @@ from vmcloud.dispatch.envelope import Order, private_key
 from vmcloud.dispatch.receive import Lost, Receiver
 from vmcloud.dispatch.send import OrderSender, Sender
 from vmcloud.domain.messages import Message, Result, Sighting, StepOrder, parse
-from vmcloud.domain.vocabulary import Kind, Verb
+from vmcloud.domain.vocabulary import Kind, StepVerb
 
 VE = UUID("0b5dc6a4-7f4e-4e0e-9f0e-0a8a4a3b2c1d")
 NATIVE = f"a-{VE.hex[:8]}"
@@ -30,7 +30,7 @@ def order(
     job: int = 1,
     *,
     attempt: int = 1,
-    verb: Verb = Verb.START,
+    verb: StepVerb = StepVerb.START,
     generation: int = 1,
     ve: UUID = VE,
     node: str = "n1",
@@ -39,7 +39,7 @@ def order(
     **args: Any,
 ) -> StepOrder:
     """A step on one VE; ``args`` as the verb needs them."""
-    if verb in (Verb.CREATE, Verb.RESIZE):
+    if verb in (StepVerb.CREATE, StepVerb.RESIZE):
         args = {"spec": {"kind": str(kind), "image": "x"}, "power": "running", "image_sha256": "", **args}
     native = f"a-{ve.hex[:8]}"
     return StepOrder(job, 1, attempt, node, verb, f"ve:{ve}", ve, native, kind, generation, args or {"ticket": "secret"}, timeout)

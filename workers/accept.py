@@ -47,7 +47,7 @@ from vmcloud import faults
 from vmcloud.dispatch.envelope import Opened, Order, Untrusted, open_sealed
 from vmcloud.domain.errors import Invalid
 from vmcloud.domain.messages import Accepted, CancelOrder, Mark, Message, Refused, RelistOrder, Result, SignalOrder, StepOrder
-from vmcloud.domain.vocabulary import SESSIONS, Outcome, Verb
+from vmcloud.domain.vocabulary import SESSION_STEPS, Outcome, StepVerb
 
 from .journal import Journal, Key, Presence, State, StepRow, VERow
 
@@ -104,13 +104,13 @@ def decide_step(order: StepOrder, row: StepRow | None, ve: VERow | None) -> Take
         if order.attempt < row.attempt:
             return Refuse("stale", f"attempt {order.attempt} comes after attempt {row.attempt} of the same step")
         if row.state is not State.DONE:
-            fresh = order.verb is Verb.FETCH and row.order is not None and order.args != row.order.args
+            fresh = order.verb is StepVerb.FETCH and row.order is not None and order.args != row.order.args
             return Going(running=row.state is State.RUNNING, adopt=fresh or order.attempt > row.attempt)
         if order.attempt == row.attempt and row.result is not None:
             return Replay(row.result)
-    if ve is not None and order.verb is not Verb.DELETE and ve.presence is Presence.DELETED:
+    if ve is not None and order.verb is not StepVerb.DELETE and ve.presence is Presence.DELETED:
         return Refuse("gone", f"VE {order.ve} was deleted on this node")
-    unwanted = (order.verb is Verb.DELETE and order.generation == 0) or order.verb in SESSIONS
+    unwanted = (order.verb is StepVerb.DELETE and order.generation == 0) or order.verb in SESSION_STEPS
     passed = ve is not None and order.generation < ve.generation_high and not unwanted
     if passed and ve is not None and ve.presence is not Presence.DELETED:
         return Refuse("stale", f"generation {order.generation} of VE {order.ve} comes after generation {ve.generation_high}")

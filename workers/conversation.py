@@ -20,7 +20,7 @@ from websockets.typing import Subprotocol
 from vmcloud.domain.errors import Invalid, Problem
 from vmcloud.domain.messages import StepOrder
 from vmcloud.domain.session import CHUNK, MESSAGE_MAX, PING_SECONDS, SUBPROTOCOL, Channel, Frame, Status, parse_window
-from vmcloud.domain.vocabulary import Verb
+from vmcloud.domain.vocabulary import StepVerb
 
 from .drivers.base import BadRequest, Driver, DriverError, Runner, ToolFailed, Unsupported
 from .drivers.session import Session, read
@@ -101,7 +101,7 @@ def _words(body: bytes | bytearray | None) -> str:
 
 
 async def _hold(driver: Driver, order: StepOrder, line: ClientConnection) -> Spoken:
-    if order.verb is Verb.LOGS:
+    if order.verb is StepVerb.LOGS:
         return await _logs(driver, order, line)
     session = await asyncio.to_thread(_begin, driver, order)
     exited = asyncio.Event()
@@ -129,7 +129,7 @@ async def _hold(driver: Driver, order: StepOrder, line: ClientConnection) -> Spo
 
 
 def _begin(driver: Driver, order: StepOrder) -> Session:
-    if order.verb is Verb.CONSOLE:
+    if order.verb is StepVerb.CONSOLE:
         return driver.console(order.native)
     if not isinstance(driver, Runner):
         raise Unsupported(str(order.verb), f"nothing can be run inside a guest of kind {order.kind} on this node")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vmcloud.domain.messages import StepOrder
-from vmcloud.domain.vocabulary import Verb
+from vmcloud.domain.vocabulary import StepVerb
 
 from .steps import FROM_BEFORE
 
@@ -33,7 +33,7 @@ class Doing:
     def begins(self, name: str) -> None:
         """It has begun a call, or a part of one, of this name; so the one before has returned."""
         order = self._order
-        graceful = name in ASKS and order.verb in (Verb.STOP, Verb.RESTART) and not order.args.get("force")
+        graceful = name in ASKS and order.verb in (StepVerb.STOP, StepVerb.RESTART) and not order.args.get("force")
         self._name, self._since, self.hung = name, self._clock(), False
         self._next = PATIENCE + (float(order.args.get("grace", 0.0)) if graceful else 0.0)
 

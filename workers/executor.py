@@ -38,7 +38,7 @@ from pathlib import Path
 from vmcloud import faults
 from vmcloud.domain.errors import POISON, REQUEUE, Problem, VmcloudError
 from vmcloud.domain.messages import Mark, Progress, Result, Seen, Sighting, StepOrder
-from vmcloud.domain.vocabulary import SESSIONS, Kind, Observed, Outcome, Verb
+from vmcloud.domain.vocabulary import SESSION_STEPS, Kind, Observed, Outcome, StepVerb
 from vmcloud.hooks.run import Ran
 
 from .accept import NOTHING_SHOWN
@@ -103,7 +103,7 @@ class Executor:
 
     def start(self) -> None:
         """Take up what the journal holds unfinished, then what is offered."""
-        rows = [row for row in self._journal.unfinished() if row.order is None or row.order.verb not in SESSIONS]
+        rows = [row for row in self._journal.unfinished() if row.order is None or row.order.verb not in SESSION_STEPS]
         if rows:
             log.info("%d unfinished steps are taken up", len(rows))
         for row in rows:
@@ -238,7 +238,7 @@ class Executor:
         if row is None or row.order is None or row.state is State.DONE or row.sequence != ticket[2]:
             return
         order = row.order
-        hands = self._hands.get(order.kind if order.verb is not Verb.FETCH else None) or self._hands[None]
+        hands = self._hands.get(order.kind if order.verb is not StepVerb.FETCH else None) or self._hands[None]
         doing = self._doing[ticket] = Doing(order, lambda: stop.pid)
         try:
             self._carry_through(ticket, row.order, hands, lane, stop, doing)
@@ -455,7 +455,7 @@ class _Run:
     def _finish(self, outcome: Outcome, ended: Ended) -> None:
         """1. on disk; 2. what was seen is said; 3. the result is said."""
         x, order, now = self._x, self._order, time.time()
-        shown = order.ve is not None and order.verb is not Verb.FETCH
+        shown = order.ve is not None and order.verb is not StepVerb.FETCH
         mark = (self._mark or x._reporter.mark()) if shown else NOTHING_SHOWN
         with x._journal.transaction():
             row = x._journal.step(self._row.key)
@@ -473,11 +473,11 @@ class _Run:
             known = x._journal.ve(order.ve)
             strayed = known is not None and known.native != order.native  # its own guest is not gone with it
             guests, gone = ((seen,), ()) if seen is not None else ((), () if strayed else (order.ve,))
-            left = (str(order.args["orphan"]),) if order.verb is Verb.ADOPT and outcome is Outcome.OK else ()
+            left = (str(order.args["orphan"]),) if order.verb is StepVerb.ADOPT and outcome is Outcome.OK else ()
             x._reporter.say(Sighting(x._node, mark, now, full=False, guests=guests, gone=gone, left=left), result)
         else:
             x._reporter.say(result)
-        if order.verb is Verb.FETCH:
+        if order.verb is StepVerb.FETCH:
             x._observer.soon()
         sentence = ended.error.sentence() if ended.error else str(seen.state if seen else "gone")
         log.info("step %d.%d %s %s: %s, %s", order.job, order.step, order.verb, order.native, outcome, sentence)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vmcloud.domain.messages import Seen, StepOrder
 from vmcloud.domain.spec import Spec
-from vmcloud.domain.vocabulary import Outcome, Verb
+from vmcloud.domain.vocabulary import Outcome, StepVerb
 
 from .drivers.base import Guest
 from .journal import Journal, Presence, VERow
@@ -38,41 +38,41 @@ class GuestBook:
         """The guest that the order asks for (to adopt: without an address), and, for a resize, as it was. Gives a create its
         address, kept until it is undone or the VE deleted. Raises what :meth:`Spec.parse` does, and
         :class:`~workers.drivers.base.NoSpace` without a free address."""
-        if order.ve is None or order.verb not in (Verb.CREATE, Verb.RESIZE, Verb.ADOPT):
+        if order.ve is None or order.verb not in (StepVerb.CREATE, StepVerb.RESIZE, StepVerb.ADOPT):
             return None, None
         spec = Spec.parse(order.args.get("spec") or {})
         row = self._journal.ve(order.ve) or VERow(order.ve, order.native, str(order.kind))
-        if order.verb is Verb.ADOPT:
+        if order.verb is StepVerb.ADOPT:
             return Guest(order.ve, order.native, spec), None
-        if order.verb is Verb.CREATE:
+        if order.verb is StepVerb.CREATE:
             row = self._housed(row)
         image = None
         if sha256 := str(order.args.get("image_sha256") or ""):
             image = self._image(sha256)
         guest = Guest(order.ve, order.native, spec, image, row.address, gateway(self._net), row.mac)
-        old = replace(guest, spec=Spec.parse(row.spec)) if order.verb is Verb.RESIZE and row.spec else None
+        old = replace(guest, spec=Spec.parse(row.spec)) if order.verb is StepVerb.RESIZE and row.spec else None
         return guest, old
 
     def note(self, order: StepOrder, outcome: Outcome, ended: Ended) -> None:
         """Record what a step's end means for its VE. Within the transaction that records the end."""
         if order.ve is None or (row := self._journal.ve(order.ve)) is None:
             return
-        if order.verb is Verb.DELETE and row.native != order.native:
+        if order.verb is StepVerb.DELETE and row.native != order.native:
             return  # the VE's other guest, which strayed here; its own one stays
         row = replace(row, generation_done=max(row.generation_done, order.generation))
         ok = outcome is Outcome.OK
-        if order.verb is Verb.DELETE and ok:
+        if order.verb is StepVerb.DELETE and ok:
             row = replace(row, presence=Presence.DELETED, address="", spec=None)
-        elif order.verb in (Verb.CREATE, Verb.ADOPT) and not ok and ended.undone:
+        elif order.verb in (StepVerb.CREATE, StepVerb.ADOPT) and not ok and ended.undone:
             row = replace(row, presence=Presence.ABSENT, address="", spec=None)
-        elif ended.seen is not None and (ok or order.verb in (Verb.CREATE, Verb.ADOPT)):
+        elif ended.seen is not None and (ok or order.verb in (StepVerb.CREATE, StepVerb.ADOPT)):
             row = replace(row, presence=Presence.PRESENT)
-        if ok and order.verb in (Verb.CREATE, Verb.RESIZE):
+        if ok and order.verb in (StepVerb.CREATE, StepVerb.RESIZE):
             row = replace(row, spec=dict(order.args["spec"]))
-        elif ok and order.verb is Verb.ADOPT and ended.seen is not None:
+        elif ok and order.verb is StepVerb.ADOPT and ended.seen is not None:
             row = replace(row, spec=ended.spec, mac=ended.seen.mac, address=self._full_address(ended.seen))
         self._journal.put_ve(row)
-        if not row.address or order.verb is Verb.ADOPT:
+        if not row.address or order.verb is StepVerb.ADOPT:
             self._announce(row, bool(row.address and row.mac))
 
     def discover(self, seen: Seen) -> None:

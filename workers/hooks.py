@@ -25,12 +25,12 @@ from typing import Any, Protocol
 
 from vmcloud.domain.errors import REQUEUE, Problem
 from vmcloud.domain.messages import StepOrder
-from vmcloud.domain.vocabulary import SESSIONS, Outcome, Verb
+from vmcloud.domain.vocabulary import SESSION_STEPS, Outcome, StepVerb
 from vmcloud.hooks import files
 from vmcloud.hooks.run import NOT_RUN, Limits, Ran, Running, run
 
 PROLOGUE, EPILOGUE = "prologue", "epilogue"
-NOT_HOOKED = frozenset({Verb.FETCH, *SESSIONS})
+NOT_HOOKED = frozenset({StepVerb.FETCH, *SESSION_STEPS})
 """Steps that change no guest."""
 ABORT = 1
 TORQUE_CODES = {Outcome.OK: 0, Outcome.FAILED: -1, Outcome.TIMED_OUT: -11, Outcome.CANCELLED: 271}
@@ -119,7 +119,7 @@ class NodeHooks:
     def __init__(self, folder: Path, limits: Limits) -> None:
         self._folder, self._limits = files.Folder(folder), limits
 
-    def has(self, hook: str, verb: Verb) -> Path | None:
+    def has(self, hook: str, verb: StepVerb) -> Path | None:
         """The hook of this name, where there is one and the verb is one for it. One ``stat`` where there is none."""
         return None if verb in NOT_HOOKED else self._folder.find(hook)
 

@@ -25,7 +25,7 @@ from uuid import UUID
 from vmcloud.config import Keep
 from vmcloud.domain.errors import Invalid
 from vmcloud.domain.messages import NOTES_MAX, Message, Result, StepOrder, parse
-from vmcloud.domain.vocabulary import Verb
+from vmcloud.domain.vocabulary import StepVerb
 
 from .schema import MIGRATIONS
 
@@ -182,7 +182,7 @@ class Journal:
             if order.ve is not None:
                 known = self.ve(order.ve) or VERow(order.ve)
                 native, kind = known.native or order.native, known.kind or str(order.kind or "")
-                if order.verb is Verb.DELETE and known.presence is not Presence.PRESENT:
+                if order.verb is StepVerb.DELETE and known.presence is not Presence.PRESENT:
                     native = order.native  # a guest of a VE that is wanted no more is called what its sighting said
                 high = max(known.generation_high, order.generation)
                 self.put_ve(replace(known, native=native, kind=kind, generation_high=high))

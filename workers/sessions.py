@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from vmcloud.domain.errors import Problem
 from vmcloud.domain.messages import Result
-from vmcloud.domain.vocabulary import SESSIONS, Kind, Outcome
+from vmcloud.domain.vocabulary import SESSION_STEPS, Kind, Outcome
 
 from .accept import NOTHING_SHOWN
 from .executor import Executor
@@ -41,7 +41,7 @@ class Sessions:
         """Say of what an earlier worker had under way that it is over."""
         lost = Problem("lost", "the session ended with the worker", todo="Ask for a new one.")
         for row in self._journal.unfinished():
-            if row.order is not None and row.order.verb in SESSIONS:
+            if row.order is not None and row.order.verb in SESSION_STEPS:
                 self._finish(row, Spoken(error=lost), began=time.time())
 
     def stop(self) -> None:
@@ -133,7 +133,7 @@ class Division:
 
     def offer(self, row: StepRow) -> None:
         """See :class:`workers.accept.Work`."""
-        talks = row.order is not None and row.order.verb in SESSIONS
+        talks = row.order is not None and row.order.verb in SESSION_STEPS
         (self._sessions if talks else self._executor).offer(row)
 
     def cancel(self, key: Key) -> None:

@@ -38,7 +38,7 @@ from typing import Any, cast
 from vmcloud import faults
 from vmcloud.domain.errors import Problem, VmcloudError
 from vmcloud.domain.messages import Seen, Snapshot, StepOrder
-from vmcloud.domain.vocabulary import Desired, Observed, Verb
+from vmcloud.domain.vocabulary import Desired, Observed, StepVerb
 
 from .drivers.base import (
     Adopter,
@@ -60,7 +60,7 @@ log = logging.getLogger(__name__)
 faults.declare("worker", "worker.undo", "worker.step.acted")
 
 
-FROM_BEFORE = (Verb.STOP, Verb.RESTART, Verb.SUSPEND, Verb.REVERT)
+FROM_BEFORE = (StepVerb.STOP, StepVerb.RESTART, StepVerb.SUSPEND, StepVerb.REVERT)
 """Verbs whose plan depends on the state in which the guest was found."""
 
 
@@ -115,7 +115,7 @@ class Phase:
 def plan(work: Work, tools: Tools) -> tuple[Phase, ...]:
     """The phases of ``work``. :class:`Unsupported` where this node can not do it at all."""
     order, native = work.order, work.order.native
-    if order.verb is Verb.FETCH:
+    if order.verb is StepVerb.FETCH:
         return (Phase("fetch", lambda: tools.images.fetch(order, tools.report), lambda: tools.images.sweep(order)),)
     driver = tools.driver
     if driver is None:
@@ -126,31 +126,31 @@ def plan(work: Work, tools: Tools) -> tuple[Phase, ...]:
     force, grace = bool(order.args.get("force", False)), float(order.args.get("grace", 30.0))
     stop = Phase("stop", lambda: driver.stop(native, force=force, grace=grace), restart)
     match order.verb:
-        case Verb.CREATE:
+        case StepVerb.CREATE:
             guest = _needed(work.guest, order)
             define = Phase("define", lambda: _define(driver, guest, order, tools), lambda: driver.delete(native))
             return (define, start) if order.args.get("power") == Desired.RUNNING else (define,)
-        case Verb.START:
+        case StepVerb.START:
             return (start,)
-        case Verb.STOP:
+        case StepVerb.STOP:
             return (stop,)
-        case Verb.RESTART:
+        case StepVerb.RESTART:
             return (stop, start)
-        case Verb.SUSPEND | Verb.RESUME:
+        case StepVerb.SUSPEND | StepVerb.RESUME:
             if not isinstance(driver, Freezer):
                 raise Unsupported(order.verb, f"kind {order.kind} can not be suspended on this node")
             freezer = cast(Freezer, driver)
-            if order.verb is Verb.RESUME:
+            if order.verb is StepVerb.RESUME:
                 return (Phase("thaw", lambda: freezer.thaw(native)),)
             return (Phase("freeze", lambda: freezer.freeze(native), (lambda: freezer.thaw(native)) if ran else None),)
-        case Verb.RESIZE:
+        case StepVerb.RESIZE:
             guest, old = _needed(work.guest, order), work.old
             return (Phase("apply", lambda: _apply(driver, guest), (lambda: _apply(driver, old)) if old else None),)
-        case Verb.SNAPSHOT | Verb.REVERT | Verb.DELETE_SNAPSHOT:
+        case StepVerb.SNAPSHOT | StepVerb.REVERT | StepVerb.DELETE_SNAPSHOT:
             return _about_snapshot(work, driver, tools)
-        case Verb.DELETE:
+        case StepVerb.DELETE:
             return (Phase("delete", lambda: driver.delete(native, tools.report)),)
-        case Verb.ADOPT:
+        case StepVerb.ADOPT:
             return (_adoption(order, _needed(work.guest, order), driver, tools),)
     raise Unsupported(order.verb, f"a node has no step called {order.verb}")
 
@@ -183,9 +183,9 @@ def _about_snapshot(work: Work, driver: Driver, tools: Tools) -> tuple[Phase, ..
         if kept is None or kept.job != meant.job:
             raise BadRequest(order.verb, f"the snapshot {meant.name!r} that was meant is there no more")
 
-    if order.verb is Verb.SNAPSHOT:
+    if order.verb is StepVerb.SNAPSHOT:
         return (Phase("snapshot", lambda: keeper.snapshot(native, meant, tools.report), forget),)
-    if order.verb is Verb.DELETE_SNAPSHOT:
+    if order.verb is StepVerb.DELETE_SNAPSHOT:
         return (Phase("delete snapshot", remove),)
     if work.before == Observed.SUSPENDED:
         todo = "Resume it, or stop it, first."
@@ -276,7 +276,7 @@ def _undo(begun: list[Phase], tools: Tools) -> bool:
 def _look(work: Work, tools: Tools) -> Seen | None:
     tools.look()
     order, driver = work.order, tools.driver
-    if driver is None or order.verb is Verb.FETCH:
+    if driver is None or order.verb is StepVerb.FETCH:
         return None
     try:
         return driver.inspect(order.native)

@@ -19,7 +19,7 @@ from vmcloud import faults
 from vmcloud.dispatch.envelope import new_keypair, private_key, seal
 from vmcloud.domain.errors import POISON
 from vmcloud.domain.messages import Accepted, CancelOrder, Digest, Progress, Refused, RelistOrder, Result, Sighting
-from vmcloud.domain.vocabulary import Observed, Outcome, Verb
+from vmcloud.domain.vocabulary import Observed, Outcome, StepVerb
 from workers import agent  # noqa: F401 - declares the worker's fault points
 from workers.drivers.simulated import effects, outside, plan_fault
 
@@ -36,12 +36,12 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 
 def create(job: int = 1, **more: object) -> object:
-    return order(job, verb=Verb.CREATE, **more)  # type: ignore[arg-type]
+    return order(job, verb=StepVerb.CREATE, **more)  # type: ignore[arg-type]
 
 
 def test_an_order_is_done_shown_and_answered_in_this_order(desk: Desk) -> None:
     desk.up()
-    result = desk.done(order(verb=Verb.CREATE))
+    result = desk.done(order(verb=StepVerb.CREATE))
     shown = desk.wait(Sighting, lambda each: not each.full)
     assert result.outcome is Outcome.OK and result.mark == shown.mark
     (guest,) = shown.guests
@@ -52,33 +52,33 @@ def test_an_order_is_done_shown_and_answered_in_this_order(desk: Desk) -> None:
 
 def test_every_verb_does_what_it_says(desk: Desk) -> None:
     desk.up()
-    desk.done(order(1, verb=Verb.CREATE, power="stopped"))
+    desk.done(order(1, verb=StepVerb.CREATE, power="stopped"))
     spec = {"kind": "simulated", "image": "x", "vcpus": 2, "memory_mib": 512}
     expected = [
-        (Verb.START, {}, Observed.RUNNING),
-        (Verb.SUSPEND, {}, Observed.SUSPENDED),
-        (Verb.RESUME, {}, Observed.RUNNING),
-        (Verb.RESTART, {"force": True}, Observed.RUNNING),
-        (Verb.RESIZE, {"spec": spec}, Observed.RUNNING),
-        (Verb.STOP, {"grace": 1}, Observed.STOPPED),
+        (StepVerb.START, {}, Observed.RUNNING),
+        (StepVerb.SUSPEND, {}, Observed.SUSPENDED),
+        (StepVerb.RESUME, {}, Observed.RUNNING),
+        (StepVerb.RESTART, {"force": True}, Observed.RUNNING),
+        (StepVerb.RESIZE, {"spec": spec}, Observed.RUNNING),
+        (StepVerb.STOP, {"grace": 1}, Observed.STOPPED),
     ]
     for number, (verb, args, state) in enumerate(expected, 2):
         result = desk.done(order(number, verb=verb, generation=number, **args))
         assert result.outcome is Outcome.OK and result.seen is not None, result
         assert (result.seen.state, result.seen.generation) == (state, number)
     assert result.seen is not None and (result.seen.vcpus, result.seen.memory_mib) == (2, 512)
-    gone = desk.done(order(20, verb=Verb.DELETE, generation=20))
+    gone = desk.done(order(20, verb=StepVerb.DELETE, generation=20))
     assert gone.outcome is Outcome.OK and gone.seen is None
     assert desk.wait(Sighting, lambda each: each.mark == gone.mark).gone == (VE,)
     desk.send(order(21, generation=21))
     assert desk.wait(Refused).code == "gone"
-    assert desk.done(order(22, verb=Verb.DELETE, generation=22)).outcome is Outcome.OK
+    assert desk.done(order(22, verb=StepVerb.DELETE, generation=22)).outcome is Outcome.OK
 
 
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_anywhere_and_asked_again_it_has_one_effect_and_one_result(desk: Desk, point: str) -> None:
     desk.up()
-    desk.done(order(1, verb=Verb.CREATE, power="stopped"))
+    desk.done(order(1, verb=StepVerb.CREATE, power="stopped"))
     desk.listen(0.1)
     desk.fail_at(point)
     start = order(2, generation=2)
@@ -97,27 +97,27 @@ def test_killed_in_the_middle_of_undo_it_undoes_after_the_restart(desk: Desk) ->
     desk.up()
     plan_fault(desk.guests, "start", "error", 1)
     desk.fail_at("worker.undo")
-    desk.send(order(1, verb=Verb.CREATE))
+    desk.send(order(1, verb=StepVerb.CREATE))
     assert desk.worker is not None and desk.worker.wait(10) == -signal.SIGKILL
     desk.up()
-    assert desk.done(order(1, verb=Verb.CREATE)).outcome is Outcome.OK  # carried out again, and the fault is used up
+    assert desk.done(order(1, verb=StepVerb.CREATE)).outcome is Outcome.OK  # carried out again, and the fault is used up
     assert effects(desk.guests)[NATIVE, "define"] == 1
 
 
 def test_a_create_that_fails_leaves_nothing(desk: Desk) -> None:
     desk.up()
     plan_fault(desk.guests, "start", "error", 1)
-    result = desk.done(order(1, verb=Verb.CREATE))
+    result = desk.done(order(1, verb=StepVerb.CREATE))
     assert (result.outcome, result.undone, result.seen, result.retryable) == (Outcome.FAILED, True, None, True)
     assert result.error is not None and result.error.code == "tool-failed"
     other = uuid4()
-    again = desk.done(order(2, verb=Verb.CREATE, ve=other))
+    again = desk.done(order(2, verb=StepVerb.CREATE, ve=other))
     assert again.seen is not None and again.seen.addresses == ("10.86.0.2",)  # the address is free again
 
 
 def test_a_hundred_duplicates_have_one_effect(desk: Desk) -> None:
     desk.up()
-    each = order(1, verb=Verb.CREATE)
+    each = order(1, verb=StepVerb.CREATE)
     desk.send(*[each] * 100)
     desk.result(1)
     desk.listen(1.0)
@@ -131,7 +131,7 @@ def test_forged_foreign_and_late_orders_are_not_carried_out(desk: Desk) -> None:
     now = time.time()
     forged, _ = new_keypair()
     mine = private_key(desk.key)
-    each = order(1, verb=Verb.CREATE)
+    each = order(1, verb=StepVerb.CREATE)
     sender = desk.sender._sender
     sender.envelopes(("node.n1", seal(each, private_key(forged), now=now, lifetime=60)))
     sender.envelopes(("node.n1", "nonsense"))
@@ -145,7 +145,7 @@ def test_forged_foreign_and_late_orders_are_not_carried_out(desk: Desk) -> None:
 
 def test_relist_and_changes_from_outside_are_said(desk: Desk) -> None:
     desk.up()
-    desk.done(order(1, verb=Verb.CREATE))
+    desk.done(order(1, verb=StepVerb.CREATE))
     desk.heard.clear()
     outside(desk.guests, NATIVE, Observed.CRASHED)
     outside(desk.guests, "stranger", Observed.RUNNING)
@@ -176,14 +176,14 @@ def test_what_waits_is_cancelled_at_once_what_runs_is_stopped_and_undone(tmp_pat
         desk.up()
         plan_fault(desk.guests, "start", "hang", 1)
         waiting = uuid4()
-        desk.send(order(1, verb=Verb.CREATE), order(2, verb=Verb.CREATE, ve=waiting))
+        desk.send(order(1, verb=StepVerb.CREATE), order(2, verb=StepVerb.CREATE, ve=waiting))
         desk.wait(Progress, lambda each: each.name == "start")
         desk.send(CancelOrder(2, 1, 1, "n1"))
         assert desk.result(2).outcome is Outcome.CANCELLED
         desk.send(CancelOrder(1, 1, 1, "n1"))
         stopped = desk.result(1, seconds=3)
         assert (stopped.outcome, stopped.undone, stopped.seen) == (Outcome.CANCELLED, True, None)
-        desk.send(CancelOrder(3, 1, 1, "n1"), order(3, verb=Verb.CREATE, ve=uuid4()))
+        desk.send(CancelOrder(3, 1, 1, "n1"), order(3, verb=StepVerb.CREATE, ve=uuid4()))
         desk.listen(0.5)
         assert {each.outcome for each in desk.heard if isinstance(each, Result) and each.job == 3} == {Outcome.CANCELLED}
         assert effects(desk.guests) == {(NATIVE, "define"): 1, (NATIVE, "delete"): 1}
@@ -193,11 +193,11 @@ def test_what_waits_is_cancelled_at_once_what_runs_is_stopped_and_undone(tmp_pat
 
 def test_a_step_that_hangs_ends_in_time_and_holds_up_only_its_lane(desk: Desk) -> None:
     desk.up()
-    desk.done(order(1, verb=Verb.CREATE))
+    desk.done(order(1, verb=StepVerb.CREATE))
     plan_fault(desk.guests, "stop", "hang", 1)
-    desk.send(order(2, verb=Verb.STOP, generation=2, timeout=2))
+    desk.send(order(2, verb=StepVerb.STOP, generation=2, timeout=2))
     desk.listen(0.3)
-    assert desk.done(order(3, verb=Verb.CREATE, ve=uuid4()), seconds=1).outcome is Outcome.OK
+    assert desk.done(order(3, verb=StepVerb.CREATE, ve=uuid4()), seconds=1).outcome is Outcome.OK
     late = desk.result(2, seconds=4)
     assert (late.outcome, late.retryable) == (Outcome.TIMED_OUT, True)
     assert late.error is not None and late.error.code == "timed-out"
@@ -207,7 +207,7 @@ def test_a_step_that_hangs_ends_in_time_and_holds_up_only_its_lane(desk: Desk) -
 def test_a_step_that_kills_its_worker_three_times_is_poison(desk: Desk) -> None:
     desk.start()
     desk.fail_at("worker.execute.before-driver")
-    desk.send(order(1, verb=Verb.CREATE))
+    desk.send(order(1, verb=StepVerb.CREATE))
     for _ in range(3):
         assert desk.worker is not None and desk.worker.wait(10) == -signal.SIGKILL
         desk.fail_at("worker.execute.before-driver")
@@ -216,12 +216,12 @@ def test_a_step_that_kills_its_worker_three_times_is_poison(desk: Desk) -> None:
     assert result.outcome is Outcome.FAILED and result.error is not None and result.error.code == POISON
     assert result.error.where == "step 1.1 on node n1" and result.error.why == "its worker died with it (3x)"
     assert result.undone and result.seen is None and not result.retryable
-    assert desk.done(order(1, verb=Verb.CREATE)) == result  # and a later question is answered from the journal
+    assert desk.done(order(1, verb=StepVerb.CREATE)) == result  # and a later question is answered from the journal
 
 
 def test_a_step_whose_undo_kills_its_worker_as_well_is_given_up(desk: Desk) -> None:
     desk.start()
-    each = order(1, verb=Verb.CREATE)
+    each = order(1, verb=StepVerb.CREATE)
     desk.fail_at("worker.execute.before-driver")
     desk.send(each)
     for number in range(6):
@@ -231,14 +231,14 @@ def test_a_step_whose_undo_kills_its_worker_as_well_is_given_up(desk: Desk) -> N
     result = desk.result(1)
     assert result.error is not None and (result.error.code, result.undone) == (POISON, False)
     (desk.faults / "worker.undo").unlink()
-    assert desk.done(order(2, verb=Verb.CREATE, ve=uuid4())).outcome is Outcome.OK
+    assert desk.done(order(2, verb=StepVerb.CREATE, ve=uuid4())).outcome is Outcome.OK
 
 
 def test_work_goes_on_without_the_broker_and_is_said_when_it_is_back(desk: Desk) -> None:
     desk.up()
-    desk.done(order(1, verb=Verb.CREATE))
+    desk.done(order(1, verb=StepVerb.CREATE))
     plan_fault(desk.guests, "stop", "hang", 1)
-    desk.send(order(2, verb=Verb.STOP, generation=2, timeout=1.5))
+    desk.send(order(2, verb=StepVerb.STOP, generation=2, timeout=1.5))
     desk.wait(Accepted, lambda each: each.job == 2)
     desk.broker.kill()
     time.sleep(3)
@@ -283,9 +283,9 @@ def test_changes_while_the_broker_is_away_are_kept_on_disk_and_said_in_order(des
 
 def test_told_to_end_it_ends_well_and_the_next_takes_up_its_work(desk: Desk) -> None:
     desk.up()
-    desk.done(order(1, verb=Verb.CREATE))
+    desk.done(order(1, verb=StepVerb.CREATE))
     plan_fault(desk.guests, "stop", "hang", 1)
-    desk.send(order(2, verb=Verb.STOP, generation=2))
+    desk.send(order(2, verb=StepVerb.STOP, generation=2))
     desk.wait(Accepted, lambda each: each.job == 2)
     assert desk.worker is not None
     desk.worker.terminate()
@@ -309,7 +309,7 @@ def test_one_process_stands_for_many_nodes(tmp_path: Path) -> None:
     try:
         desk.start()
         for number, name in enumerate(desk.nodes, 1):
-            desk.send(order(number, verb=Verb.CREATE, ve=uuid4(), node=name))
+            desk.send(order(number, verb=StepVerb.CREATE, ve=uuid4(), node=name))
         for number, name in enumerate(desk.nodes, 1):
             result = desk.result(number)
             assert (result.node, result.outcome) == (name, Outcome.OK)

@@ -20,7 +20,7 @@ import pytest
 from tests.worker_kit import NATIVE, Desk, order
 from vmcloud.domain.errors import POISON
 from vmcloud.domain.messages import CancelOrder, Digest, Progress, StepOrder
-from vmcloud.domain.vocabulary import Kind, Observed, Outcome, Verb
+from vmcloud.domain.vocabulary import Kind, Observed, Outcome, StepVerb
 from workers.drivers.registry import make_driver
 from workers.storage.busybox import build_busybox
 
@@ -88,11 +88,11 @@ def desk() -> Iterator[Desk]:
 def fetch(web: Web, job: int = 1, **changes: object) -> StepOrder:
     args = {"image": "busybox", "sha256": web.sha256, "size": web.size, "url": web.url, "ticket": "good", **changes}
     lane = f"image:{web.sha256}@n1"
-    return StepOrder(job, 1, 1, "n1", Verb.FETCH, lane, None, "", None, 0, args, 60)
+    return StepOrder(job, 1, 1, "n1", StepVerb.FETCH, lane, None, "", None, 0, args, 60)
 
 
-def lxc(job: int, verb: Verb, web: Web, **more: object) -> StepOrder:
-    args = {"image_sha256": web.sha256} if verb is Verb.CREATE else {"force": True}
+def lxc(job: int, verb: StepVerb, web: Web, **more: object) -> StepOrder:
+    args = {"image_sha256": web.sha256} if verb is StepVerb.CREATE else {"force": True}
     return order(job, verb=verb, kind=Kind.LXC, generation=job, **{**args, **more})  # type: ignore[arg-type]
 
 
@@ -102,15 +102,16 @@ def test_a_container_from_nothing_to_nothing(desk: Desk, web: Web) -> None:
     desk.heard.clear()
     assert desk.done(fetch(web)).outcome is Outcome.OK
     assert desk.wait(Digest, lambda each: bool(each.images)).images == (web.sha256,)
-    made = desk.done(lxc(2, Verb.CREATE, web))
+    made = desk.done(lxc(2, StepVerb.CREATE, web))
     assert made.outcome is Outcome.OK and made.seen is not None, made
     assert (made.seen.state, made.seen.addresses, made.seen.memory_mib) == (Observed.RUNNING, ("10.213.87.2",), 128)
     for number, (verb, state) in enumerate(
-        [(Verb.SUSPEND, "suspended"), (Verb.RESUME, "running"), (Verb.STOP, "stopped"), (Verb.START, "running")], 3
+        [(StepVerb.SUSPEND, "suspended"), (StepVerb.RESUME, "running"), (StepVerb.STOP, "stopped"), (StepVerb.START, "running")],
+        3,
     ):
         result = desk.done(lxc(number, verb, web))
         assert result.seen is not None and result.seen.state == state, result
-    gone = desk.done(lxc(10, Verb.DELETE, web))
+    gone = desk.done(lxc(10, StepVerb.DELETE, web))
     assert gone.outcome is Outcome.OK and gone.seen is None
     assert not (desk.home / "lxc" / NATIVE).exists()
 
@@ -118,18 +119,18 @@ def test_a_container_from_nothing_to_nothing(desk: Desk, web: Web) -> None:
 def test_a_prologue_that_refuses_leaves_a_container_as_it_is_and_makes_none(desk: Desk, web: Web) -> None:
     desk.up()
     desk.done(fetch(web))
-    desk.done(lxc(2, Verb.CREATE, web))
+    desk.done(lxc(2, StepVerb.CREATE, web))
     hook = desk.home / "hooks" / "prologue"
     hook.write_text("#!/bin/sh\nexit 1\n")
     hook.chmod(0o755)
-    stop = desk.done(lxc(3, Verb.STOP, web))
+    stop = desk.done(lxc(3, StepVerb.STOP, web))
     assert stop.error is not None and (stop.error.code, stop.undone) == ("prologue", True)
     assert stop.seen is not None and stop.seen.state is Observed.RUNNING
-    other = desk.done(lxc(4, Verb.CREATE, web, ve=uuid4()))
+    other = desk.done(lxc(4, StepVerb.CREATE, web, ve=uuid4()))
     assert other.error is not None and (other.error.code, other.undone, other.seen) == ("prologue", True, None)
     assert [each.name for each in (desk.home / "lxc").glob("a-*")] == [NATIVE]
     hook.unlink()
-    assert desk.done(lxc(5, Verb.STOP, web)).outcome is Outcome.OK
+    assert desk.done(lxc(5, StepVerb.STOP, web)).outcome is Outcome.OK
 
 
 def test_a_bad_ticket_a_wrong_sum_or_a_redirect_leave_no_image(desk: Desk, web: Web) -> None:
@@ -144,7 +145,7 @@ def test_a_bad_ticket_a_wrong_sum_or_a_redirect_leave_no_image(desk: Desk, web: 
 def test_the_worker_is_killed_while_its_child_works_and_the_next_finishes(desk: Desk, web: Web) -> None:
     desk.up()
     desk.done(fetch(web))
-    desk.send(lxc(2, Verb.CREATE, web))
+    desk.send(lxc(2, StepVerb.CREATE, web))
     end = time.monotonic() + 15
     while not any((desk.home / "lxc" / place / NATIVE).exists() for place in (".making", "")):
         assert time.monotonic() < end, "the child makes no guest"
@@ -152,7 +153,7 @@ def test_the_worker_is_killed_while_its_child_works_and_the_next_finishes(desk: 
     desk.up()
     result = desk.result(2)
     assert result.seen is not None and result.seen.state is Observed.RUNNING
-    assert desk.done(lxc(3, Verb.DELETE, web)).outcome is Outcome.OK
+    assert desk.done(lxc(3, StepVerb.DELETE, web)).outcome is Outcome.OK
 
 
 def test_a_child_that_always_dies_is_poison_and_takes_nobody_along(desk: Desk, web: Web) -> None:
@@ -166,7 +167,7 @@ def test_a_child_that_always_dies_is_poison_and_takes_nobody_along(desk: Desk, w
 
     thread = threading.Thread(target=again, daemon=True)
     thread.start()
-    desk.send(lxc(2, Verb.CREATE, web))
+    desk.send(lxc(2, StepVerb.CREATE, web))
     result = desk.result(2)
     ending.set()
     thread.join()
@@ -208,11 +209,11 @@ def test_a_killed_worker_takes_its_child_along(desk: Desk, web: Web) -> None:
 def test_a_call_that_a_frozen_monitor_process_holds_up_is_named(desk: Desk, web: Web) -> None:
     desk.up()
     desk.done(fetch(web))
-    assert desk.done(lxc(2, Verb.CREATE, web)).outcome is Outcome.OK
+    assert desk.done(lxc(2, StepVerb.CREATE, web)).outcome is Outcome.OK
     monitor = next(pid for pid in pids() if "[lxc monitor]" in commandline(pid) and NATIVE in commandline(pid))
     os.kill(monitor, signal.SIGSTOP)
     try:
-        desk.send(lxc(3, Verb.STOP, web, force=False, grace=0.0))
+        desk.send(lxc(3, StepVerb.STOP, web, force=False, grace=0.0))
         said = desk.wait(Progress, lambda each: each.name.startswith("hung in lxc."), 30)
         assert " for 1" in said.name, said.name
     finally:

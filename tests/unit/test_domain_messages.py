@@ -28,14 +28,14 @@ from vmcloud.domain.messages import (
     Wake,
     parse,
 )
-from vmcloud.domain.vocabulary import Kind, Observed, Outcome, Verb
+from vmcloud.domain.vocabulary import Kind, Observed, Outcome, StepVerb, Verb
 
 pytestmark = pytest.mark.unit
 
 VE = UUID("0c0ffee0-0000-4000-8000-000000000001")
 SEEN = Seen("web-0c0ffee0", Kind.LXC, Observed.RUNNING, VE, 3, ("10.86.0.5",), "02:00:00:00:00:01", 12.5, 1, 64)
 FACTS = NodeFacts((Kind.LXC, Kind.SIMULATED), 2, 2048, 9000, "0.1.0", address="192.0.2.1")
-STEP = StepOrder(7, 1, 2, "n1", Verb.START, f"ve:{VE}", VE, "web-0c0ffee0", Kind.LXC, 3, {"a": [1]}, 60.0)
+STEP = StepOrder(7, 1, 2, "n1", StepVerb.START, f"ve:{VE}", VE, "web-0c0ffee0", Kind.LXC, 3, {"a": [1]}, 60.0)
 MESSAGES: list[Message] = [
     STEP,
     CancelOrder(7, 1, 2, "n1"),
@@ -69,6 +69,17 @@ def test_of_a_sighting_of_an_older_node_nothing_has_left() -> None:
     data = Sighting("n1", Mark(2, 1), 5.0, True).to_json()
     del data["left"]
     assert parse(data) == Sighting("n1", Mark(2, 1), 5.0, True)
+
+
+def test_a_step_bears_the_same_word_as_the_job_that_asks_for_it() -> None:
+    """Journals and workers of the last release know steps by these words."""
+    of_the_server_alone = {"alter", "import", "cordon", "uncordon", "reconcile"}
+    assert {each.value for each in Verb} - of_the_server_alone <= {each.value for each in StepVerb}
+
+
+def test_a_node_is_told_nothing_that_is_no_step() -> None:
+    with pytest.raises(Invalid):
+        parse(STEP.to_json() | {"verb": "reconcile"})
 
 
 def test_every_kind_of_message_is_tried_above() -> None:

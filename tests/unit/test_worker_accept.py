@@ -15,7 +15,7 @@ import pytest
 from tests.worker_kit import NATIVE, VE, order
 from vmcloud.dispatch.envelope import Order, new_keypair, private_key, public_key, seal
 from vmcloud.domain.messages import Accepted, CancelOrder, Mark, Message, Refused, RelistOrder, Result, StepOrder
-from vmcloud.domain.vocabulary import Outcome, Verb
+from vmcloud.domain.vocabulary import Outcome, StepVerb
 from workers.accept import Acceptor
 from workers.journal import Journal, Key, Presence, State, StepRow, VERow
 
@@ -135,7 +135,7 @@ def test_a_generation_passed_by_is_stale_except_for_a_step_already_known(node: N
 def test_a_deleted_ve_takes_nothing_but_another_delete(node: Node) -> None:
     node.journal.put_ve(VERow(VE, "a", "simulated", generation_high=5, presence=Presence.DELETED))
     assert refused(node.take(order(1, generation=6))) == "gone"
-    assert isinstance(node.take(order(2, verb=Verb.DELETE, generation=4)), Accepted)
+    assert isinstance(node.take(order(2, verb=StepVerb.DELETE, generation=4)), Accepted)
 
 
 def test_cancel_of_what_waits_is_certain_and_answered_at_once(node: Node) -> None:
@@ -186,7 +186,7 @@ def other(each: StepOrder) -> StepOrder:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"verb": Verb.STOP}, {"lane": "node:n1"}, {"ve": uuid4()}, {"generation": 2}],
+    [{"verb": StepVerb.STOP}, {"lane": "node:n1"}, {"ve": uuid4()}, {"generation": 2}],
     ids=lambda changes: next(iter(changes)),
 )
 def test_an_order_that_is_another_one_does_not_get_the_stored_result(node: Node, changes: dict[str, Any]) -> None:
@@ -209,7 +209,7 @@ def test_an_order_that_is_another_one_takes_the_place_of_one_that_runs(node: Nod
 
 
 def test_a_fetch_that_waits_begins_with_the_ticket_that_came_last(node: Node) -> None:
-    fetch = replace(order(verb=Verb.FETCH, sha256="ab", url="http://a", ticket="old"), ve=None, generation=0)
+    fetch = replace(order(verb=StepVerb.FETCH, sha256="ab", url="http://a", ticket="old"), ve=None, generation=0)
     fresh = replace(fetch, args={**fetch.args, "url": "http://b", "ticket": "new"})
     node.take(fetch)
     assert node.take(fresh) == Accepted("n1", 1, 1, 1, NOW, running=False)
@@ -219,15 +219,15 @@ def test_a_fetch_that_waits_begins_with_the_ticket_that_came_last(node: Node) ->
 
 def test_a_delete_without_a_generation_is_never_stale(node: Node) -> None:
     node.journal.put_ve(VERow(VE, NATIVE, "simulated", generation_high=5, presence=Presence.PRESENT))
-    assert refused(node.take(order(1, verb=Verb.DELETE, generation=4))) == "stale"
-    assert isinstance(node.take(order(2, verb=Verb.DELETE, generation=0)), Accepted)
+    assert refused(node.take(order(1, verb=StepVerb.DELETE, generation=4))) == "stale"
+    assert isinstance(node.take(order(2, verb=StepVerb.DELETE, generation=0)), Accepted)
     known = node.journal.ve(VE)
     assert known is not None and known.generation_high == 5
 
 
 def test_a_delete_names_the_guest_of_a_ve_that_is_not_here(node: Node) -> None:
     node.journal.put_ve(VERow(VE, "old-name", "simulated", presence=Presence.DELETED))
-    node.take(order(1, verb=Verb.DELETE, generation=0))
+    node.take(order(1, verb=StepVerb.DELETE, generation=0))
     known = node.journal.ve(VE)
     assert known is not None and known.native == NATIVE
 

@@ -13,7 +13,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from tests.worker_kit import order
 from vmcloud.domain.session import Channel, Frame
-from vmcloud.domain.vocabulary import Verb
+from vmcloud.domain.vocabulary import StepVerb
 from workers import conversation
 from workers.drivers.base import Driver, Runner
 from workers.drivers.session import Session
@@ -66,7 +66,7 @@ def held(session: Session, web: Callable[[ServerConnection], Awaitable[None]]) -
     async def hold() -> Spoken:
         async with serve(web, "127.0.0.1", 0, ping_interval=None, compression=None) as server:
             port = next(iter(server.sockets)).getsockname()[1]
-            wanted = order(verb=Verb.EXEC, argv=["x"], url=f"ws://127.0.0.1:{port}/", ticket="t")
+            wanted = order(verb=StepVerb.EXEC, argv=["x"], url=f"ws://127.0.0.1:{port}/", ticket="t")
             driver: Driver = Runs(session)  # type: ignore[assignment]
             return await asyncio.wait_for(conversation._converse(driver, wanted, lambda close: None), 20)
 

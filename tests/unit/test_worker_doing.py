@@ -14,7 +14,7 @@ import pytest
 from tests.executor_kit import Node, eventually
 from tests.worker_kit import order
 from vmcloud.domain.messages import Progress
-from vmcloud.domain.vocabulary import Kind, Outcome, Verb
+from vmcloud.domain.vocabulary import Kind, Outcome, StepVerb
 from workers import doing as doing_module
 from workers import executor as executor_module
 from workers.doing import Doing
@@ -56,7 +56,7 @@ def test_a_call_is_named_once_it_lasts_and_then_at_growing_distances() -> None:
 def test_a_graceful_stop_gives_the_guest_its_grace_first() -> None:
     for force, first in ((False, 40), (True, 10)):
         clock = Clock()
-        doing = Doing(order(verb=Verb.STOP, force=force, grace=30.0), lambda: 0, clock)
+        doing = Doing(order(verb=StepVerb.STOP, force=force, grace=30.0), lambda: 0, clock)
         doing.carries_out("")
         doing.begins("stop")
         assert said(doing, clock, 60)[0][0] == first
@@ -111,10 +111,10 @@ def test_guests_that_hang_are_reported_and_hold_up_no_other(node: Node) -> None:
     slots = node.executor._slots
     plan_fault(node.guests, "define", "hang", slots)
     for number in range(1, slots + 1):
-        node.take(order(number, verb=Verb.CREATE, ve=another(number)))
+        node.take(order(number, verb=StepVerb.CREATE, ve=another(number)))
     assert eventually(lambda: all(hung(node, number) for number in range(1, slots + 1)))
     assert hung(node, 1)[0].startswith("hung in simulated.define for ")
-    node.take(order(99, verb=Verb.CREATE, ve=another(99)))
+    node.take(order(99, verb=StepVerb.CREATE, ve=another(99)))
     assert node.result(99).outcome is Outcome.OK, "all places are taken by what hangs, and it runs"
     for number in range(1, slots + 1):
         node.executor.cancel((number, 1))
@@ -123,7 +123,7 @@ def test_guests_that_hang_are_reported_and_hold_up_no_other(node: Node) -> None:
 
 def test_a_call_that_hangs_is_killed_by_order_and_begins_again(node: Node) -> None:
     plan_fault(node.guests, "define", "hang", 1)
-    node.take(order(1, verb=Verb.CREATE))
+    node.take(order(1, verb=StepVerb.CREATE))
     assert eventually(lambda: hung(node, 1))
     node.executor.signal((1, 1))
     assert node.result(1).outcome is Outcome.OK

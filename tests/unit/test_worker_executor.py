@@ -14,7 +14,7 @@ import pytest
 from tests.executor_kit import Node, eventually
 from tests.worker_kit import NATIVE, VE, order
 from vmcloud.domain.messages import Result, Sighting
-from vmcloud.domain.vocabulary import Observed, Outcome, Verb
+from vmcloud.domain.vocabulary import Observed, Outcome, StepVerb
 from workers import executor as executor_module
 from workers.drivers.base import Guest, Report, ToolFailed
 from workers.drivers.simulated import effects, outside, plan_fault
@@ -41,7 +41,7 @@ def test_a_full_disk_delays_a_step_and_is_not_held_against_it(node: Node, monkey
         finish(result)
 
     monkeypatch.setattr(node.journal, "finish", full)
-    node.take(order(1, verb=Verb.CREATE))
+    node.take(order(1, verb=StepVerb.CREATE))
     assert node.result(1).outcome is Outcome.OK
 
 
@@ -54,7 +54,7 @@ def test_a_thread_that_can_not_be_had_leaves_the_lane_free(node: Node, monkeypat
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", scarce)
-    node.take(order(1, verb=Verb.CREATE))
+    node.take(order(1, verb=StepVerb.CREATE))
     row = node.journal.step((1, 1))
     assert row is not None
     node.executor.offer(row)  # the server asks again
@@ -63,7 +63,7 @@ def test_a_thread_that_can_not_be_had_leaves_the_lane_free(node: Node, monkeypat
 
 def test_a_row_that_is_offered_again_while_it_runs_runs_once(node: Node) -> None:
     plan_fault(node.guests, "define", "hang", 1)
-    node.take(order(1, verb=Verb.CREATE))
+    node.take(order(1, verb=StepVerb.CREATE))
     row = node.journal.step((1, 1))
     assert row is not None
     for _ in range(3):
@@ -76,10 +76,10 @@ def test_a_row_that_is_offered_again_while_it_runs_runs_once(node: Node) -> None
 
 def test_what_another_order_took_the_place_of_is_undone_and_says_nothing(node: Node) -> None:
     plan_fault(node.guests, "start", "hang", 1)
-    node.take(order(1, verb=Verb.CREATE))
+    node.take(order(1, verb=StepVerb.CREATE))
     assert eventually(lambda: (NATIVE, "define") in effects(node.guests))
     other = uuid4()
-    row = node.journal.accept(order(1, verb=Verb.CREATE, ve=other), 2.0)
+    row = node.journal.accept(order(1, verb=StepVerb.CREATE, ve=other), 2.0)
     node.executor.cancel((1, 1))
     node.executor.offer(row)
     result = node.result(1)
@@ -92,10 +92,10 @@ def test_what_another_order_took_the_place_of_is_undone_and_says_nothing(node: N
 
 
 def test_the_delete_of_a_guest_that_strayed_here_leaves_the_ves_own(node: Node) -> None:
-    node.take(order(1, verb=Verb.CREATE))
+    node.take(order(1, verb=StepVerb.CREATE))
     node.result(1)
     outside(node.guests, "stray", Observed.RUNNING, ve=VE)
-    node.take(replace(order(2, verb=Verb.DELETE, generation=0), native="stray"))
+    node.take(replace(order(2, verb=StepVerb.DELETE, generation=0), native="stray"))
     assert node.result(2).outcome is Outcome.OK
     assert node.driver.inspect("stray") is None and node.driver.inspect(NATIVE) is not None
     known = node.journal.ve(VE)
@@ -104,17 +104,17 @@ def test_the_delete_of_a_guest_that_strayed_here_leaves_the_ves_own(node: Node) 
 
 
 def test_a_create_whose_image_has_gone_says_so_by_its_code(node: Node) -> None:
-    node.take(order(1, verb=Verb.CREATE, image_sha256=SUM))
+    node.take(order(1, verb=StepVerb.CREATE, image_sha256=SUM))
     result = node.result(1)
     assert (result.outcome, result.undone, result.seen) == (Outcome.FAILED, True, None)
     assert result.error is not None and result.error.code == "no-image"
-    fetch = replace(order(2, verb=Verb.FETCH, sha256=SUM, size=1, url="http://a", ticket="x"), ve=None, lane="image:1@n1")
+    fetch = replace(order(2, verb=StepVerb.FETCH, sha256=SUM, size=1, url="http://a", ticket="x"), ve=None, lane="image:1@n1")
     node.take(fetch)
     assert node.result(2).outcome is Outcome.OK
-    node.take(order(3, verb=Verb.CREATE, image_sha256=SUM))
+    node.take(order(3, verb=StepVerb.CREATE, image_sha256=SUM))
     assert node.result(3).outcome is Outcome.OK
     (node.images / SUM).unlink()
-    node.take(order(4, verb=Verb.CREATE, image_sha256=SUM))  # it is made already
+    node.take(order(4, verb=StepVerb.CREATE, image_sha256=SUM))  # it is made already
     assert node.result(4).outcome is Outcome.OK
 
 
@@ -127,7 +127,7 @@ def test_an_image_that_goes_while_its_guest_is_made_is_named(node: Node, monkeyp
         raise ToolFailed("image", "cp: no such file")
 
     monkeypatch.setattr(node.driver, "define", fails)
-    node.take(order(1, verb=Verb.CREATE, image_sha256=SUM))
+    node.take(order(1, verb=StepVerb.CREATE, image_sha256=SUM))
     error = node.result(1).error
     assert error is not None and error.code == "no-image"
 
@@ -137,7 +137,7 @@ def test_steps_with_which_the_worker_died_twice_are_begun_one_after_the_other(
 ) -> None:
     journal, others = Journal(tmp_path / "journal.sqlite3"), [uuid4() for _ in range(3)]
     for number, ve in enumerate(others, 1):
-        row = journal.accept(order(number, verb=Verb.CREATE, ve=ve), 1.0)
+        row = journal.accept(order(number, verb=StepVerb.CREATE, ve=ve), 1.0)
         for _ in range(2):
             journal.begin(row.key, row.sequence)
             journal.died(row.sequence, "its worker died with it")
@@ -145,7 +145,7 @@ def test_steps_with_which_the_worker_died_twice_are_begun_one_after_the_other(
     made = Node(tmp_path, begun=False)
     plan_fault(made.guests, "define", "hang", 1)
     made.executor.start()
-    made.take(order(9, verb=Verb.CREATE))
+    made.take(order(9, verb=StepVerb.CREATE))
     assert made.result(9).outcome is Outcome.OK  # what never did any harm waits for none of them
     row = made.journal.step((2, 1))
     assert row is not None and (row.starts, row.deaths) == (2, ("its worker died with it",) * 2)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.executor_kit import Node, eventually
 from tests.worker_kit import NATIVE, VE, order
-from vmcloud.domain.vocabulary import Outcome, Verb
+from vmcloud.domain.vocabulary import Outcome, StepVerb
 from workers.drivers.simulated import effects, plan_fault
 from workers.hooks import Occasion, clock
 
@@ -40,7 +40,7 @@ def calls(node: Node) -> list[str]:
 
 
 def test_both_are_called_as_torque_calls_them() -> None:
-    each = replace(order(7, verb=Verb.CREATE, timeout=90.0), owner="ann", project="main", queue="batch")
+    each = replace(order(7, verb=StepVerb.CREATE, timeout=90.0), owner="ann", project="main", queue="batch")
     about = Occasion(each, "cloud", 1, {"vcpus": 2, "memory_mib": 512})
     limits = "neednodes=n1,walltime=00:01:30"
     assert about.prologue() == ["7.cloud", "ann", "main", "a", limits, "batch", ""]
@@ -55,7 +55,7 @@ def test_both_are_called_as_torque_calls_them() -> None:
 
 def test_the_environment_is_clean_and_says_what_it_is_about(node: Node) -> None:
     put(node, "epilogue", "env | sort")
-    node.take(replace(order(1, verb=Verb.CREATE), owner="ann", project="main", queue="batch"))
+    node.take(replace(order(1, verb=StepVerb.CREATE), owner="ann", project="main", queue="batch"))
     (note,) = node.result(1).notes
     told = dict(line.split("=", 1) for line in note.splitlines()[1:])
     expected = {"HOOK": "epilogue", "JOB": "1", "STEP": "1", "ATTEMPT": "1", "START": "1", "VERB": "create", "NODE": "n1"}
@@ -68,7 +68,7 @@ def test_the_environment_is_clean_and_says_what_it_is_about(node: Node) -> None:
 def test_a_prologue_that_ends_well_lets_the_step_go_on_and_its_words_are_kept(node: Node) -> None:
     put(node, "prologue", "echo ready")
     put(node, "epilogue", "exit 3")
-    node.take(order(1, verb=Verb.CREATE))
+    node.take(order(1, verb=StepVerb.CREATE))
     result = node.result(1)
     assert result.outcome is Outcome.OK and effects(node.guests)[NATIVE, "start"] == 1
     before, after = result.notes
@@ -93,7 +93,7 @@ def test_a_prologue_that_does_not_end_well_keeps_the_step_from_beginning(
 ) -> None:
     put(node, "prologue", text, mode)
     put(node, "epilogue", "")
-    node.take(order(1, verb=Verb.CREATE))
+    node.take(order(1, verb=StepVerb.CREATE))
     result = node.result(1)
     assert result.error is not None and (result.outcome, result.error.code) == (Outcome.FAILED, code)
     assert why in result.error.why and result.retryable is retryable
@@ -103,14 +103,14 @@ def test_a_prologue_that_does_not_end_well_keeps_the_step_from_beginning(
 
 def test_a_session_and_a_fetch_have_no_hooks(node: Node) -> None:
     put(node, "prologue", "exit 1")
-    fetch = order(1, verb=Verb.FETCH, sha256="ab" * 32, size=1, url="http://a", ticket="x")
+    fetch = order(1, verb=StepVerb.FETCH, sha256="ab" * 32, size=1, url="http://a", ticket="x")
     node.take(replace(fetch, ve=None, lane="image:1@n1"))
     assert node.result(1).outcome is Outcome.OK and calls(node) == []
 
 
 def test_a_cancel_stops_a_prologue_and_nothing_is_done(node: Node) -> None:
     put(node, "prologue", "exec sleep 1000")
-    node.take(order(1, verb=Verb.CREATE))
+    node.take(order(1, verb=StepVerb.CREATE))
     assert eventually(lambda: calls(node))
     node.executor.cancel((1, 1))
     assert node.result(1).outcome is Outcome.CANCELLED and (NATIVE, "define") not in effects(node.guests)
@@ -118,7 +118,7 @@ def test_a_cancel_stops_a_prologue_and_nothing_is_done(node: Node) -> None:
 
 def test_a_cancel_during_the_epilogue_comes_too_late(node: Node) -> None:
     put(node, "epilogue", f"while [ ! -e {node.hooks}/.go ]; do sleep 0.02; done")
-    node.take(order(1, verb=Verb.CREATE))
+    node.take(order(1, verb=StepVerb.CREATE))
     assert eventually(lambda: calls(node))
     node.executor.cancel((1, 1))
     (node.hooks / ".go").touch()
@@ -128,7 +128,7 @@ def test_a_cancel_during_the_epilogue_comes_too_late(node: Node) -> None:
 def test_the_epilogue_runs_after_a_failure_too(node: Node) -> None:
     put(node, "epilogue", "echo $VMCLOUD_OUTCOME $VMCLOUD_STATE")
     plan_fault(node.guests, "start", "error", 1)
-    node.take(order(1, verb=Verb.CREATE))
+    node.take(order(1, verb=StepVerb.CREATE))
     result = node.result(1)
     assert result.outcome is Outcome.FAILED and result.notes[0].endswith("\nfailed gone")
 
@@ -137,7 +137,7 @@ def test_a_worker_that_ends_in_the_epilogue_runs_that_again_and_not_the_work(tmp
     node = Node(tmp_path)
     put(node, "prologue", "")
     put(node, "epilogue", '[ -e "$0.done" ] || { touch "$0.done"; exec sleep 1000; }')
-    node.take(order(1, verb=Verb.CREATE))
+    node.take(order(1, verb=StepVerb.CREATE))
     assert eventually(lambda: "epilogue 1" in calls(node))
     node.executor.stop(0.0)
     row = node.journal.step((1, 1))
@@ -153,9 +153,9 @@ def test_a_worker_that_ends_in_the_epilogue_runs_that_again_and_not_the_work(tmp
 
 def test_a_hook_that_hangs_holds_up_no_other_guest(node: Node) -> None:
     put(node, "prologue", f"[ $VMCLOUD_JOB = 2 ] && exit 0; while [ ! -e {node.hooks}/.go ]; do sleep 0.02; done")
-    node.take(order(1, verb=Verb.CREATE))
+    node.take(order(1, verb=StepVerb.CREATE))
     assert eventually(lambda: calls(node))
-    other = replace(order(2, verb=Verb.CREATE), ve=UUID(int=5), lane="ve:5", native="b-00000000")
+    other = replace(order(2, verb=StepVerb.CREATE), ve=UUID(int=5), lane="ve:5", native="b-00000000")
     node.take(other)
     assert node.result(2).outcome is Outcome.OK
     (node.hooks / ".go").touch()

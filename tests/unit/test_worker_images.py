@@ -13,7 +13,7 @@ import pytest
 
 from tests.worker_kit import order
 from vmcloud.domain.messages import StepOrder
-from vmcloud.domain.vocabulary import Verb
+from vmcloud.domain.vocabulary import StepVerb
 from workers.download import download
 from workers.drivers.base import silent
 from workers.steps import Tools, Work, carry_out
@@ -51,7 +51,7 @@ class Images:
 
 
 def test_a_ticket_that_is_refused_is_worth_another_try_with_a_new_one(url: str) -> None:
-    fetch = replace(order(verb=Verb.FETCH, sha256="ab" * 32, size=1, url=url, ticket="old"), ve=None, kind=None)
+    fetch = replace(order(verb=StepVerb.FETCH, sha256="ab" * 32, size=1, url=url, ticket="old"), ve=None, kind=None)
     images: Any = Images()
     ended = carry_out(Work(fetch), Tools(None, images, silent, lambda: None, lambda state: None))
     assert ended.retryable and ended.error is not None and "403" in ended.error.what

@@ -14,7 +14,7 @@ import pytest
 
 from tests.worker_kit import NATIVE, VE, order
 from vmcloud.domain.messages import Digest, Mark, Message, NodeFacts, Result, Seen, Sighting
-from vmcloud.domain.vocabulary import Kind, Observed, Outcome, Verb
+from vmcloud.domain.vocabulary import Kind, Observed, Outcome, StepVerb
 from workers import observer as observer_module
 from workers.drivers.base import CannotLook
 from workers.drivers.simulated import SimulatedDriver, appear, outside, plan_fault
@@ -119,7 +119,7 @@ def test_an_empty_journal_gives_nobody_the_address_of_a_guest_that_is_here(node:
     rows = {each.native: (each.address, each.presence) for each in node.journal.ves()}
     assert sorted(address for address, _ in rows.values()) == ["", "10.86.0.2/24"]
     assert {presence for _, presence in rows.values()} == {Presence.PRESENT} and "stranger" not in rows
-    fresh, _ = node.book.guests(order(2, verb=Verb.CREATE, ve=uuid4()))
+    fresh, _ = node.book.guests(order(2, verb=StepVerb.CREATE, ve=uuid4()))
     assert fresh is not None and fresh.address == "10.86.0.3/24"
 
 

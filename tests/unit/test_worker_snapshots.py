@@ -10,7 +10,7 @@ import pytest
 
 from tests.worker_kit import NATIVE, VE, order
 from vmcloud.domain.messages import Seen, Snapshot
-from vmcloud.domain.vocabulary import Kind, Observed, Verb
+from vmcloud.domain.vocabulary import Kind, Observed, StepVerb
 from workers.drivers.base import BadRequest, CannotLook, NoSuchGuest, Report, Snapshotter, ToolFailed, silent
 from workers.steps import Ended, Tools, Work, carry_out, take_back
 
@@ -83,18 +83,18 @@ def tools(driver: Kept, found: list[str]) -> Tools:
     return Tools(given, images, lambda name, percent: None, lambda: None, found.append)
 
 
-def work(verb: Verb, snapshot: Snapshot = NEW, before: str = "") -> Work:
+def work(verb: StepVerb, snapshot: Snapshot = NEW, before: str = "") -> Work:
     return Work(order(5, verb=verb, snapshot=snapshot.to_json()), before=before)
 
 
-def run(driver: Kept, verb: Verb, snapshot: Snapshot = NEW, before: str = "") -> Ended:
+def run(driver: Kept, verb: StepVerb, snapshot: Snapshot = NEW, before: str = "") -> Ended:
     return carry_out(work(verb, snapshot, before), tools(driver, []))
 
 
 def test_a_snapshot_is_taken_once_however_often_its_step_starts() -> None:
     driver = Kept()
     for _ in range(2):
-        ended = run(driver, Verb.SNAPSHOT)
+        ended = run(driver, StepVerb.SNAPSHOT)
         assert ended.error is None and ended.seen is not None and ended.seen.snapshots == (NEW,)
 
 
@@ -102,62 +102,62 @@ def test_a_snapshot_is_taken_once_however_often_its_step_starts() -> None:
 def test_a_snapshot_that_fails_leaves_none(late: bool) -> None:
     driver = Kept()
     driver.fail, driver.late = {"snapshot": ToolFailed("snapshot", "no")}, {"snapshot"} if late else set()
-    ended = run(driver, Verb.SNAPSHOT)
+    ended = run(driver, StepVerb.SNAPSHOT)
     assert ended.error is not None and ended.undone
     assert driver.snapshots == () and driver.calls == ["snapshot", "delete"], "also what a half-made one left is removed"
 
 
 def test_a_snapshot_whose_name_is_taken_leaves_the_other_alone() -> None:
     driver = Kept(OTHER)
-    ended = run(driver, Verb.SNAPSHOT)
+    ended = run(driver, StepVerb.SNAPSHOT)
     assert ended.error is not None and ended.error.code == "bad-request"
     assert driver.snapshots == (OTHER,) and driver.calls == []
-    assert take_back(work(Verb.SNAPSHOT), tools(driver, [])).undone
+    assert take_back(work(StepVerb.SNAPSHOT), tools(driver, [])).undone
     assert driver.snapshots == (OTHER,) and driver.calls == []
 
 
 def test_a_snapshot_that_was_cancelled_is_removed() -> None:
     driver = Kept(NEW)
-    assert take_back(work(Verb.SNAPSHOT), tools(driver, [])).undone and driver.snapshots == ()
+    assert take_back(work(StepVerb.SNAPSHOT), tools(driver, [])).undone and driver.snapshots == ()
 
 
 def test_what_can_not_be_looked_at_is_not_undone_blindly() -> None:
     driver = Kept(NEW)
     driver.fail = {"inspect": CannotLook("inspect", "no")}
-    ended = take_back(work(Verb.SNAPSHOT), tools(driver, []))
+    ended = take_back(work(StepVerb.SNAPSHOT), tools(driver, []))
     assert not ended.undone and driver.calls == [] and ended.seen is not None and ended.seen.state is Observed.UNKNOWN
 
 
 def test_of_a_guest_that_is_gone_there_is_nothing_to_undo() -> None:
     driver = Kept()
     driver.guest = None
-    ended = run(driver, Verb.SNAPSHOT)
+    ended = run(driver, StepVerb.SNAPSHOT)
     assert ended.error is not None and ended.error.code == "no-such-guest" and ended.undone
 
 
 def test_a_running_guest_is_stopped_reverted_and_started() -> None:
     driver, found = Kept(NEW), list[str]()
-    ended = carry_out(work(Verb.REVERT), tools(driver, found))
+    ended = carry_out(work(StepVerb.REVERT), tools(driver, found))
     assert ended.error is None and driver.calls == ["stop", "revert", "start"] and found == ["running"]
     assert ended.seen is not None and ended.seen.state is Observed.RUNNING and ended.seen.snapshots == (NEW,)
 
 
 def test_a_revert_that_begins_again_after_its_death_starts_what_it_had_stopped() -> None:
     driver = Kept(NEW, state=Observed.STOPPED)
-    assert run(driver, Verb.REVERT, before="running").error is None
+    assert run(driver, StepVerb.REVERT, before="running").error is None
     assert driver.calls == ["stop", "revert", "start"]
 
 
 def test_a_stopped_guest_stays_stopped() -> None:
     driver = Kept(NEW, state=Observed.STOPPED)
-    assert run(driver, Verb.REVERT).error is None and driver.calls == ["revert"]
+    assert run(driver, StepVerb.REVERT).error is None and driver.calls == ["revert"]
 
 
 @pytest.mark.parametrize("failing", ["stop", "revert"])
 def test_a_revert_that_fails_starts_what_ran(failing: str) -> None:
     driver = Kept(NEW)
     driver.fail = {failing: ToolFailed(failing, "no")}
-    ended = run(driver, Verb.REVERT)
+    ended = run(driver, StepVerb.REVERT)
     assert ended.error is not None and driver.calls[-1] == "start"
     assert ended.seen is not None and ended.seen.state is Observed.RUNNING
 
@@ -165,32 +165,32 @@ def test_a_revert_that_fails_starts_what_ran(failing: str) -> None:
 def test_a_revert_that_was_killed_starts_what_ran_and_only_that() -> None:
     for before, calls in (("running", ["start"]), ("stopped", [])):
         driver = Kept(NEW, state=Observed.STOPPED)
-        take_back(work(Verb.REVERT, before=before), tools(driver, []))
+        take_back(work(StepVerb.REVERT, before=before), tools(driver, []))
         assert driver.calls == calls
 
 
 @pytest.mark.parametrize("there", [(), (OTHER,)])
 def test_a_revert_to_what_is_gone_does_not_even_stop_the_guest(there: tuple[Snapshot, ...]) -> None:
     driver = Kept(*there)
-    ended = run(driver, Verb.REVERT)
+    ended = run(driver, StepVerb.REVERT)
     assert ended.error is not None and ended.error.code == "bad-request" and driver.calls == []
 
 
 def test_a_suspended_guest_is_not_reverted() -> None:
     driver = Kept(NEW, state=Observed.SUSPENDED)
-    ended = run(driver, Verb.REVERT)
+    ended = run(driver, StepVerb.REVERT)
     assert ended.error is not None and "suspended" in ended.error.what and driver.calls == []
 
 
 def test_a_late_delete_touches_no_snapshot_that_was_taken_since() -> None:
     driver = Kept(NEW)
-    assert run(driver, Verb.DELETE_SNAPSHOT).error is None and driver.snapshots == ()
+    assert run(driver, StepVerb.DELETE_SNAPSHOT).error is None and driver.snapshots == ()
     driver = Kept(OTHER)
-    assert run(driver, Verb.DELETE_SNAPSHOT).error is None and driver.snapshots == (OTHER,)
+    assert run(driver, StepVerb.DELETE_SNAPSHOT).error is None and driver.snapshots == (OTHER,)
 
 
 def test_an_order_without_a_good_snapshot_is_refused_and_a_driver_without_the_power_says_so() -> None:
-    bad = Work(order(5, verb=Verb.SNAPSHOT, snapshot={"name": "../x", "job": 1, "at": 0}))
+    bad = Work(order(5, verb=StepVerb.SNAPSHOT, snapshot={"name": "../x", "job": 1, "at": 0}))
     ended = carry_out(bad, tools(Kept(), []))
     assert ended.error is not None and ended.error.code == "bad-request"
 
@@ -201,5 +201,5 @@ def test_an_order_without_a_good_snapshot_is_refused_and_a_driver_without_the_po
             return None
 
     plain: Any = Plain()
-    ended = carry_out(work(Verb.SNAPSHOT), tools(plain, []))
+    ended = carry_out(work(StepVerb.SNAPSHOT), tools(plain, []))
     assert ended.error is not None and ended.error.code == "unsupported"

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from .errors import Invalid, Problem
 from .names import check_label
-from .vocabulary import Desired, Kind, Observed, Outcome, Verb
+from .vocabulary import Desired, Kind, Observed, Outcome, StepVerb, Verb
 from .wire import COUNT_MAX, MOMENT_MAX, boolean, listing, moment, prose, whole, word
 
 VERSION = 1
@@ -114,7 +114,7 @@ class StepOrder(Message):
     step: int
     attempt: int
     node: str
-    verb: Verb
+    verb: StepVerb
     lane: str
     ve: UUID | None
     native: str
@@ -133,7 +133,7 @@ class StepOrder(Message):
             step=int(data["step"]),
             attempt=int(data["attempt"]),
             node=str(data["node"]),
-            verb=Verb(data["verb"]),
+            verb=StepVerb(data["verb"]),
             lane=str(data["lane"]),
             ve=UUID(data["ve"]) if data.get("ve") else None,
             native=str(data["native"]),

@@ -148,6 +148,42 @@ SESSIONS = frozenset({Verb.CONSOLE, Verb.EXEC, Verb.LOGS})
 a console that stays open for a day keeps nobody from stopping its VE."""
 
 
+class StepVerb(StrEnum):
+    """All that a node can be told to do. A job's verb becomes one step or several, on one node or several; what a step does on
+    its node is described with its phases and their undo in :mod:`workers.steps`."""
+
+    CREATE = "create"
+    START = "start"
+    STOP = "stop"
+    RESTART = "restart"
+    SUSPEND = "suspend"
+    RESUME = "resume"
+    RESIZE = "resize"
+    SNAPSHOT = "snapshot"
+    REVERT = "revert"
+    DELETE_SNAPSHOT = "delete-snapshot"
+    DELETE = "delete"
+    ADOPT = "adopt"
+    CONSOLE = "console"
+    EXEC = "exec"
+    LOGS = "logs"
+    FETCH = "fetch"
+    MIGRATE_PREPARE = "migrate-prepare"
+    MIGRATE_SEND = "migrate-send"
+    MIGRATE_RECEIVE = "migrate-receive"
+    MIGRATE_ACTIVATE = "migrate-activate"
+    MIGRATE_CLEAN = "migrate-clean"
+    MIGRATE_DISCARD = "migrate-discard"
+    MIGRATE_KEEP = "migrate-keep"
+    RENAME = "rename"
+    COPY = "copy"
+    REMOVE_IMAGE = "remove-image"
+
+
+SESSION_STEPS = frozenset({StepVerb.CONSOLE, StepVerb.EXEC, StepVerb.LOGS})
+"""Steps that carry a data connection between a person and a guest. They change no guest and hold no lane on their node."""
+
+
 class EventType(StrEnum):
     """What an event is about: something that happened and that no job tells."""
 

@@ -11,7 +11,7 @@ from vmcloud.domain.clocks import elapsed
 from vmcloud.domain.errors import Unavailable
 from vmcloud.domain.messages import CancelOrder, RelistOrder, SignalOrder, StepOrder
 from vmcloud.domain.names import native_name
-from vmcloud.domain.vocabulary import SESSIONS, JobState, Kind, NodeState, Verb
+from vmcloud.domain.vocabulary import SESSIONS, JobState, Kind, NodeState, StepVerb, Verb
 from vmcloud.faults import point
 from vmcloud.fleet.models import HOLDING, Job, Step, StepState
 from vmcloud.fleet.services import queries, tickets
@@ -39,7 +39,7 @@ def order(context: Context, step: Step) -> StepOrder:
         step=step.number,
         attempt=step.attempt,
         node=step.node,
-        verb=Verb(step.verb),
+        verb=StepVerb(step.verb),
         lane=step.lane,
         ve=job.ve if about_ve else None,
         native=_native(job) if about_ve else "",
