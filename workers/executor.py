@@ -289,7 +289,9 @@ class _Run:
         """Carry out; False if the process died and another start is due."""
         row, stop = self._row, self._stop
         if (kept := row.result) is not None:
-            return self._end(kept.outcome, Ended(self._seen_now(), kept.error, kept.retryable, kept.undone, kept.spec))
+            return self._end(
+                kept.outcome, Ended(self._seen_now(), kept.error, kept.retryable, kept.undone, kept.spec, kept.output)
+            )
         if row.cancel:
             stop.wish(Reason.CANCELLED)
         poison = row.starts > STARTS_MAX
@@ -444,6 +446,7 @@ class _Run:
             undone=ended.undone,
             seconds=now - self._began,
             spec=ended.spec,
+            output=ended.output,
         )
 
     def _unseen(self) -> Seen | None:

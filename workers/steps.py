@@ -32,13 +32,14 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from vmcloud import faults
 from vmcloud.domain.errors import Problem, VmcloudError
 from vmcloud.domain.messages import Seen, Snapshot, StepOrder
 from vmcloud.domain.vocabulary import Desired, Observed, StepVerb
+from vmcloud.domain.wire import check_output
 
 from .drivers.base import (
     Adopter,
@@ -94,21 +95,22 @@ class Tools:
 @dataclass(frozen=True)
 class Ended:
     """How the work ended. ``seen`` None: the guest is not there; its state is unknown if the driver could not look. ``spec``:
-    what an adopted guest was found to be."""
+    what an adopted guest was found to be; ``output``: what the step gives to later steps of its job."""
 
     seen: Seen | None = None
     error: Problem | None = None
     retryable: bool = False
     undone: bool = False
     spec: dict[str, Any] | None = None
+    output: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One part of a plan. ``do`` may answer with what the guest was found to be."""
+    """One part of a plan. ``do`` may answer with what the guest was found to be, or with what the step gives to later ones."""
 
     name: str
-    do: Callable[[], Guest | None]
+    do: Callable[[], Guest | dict[str, Any] | None]
     undo: Callable[[], object] | None = None
 
 
@@ -220,11 +222,16 @@ def carry_out(work: Work, tools: Tools) -> Ended:
         return Ended(seen=_look(work, tools), error=error.problem(), retryable=error.retryable)
     begun: list[Phase] = []
     became: Guest | None = None
+    output: dict[str, Any] = {}
     try:
         for phase in phases:
             begun.append(phase)
             tools.report(phase.name, -1)
-            became = phase.do() or became
+            match phase.do():
+                case Guest() as guest:
+                    became = guest
+                case dict() as given:
+                    output = check_output(output | given)
     except Interrupted:
         raise
     except Exception as error:
@@ -232,7 +239,7 @@ def carry_out(work: Work, tools: Tools) -> Ended:
         undone = _undo(begun, tools)
         return Ended(seen=_look(work, tools), error=problem, retryable=retryable, undone=undone)
     faults.point("worker.step.acted")
-    return Ended(seen=_look(work, tools), spec=became.spec.to_json() if became else None)
+    return Ended(seen=_look(work, tools), spec=became.spec.to_json() if became else None, output=output)
 
 
 def take_back(work: Work, tools: Tools) -> Ended:

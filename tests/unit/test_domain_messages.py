@@ -29,6 +29,7 @@ from vmcloud.domain.messages import (
     parse,
 )
 from vmcloud.domain.vocabulary import Kind, Observed, Outcome, StepVerb, Verb
+from vmcloud.domain.wire import OUTPUT_BYTES_MAX, check_output
 
 pytestmark = pytest.mark.unit
 
@@ -46,6 +47,7 @@ MESSAGES: list[Message] = [
     Progress("n1", 7, 1, 2, 5.0, "unpack", 40),
     Result("n1", 7, 1, 2, 5.0, Outcome.FAILED, Mark(1, 9), SEEN, Problem("x", "y"), True, True, 0.5),
     Result("n1", 7, 1, 2, 5.0, Outcome.OK, Mark(1, 9)),
+    Result("n1", 7, 1, 2, 5.0, Outcome.OK, Mark(1, 9), output={"state": {"power": "running", "snapshots": [["a", 7, 1.5]]}}),
     Sighting("n1", Mark(2, 1), 5.0, True, (SEEN,), (VE,), FACTS, ("odd",)),
     Digest("n1", Mark(2, 1), 5.0, 1, FACTS, (VE,), ("ab",), ((7, 1, 2),)),
     Digest("n1", Mark(2, 1), 5.0, 0, FACTS, full=False),
@@ -80,6 +82,34 @@ def test_a_step_bears_the_same_word_as_the_job_that_asks_for_it() -> None:
 def test_a_node_is_told_nothing_that_is_no_step() -> None:
     with pytest.raises(Invalid):
         parse(STEP.to_json() | {"verb": "reconcile"})
+
+
+def test_a_step_of_an_older_node_gives_nothing_to_the_next() -> None:
+    data = Result("n1", 7, 1, 2, 5.0, Outcome.OK, Mark(1, 9)).to_json()
+    del data["output"]
+    message = parse(data)
+    assert isinstance(message, Result) and message.output == {}
+
+
+@pytest.mark.parametrize(
+    "output",
+    [[1], "x", {"a": float("nan")}, {"a": "\0"}, {"a": "\ud800"}, {"a": {1, 2}}, {"a": "x" * OUTPUT_BYTES_MAX}],
+    ids=["list", "text", "nan", "nul", "surrogate", "set", "long"],
+)
+def test_what_no_later_step_could_be_given_is_refused(output: object) -> None:
+    with pytest.raises(Invalid):
+        check_output(output)
+    data = Result("n1", 7, 1, 2, 5.0, Outcome.OK, Mark(1, 9)).to_json() | {"output": output}
+    with pytest.raises(Invalid):
+        parse(data)
+
+
+def test_an_output_may_have_just_as_many_bytes_as_can_be_passed_on() -> None:
+    frame = len('{"a": ""}')
+    fits = {"a": "ü" * ((OUTPUT_BYTES_MAX - frame) // 2)}
+    assert check_output(fits) == fits
+    with pytest.raises(Invalid, match="16384"):
+        check_output({"a": fits["a"] + "ü"})
 
 
 def test_every_kind_of_message_is_tried_above() -> None:

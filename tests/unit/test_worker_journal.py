@@ -107,6 +107,18 @@ def test_of_many_steps_the_oldest_are_forgotten_after_a_day(tmp_path: Path) -> N
     journal.close()
 
 
+def test_what_a_step_gives_is_kept_with_its_result(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    journal.accept(order(), 1.0)
+    result = Result("n1", 1, 1, 1, 1.0, Outcome.OK, Mark(1, 1), output={"state": {"power": "running"}})
+    journal.finish(result)
+    journal.close()
+    again = Journal(tmp_path / "j")
+    row = again.step((1, 1))
+    assert row is not None and row.result == result and again.results_since(0.0) == [result]
+    again.close()
+
+
 def test_the_spool_is_bounded(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j", Keep(spool_messages=3))
     for number in range(5):

@@ -14,7 +14,7 @@ from uuid import UUID
 from .errors import Invalid, Problem
 from .names import check_label
 from .vocabulary import Desired, Kind, Observed, Outcome, StepVerb, Verb
-from .wire import COUNT_MAX, MOMENT_MAX, boolean, listing, moment, prose, whole, word
+from .wire import COUNT_MAX, MOMENT_MAX, boolean, check_output, listing, moment, prose, whole, word
 
 VERSION = 1
 NOTES_MAX = 20
@@ -431,7 +431,8 @@ class Result(Message):
     ``mark`` names the sighting that shows what the step led to: the job is complete when the directory shows that much.
     ``seen`` is the guest afterwards, None when it is not there. ``undone``: nothing of a failed create is left. ``exit_code`` is
     that of the program which an exec ran. ``spec`` is what an adopted guest was found to be (Spec JSON). ``notes`` are lines for
-    the job's history, such as what a hook wrote.
+    the job's history, such as what a hook wrote. ``output`` is what the step gives to later steps of its job
+    (:func:`.wire.check_output`); the server merges it into their ``args``.
     """
 
     type: ClassVar[str] = "result"
@@ -451,6 +452,7 @@ class Result(Message):
     exit_code: int | None = None
     spec: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    output: dict[str, Any] = field(default_factory=dict, hash=False)
 
     @classmethod
     def decode(cls, data: dict[str, Any]) -> Self:
@@ -468,6 +470,7 @@ class Result(Message):
             exit_code=whole(data["exit_code"], low=-COUNT_MAX, high=COUNT_MAX) if data.get("exit_code") is not None else None,
             spec=dict(data["spec"]) if data.get("spec") else None,
             notes=listing(data.get("notes", ()), prose)[:NOTES_MAX],
+            output=check_output(data.get("output") or {}),
         )
 
 

@@ -5,8 +5,11 @@ What passes can be stored in every database of ours, written to the directory, c
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, TypeVar
+
+from .errors import Invalid
 
 T = TypeVar("T")
 
@@ -18,6 +21,8 @@ MOMENT_MAX = 253_402_300_799.0
 WORD_MAX = 255
 PROSE_MAX = 4000
 LIST_MAX = 100_000
+OUTPUT_BYTES_MAX = 16 << 10
+"""Bytes, as JSON, of what one step gives to later steps of its job."""
 
 
 def whole(value: object, *, low: int = 0, high: int = WHOLE_MAX) -> int:
@@ -60,3 +65,22 @@ def listing(value: object, item: Callable[[Any], T]) -> tuple[T, ...]:
     if not isinstance(value, list | tuple) or len(value) > LIST_MAX:
         raise ValueError(f"not a list of at most {LIST_MAX} items")
     return tuple(item(each) for each in value)
+
+
+def check_output(output: object) -> dict[str, Any]:
+    """``output``, if it can travel with a result: a JSON object of at most :data:`OUTPUT_BYTES_MAX` bytes, its numbers finite and
+    its texts UTF-8 without NUL, so that every store takes it. Raises :class:`Invalid`."""
+    if not isinstance(output, dict):
+        raise Invalid("what a step gives is a JSON object")
+    if not output:
+        return {}
+    try:
+        text = json.dumps(output, ensure_ascii=False, allow_nan=False)
+        size = len(text.encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Invalid(f"what the step gives is no JSON: {type(error).__name__}") from error
+    if "\\u0000" in text:
+        raise Invalid("what the step gives has a NUL in a text")
+    if size > OUTPUT_BYTES_MAX:
+        raise Invalid(f"what the step gives has {size} bytes, at most {OUTPUT_BYTES_MAX} can be passed on", code="too-large")
+    return output
