@@ -43,8 +43,9 @@ class Node:
         self.guests = folder / "simulated.sqlite3"
         self.driver, self.images = SimulatedDriver(self.guests), folder / "images"
         self.reporter = Reporter("n1", self.journal, self.ears)
-        hands = dict.fromkeys((Kind.SIMULATED, None), Inline(self.driver, SimulatedImages(self.images)))
-        book = GuestBook(self.journal, lambda sha256: None, "10.86.0.0/24")
+        images = SimulatedImages(self.images, used=self.driver.layers)
+        hands = dict.fromkeys((Kind.SIMULATED, None), Inline(self.driver, images))
+        book = GuestBook(self.journal, images.path, "10.86.0.0/24")
         nothing: Any = None
         observer = Observer(
             "n1", self.journal, {}, book, self.reporter, Ticker(), facts=nothing, images=lambda: (), interval=60.0

@@ -17,7 +17,8 @@ known as another order              as if unknown: the server's numbers begin ag
                                     the other order began is stopped and undone
 new, generation passed by           ``refused`` (stale), unless it is a delete without a generation: that is of a guest whose
                                     VE is wanted no more
-new, on a deleted VE                ``refused`` (gone), unless it is a delete: that ends well once more
+new, on a deleted VE                ``refused`` (gone), unless it is a delete, or removes what a migration left: that ends well
+                                    once more; or prepares for the VE to come from another node, where it lives on
 ==================================  ==============================================================================
 
 A cancel of a step that was never heard of leaves a cancelled result in the journal: should the step still arrive, late, that
@@ -54,6 +55,12 @@ from .journal import Journal, Key, Presence, State, StepRow, VERow
 log = logging.getLogger(__name__)
 faults.declare("worker", "worker.accept.received", "worker.accept.journalled")
 
+ON_DELETED = frozenset(
+    {StepVerb.DELETE, StepVerb.MIGRATE_PREPARE, StepVerb.MIGRATE_DISCARD, StepVerb.MIGRATE_CLEAN},
+)
+"""Steps that are taken also for a VE that was deleted on this node."""
+ANY_GENERATION = SESSION_STEPS | {StepVerb.MIGRATE_DISCARD}
+"""Steps that bring about nothing that is wanted of a VE. What a migration left is removed however late that is asked for."""
 NOTHING_SHOWN = Mark(0, 0)
 """The mark of a result that no sighting belongs to: every observation is later."""
 
@@ -108,11 +115,11 @@ def decide_step(order: StepOrder, row: StepRow | None, ve: VERow | None) -> Take
             return Going(running=row.state is State.RUNNING, adopt=fresh or order.attempt > row.attempt)
         if order.attempt == row.attempt and row.result is not None:
             return Replay(row.result)
-    if ve is not None and order.verb is not StepVerb.DELETE and ve.presence is Presence.DELETED:
+    if ve is not None and order.verb not in ON_DELETED and ve.presence is Presence.DELETED:
         return Refuse("gone", f"VE {order.ve} was deleted on this node")
-    unwanted = (order.verb is StepVerb.DELETE and order.generation == 0) or order.verb in SESSION_STEPS
+    unwanted = (order.verb is StepVerb.DELETE and order.generation == 0) or order.verb in ANY_GENERATION
     passed = ve is not None and order.generation < ve.generation_high and not unwanted
-    if passed and ve is not None and ve.presence is not Presence.DELETED:
+    if passed and ve is not None and (ve.presence is not Presence.DELETED or order.verb is StepVerb.MIGRATE_PREPARE):
         return Refuse("stale", f"generation {order.generation} of VE {order.ve} comes after generation {ve.generation_high}")
     return Take(instead=row is not None and row.state is not State.DONE)
 

@@ -26,7 +26,8 @@ from .drivers.base import CannotLook, Driver, Report
 from .drivers.registry import make_driver
 from .images import make_images
 from .metering import metered
-from .steps import Tools, Work, carry_out, take_back
+from .plans import Tools, Work
+from .steps import carry_out, take_back
 
 FRESH = 2.0
 """Seconds for which a driver is used again: what it knows of the machine may change."""

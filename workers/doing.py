@@ -10,7 +10,7 @@ from pathlib import Path
 from vmcloud.domain.messages import StepOrder
 from vmcloud.domain.vocabulary import StepVerb
 
-from .steps import FROM_BEFORE
+from .plans import FROM_BEFORE
 
 PATIENCE = 10.0
 """Seconds without a word after which a call is taken for hung; it is said then, and whenever it has lasted twice as long."""

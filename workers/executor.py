@@ -44,18 +44,21 @@ from vmcloud.hooks.run import Ran
 from .accept import NOTHING_SHOWN
 from .doing import LOOK, Doing
 from .drivers.base import CannotLook, DriverError
-from .guests import GuestBook
+from .guests import UNSEEN, GuestBook
 from .hands import Hands, Reason, Stop, Watch
 from .hooks import EPILOGUE, PROLOGUE, Killing, NodeHooks, Occasion, verdict
 from .journal import Journal, Key, State, StepRow
 from .lanes import LaneLocks, Lanes
 from .observer import Observer
+from .plans import Work
 from .reporter import Reporter
-from .steps import Ended, Work
+from .steps import Ended
 
 log = logging.getLogger(__name__)
 faults.declare("worker", "worker.execute.before-driver", "worker.execute.after-driver", "worker.finish.journalled")
 
+ABOUT_IMAGES = (StepVerb.FETCH, StepVerb.REMOVE_IMAGE)
+"""Steps about no guest."""
 STARTS_MAX = 3
 UNDO_STARTS_MAX = 3
 """How often the undo of a step that was given up may take the worker along; then it is given up too."""
@@ -238,7 +241,7 @@ class Executor:
         if row is None or row.order is None or row.state is State.DONE or row.sequence != ticket[2]:
             return
         order = row.order
-        hands = self._hands.get(order.kind if order.verb is not StepVerb.FETCH else None) or self._hands[None]
+        hands = self._hands.get(order.kind if order.verb not in ABOUT_IMAGES else None) or self._hands[None]
         doing = self._doing[ticket] = Doing(order, lambda: stop.pid)
         try:
             self._carry_through(ticket, row.order, hands, lane, stop, doing)
@@ -458,7 +461,7 @@ class _Run:
     def _finish(self, outcome: Outcome, ended: Ended) -> None:
         """1. on disk; 2. what was seen is said; 3. the result is said."""
         x, order, now = self._x, self._order, time.time()
-        shown = order.ve is not None and order.verb is not StepVerb.FETCH
+        shown = order.ve is not None and order.verb not in ABOUT_IMAGES and not (order.verb in UNSEEN and ended.seen is None)
         mark = (self._mark or x._reporter.mark()) if shown else NOTHING_SHOWN
         with x._journal.transaction():
             row = x._journal.step(self._row.key)
@@ -472,7 +475,8 @@ class _Run:
             x._journal.finish(result)
         faults.point("worker.finish.journalled")
         if shown and order.ve is not None:
-            x._observer.said(order.native, mark, seen.state if seen is not None else None)
+            native = seen.native if seen is not None else order.native
+            x._observer.said(native, mark, seen.state if seen is not None else None)
             known = x._journal.ve(order.ve)
             strayed = known is not None and known.native != order.native  # its own guest is not gone with it
             guests, gone = ((seen,), ()) if seen is not None else ((), () if strayed else (order.ve,))
@@ -480,7 +484,7 @@ class _Run:
             x._reporter.say(Sighting(x._node, mark, now, full=False, guests=guests, gone=gone, left=left), result)
         else:
             x._reporter.say(result)
-        if order.verb is StepVerb.FETCH:
+        if order.verb in ABOUT_IMAGES:
             x._observer.soon()
         sentence = ended.error.sentence() if ended.error else str(seen.state if seen else "gone")
         log.info("step %d.%d %s %s: %s, %s", order.job, order.step, order.verb, order.native, outcome, sentence)

@@ -21,6 +21,14 @@ from .steps import Ended
 
 log = logging.getLogger(__name__)
 
+MAKES = (StepVerb.CREATE, StepVerb.COPY)
+"""Steps that make a guest, which gets an address here."""
+BRINGS_ADDRESS = (StepVerb.ADOPT, StepVerb.MIGRATE_PREPARE, StepVerb.MIGRATE_RECEIVE)
+"""Steps whose guest has an address already."""
+SHAPED = (*MAKES, *BRINGS_ADDRESS, StepVerb.RESIZE)
+"""Steps whose order has a spec."""
+UNSEEN = (StepVerb.MIGRATE_PREPARE, StepVerb.MIGRATE_RECEIVE, StepVerb.MIGRATE_DISCARD)
+"""Steps about a guest that is yet to come: that none is seen says nothing."""
 ImagePath = Callable[[str], Path | None]
 Announce = Callable[[VERow, bool], None]
 """Tell the network about a guest: that it is (True) or is no more."""
@@ -35,16 +43,16 @@ class GuestBook:
         self._lock = threading.Lock()
 
     def guests(self, order: StepOrder) -> tuple[Guest | None, Guest | None]:
-        """The guest that the order asks for (to adopt: without an address), and, for a resize, as it was. Gives a create its
-        address, kept until it is undone or the VE deleted. Raises what :meth:`Spec.parse` does, and
-        :class:`~workers.drivers.base.NoSpace` without a free address."""
-        if order.ve is None or order.verb not in (StepVerb.CREATE, StepVerb.RESIZE, StepVerb.ADOPT):
+        """The guest that the order asks for (to adopt, or to come from another node: without an address, which it has), and, for
+        a resize, as it was. Gives a create or a copy its address, kept until it is undone or the VE deleted. Raises what
+        :meth:`Spec.parse` does, and :class:`~workers.drivers.base.NoSpace` without a free address."""
+        if order.ve is None or order.verb not in SHAPED:
             return None, None
         spec = Spec.parse(order.args.get("spec") or {})
         row = self._journal.ve(order.ve) or VERow(order.ve, order.native, str(order.kind))
-        if order.verb is StepVerb.ADOPT:
+        if order.verb in BRINGS_ADDRESS:
             return Guest(order.ve, order.native, spec), None
-        if order.verb is StepVerb.CREATE:
+        if order.verb in MAKES:
             row = self._housed(row)
         image = None
         if sha256 := str(order.args.get("image_sha256") or ""):
@@ -57,22 +65,34 @@ class GuestBook:
         """Record what a step's end means for its VE. Within the transaction that records the end."""
         if order.ve is None or (row := self._journal.ve(order.ve)) is None:
             return
-        if order.verb is StepVerb.DELETE and row.native != order.native:
+        if order.verb in (StepVerb.DELETE, StepVerb.MIGRATE_CLEAN) and row.native != order.native:
             return  # the VE's other guest, which strayed here; its own one stays
         row = replace(row, generation_done=max(row.generation_done, order.generation))
         ok = outcome is Outcome.OK
         if order.verb is StepVerb.DELETE and ok:
             row = replace(row, presence=Presence.DELETED, address="", spec=None)
-        elif order.verb in (StepVerb.CREATE, StepVerb.ADOPT) and not ok and ended.undone:
+        elif order.verb in (*MAKES, StepVerb.ADOPT) and not ok and ended.undone:
             row = replace(row, presence=Presence.ABSENT, address="", spec=None)
-        elif ended.seen is not None and (ok or order.verb in (StepVerb.CREATE, StepVerb.ADOPT)):
+        elif order.verb is StepVerb.MIGRATE_CLEAN and ended.seen is None and (ok or ended.undone):
+            presence = Presence.DELETED if row.presence is Presence.DELETED else Presence.MOVED
+            row = replace(row, presence=presence, address="", spec=None)
+        elif order.verb in UNSEEN:
+            if ended.seen is None and row.presence is Presence.ABSENT:
+                keeps = ok and order.verb is not StepVerb.MIGRATE_DISCARD
+                row = replace(row, spec=dict(order.args["spec"]) if keeps else None)
+        elif ended.seen is not None and (ok or order.verb in (*MAKES, StepVerb.ADOPT, StepVerb.MIGRATE_ACTIVATE)):
+            arrives = order.verb is StepVerb.MIGRATE_ACTIVATE and row.presence is not Presence.PRESENT
             row = replace(row, presence=Presence.PRESENT)
-        if ok and order.verb in (StepVerb.CREATE, StepVerb.RESIZE):
+            if arrives:
+                row = replace(row, mac=ended.seen.mac, address=self._full_address(ended.seen))
+        if ok and order.verb in (*MAKES, StepVerb.RESIZE):
             row = replace(row, spec=dict(order.args["spec"]))
+        elif ended.seen is not None and order.verb is StepVerb.RENAME:
+            row = replace(row, native=ended.seen.native)
         elif ok and order.verb is StepVerb.ADOPT and ended.seen is not None:
             row = replace(row, spec=ended.spec, mac=ended.seen.mac, address=self._full_address(ended.seen))
         self._journal.put_ve(row)
-        if not row.address or order.verb is StepVerb.ADOPT:
+        if not row.address or order.verb in (StepVerb.ADOPT, StepVerb.MIGRATE_ACTIVATE, StepVerb.RENAME):
             self._announce(row, bool(row.address and row.mac))
 
     def discover(self, seen: Seen) -> None:

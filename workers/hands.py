@@ -26,8 +26,9 @@ from . import child
 from .drivers.base import CannotLook, Driver, Fingerprint, Gone
 from .images import ImageStore
 from .metering import Listed, Metered, metered
+from .plans import Tools, Work
 from .spoken import Spoken
-from .steps import Ended, Interrupted, Tools, Work, carry_out, take_back
+from .steps import Ended, Interrupted, carry_out, take_back
 
 
 class Reason(StrEnum):

@@ -30,7 +30,7 @@ from vmcloud.hooks import files
 from vmcloud.hooks.run import NOT_RUN, Limits, Ran, Running, run
 
 PROLOGUE, EPILOGUE = "prologue", "epilogue"
-NOT_HOOKED = frozenset({StepVerb.FETCH, *SESSION_STEPS})
+NOT_HOOKED = frozenset({StepVerb.FETCH, StepVerb.REMOVE_IMAGE, *SESSION_STEPS})
 """Steps that change no guest."""
 ABORT = 1
 TORQUE_CODES = {Outcome.OK: 0, Outcome.FAILED: -1, Outcome.TIMED_OUT: -11, Outcome.CANCELLED: 271}

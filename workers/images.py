@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from vmcloud.config import Config
 from vmcloud.domain.messages import StepOrder
+from vmcloud.domain.vocabulary import Kind
 
 from .drivers.base import BadRequest, Guest, Report
+from .drivers.registry import layers
 from .storage import images as storage
 
 
@@ -35,12 +38,15 @@ class ImageStore(Protocol):
     def sweep(self, order: StepOrder) -> None:
         """Remove what a killed fetch left."""
 
+    def remove(self, sha256: str) -> None:
+        """Remove one; absent is success. :class:`BadRequest` while a guest of this node is a layer over it."""
+
 
 class SimulatedImages:
     """Images that are but names: for simulated nodes."""
 
-    def __init__(self, folder: Path, delay: float = 0.0) -> None:
-        self._folder, self._delay = folder, delay
+    def __init__(self, folder: Path, delay: float = 0.0, used: storage.Used = frozenset) -> None:
+        self._folder, self._delay, self._used = folder, delay, used
 
     def sums(self) -> tuple[str, ...]:
         """See :class:`ImageStore`."""
@@ -48,7 +54,8 @@ class SimulatedImages:
 
     def path(self, sha256: str) -> Path | None:
         """See :class:`ImageStore`."""
-        return None
+        path = self._folder / sha256
+        return path if path.exists() else None
 
     def suited(self, guest: Guest, report: Report) -> Guest:
         """See :class:`ImageStore`."""
@@ -64,11 +71,18 @@ class SimulatedImages:
     def sweep(self, order: StepOrder) -> None:
         """Nothing is ever left."""
 
+    def remove(self, sha256: str) -> None:
+        """See :class:`ImageStore`."""
+        path = self._folder / sha256
+        storage.check_unused(sha256, path in self._used())
+        path.unlink(missing_ok=True)
+
 
 class UnpackedImages:
     """Root file systems unpacked on this node (:mod:`workers.storage.images`)."""
 
     def __init__(self, config: Config, node: str) -> None:
+        self._config, self._node = config, node
         self._home = config.node_home(node)
         self._store = storage.ImageStore.from_config(config, node)
 
@@ -105,6 +119,11 @@ class UnpackedImages:
         """See :class:`ImageStore`. The store itself removes half unpacked trees."""
         self._download(order).unlink(missing_ok=True)
 
+    def remove(self, sha256: str) -> None:
+        """See :class:`ImageStore`."""
+        kinds = [Kind(kind) for kind in self._config.node.kinds]
+        self._store.remove(sha256, used=lambda: layers(kinds, self._config, self._node))
+
     def _download(self, order: StepOrder) -> Path:
         """Where the archive goes; its lane has one download at a time."""
         return self._home / f"download-{ordered_sum(order)}"
@@ -113,7 +132,8 @@ class UnpackedImages:
 def make_images(config: Config, node: str, *, simulated: bool) -> ImageStore:
     """The images of ``node``."""
     if simulated:
-        return SimulatedImages(config.node_home(node) / "images", config.node.simulate_delay)
+        used = partial(layers, (Kind.SIMULATED,), config, node)
+        return SimulatedImages(config.node_home(node) / "images", config.node.simulate_delay, used)
     return UnpackedImages(config, node)
 
 
@@ -121,5 +141,5 @@ def ordered_sum(order: StepOrder) -> str:
     """The SHA-256 that the order names, checked."""
     wanted = str(order.args["sha256"]).lower()
     if len(wanted) != 64 or set(wanted) - set("0123456789abcdef"):
-        raise BadRequest("fetch", f"{wanted!r} is no SHA-256 sum")
+        raise BadRequest(order.verb, f"{wanted!r} is no SHA-256 sum")
     return wanted

@@ -54,11 +54,13 @@ class State(StrEnum):
 
 
 class Presence(StrEnum):
-    """Whether the journal says that a VE's guest should be on this node."""
+    """Whether the journal says that a VE's guest should be on this node. Of one that was deleted here nothing is done any more;
+    one that moved to another node may come back."""
 
     ABSENT = "absent"
     PRESENT = "present"
     DELETED = "deleted"
+    MOVED = "moved"
 
 
 @dataclass(frozen=True)
@@ -182,8 +184,13 @@ class Journal:
             if order.ve is not None:
                 known = self.ve(order.ve) or VERow(order.ve)
                 native, kind = known.native or order.native, known.kind or str(order.kind or "")
-                if order.verb is StepVerb.DELETE and known.presence is not Presence.PRESENT:
-                    native = order.native  # a guest of a VE that is wanted no more is called what its sighting said
+                renewed = order.verb in (StepVerb.DELETE, StepVerb.MIGRATE_PREPARE)
+                if renewed and known.presence is not Presence.PRESENT:
+                    # A guest of a VE that is wanted no more is called what its sighting said; one that comes back may have been
+                    # renamed meanwhile.
+                    native = order.native
+                if order.verb is StepVerb.MIGRATE_PREPARE and known.presence is not Presence.PRESENT:
+                    known = replace(known, presence=Presence.ABSENT, spec=None)
                 high = max(known.generation_high, order.generation)
                 self.put_ve(replace(known, native=native, kind=kind, generation_high=high))
         assert made.lastrowid is not None
@@ -342,7 +349,7 @@ class Journal:
 
     def prune(self, now: float, *, steps: int = KEEP_STEPS) -> None:
         """Forget steps that ended long ago, save the last ``steps``, and of those that ended a day ago the oldest where there are
-        too many; deleted VEs after three times as long."""
+        too many; VEs that were deleted or moved away after three times as long."""
         days = self._keep.journal_days
         with self.transaction(synced=False):
             self._db.execute(
@@ -354,7 +361,8 @@ class Journal:
                 "AND sequence NOT IN (SELECT sequence FROM steps ORDER BY sequence DESC LIMIT ?)",
                 (now - days * A_DAY, steps),
             )
-            self._db.execute("DELETE FROM ves WHERE presence = ? AND changed < ?", (Presence.DELETED, now - 3 * days * A_DAY))
+            over = (Presence.DELETED, Presence.MOVED, now - 3 * days * A_DAY)
+            self._db.execute("DELETE FROM ves WHERE presence IN (?, ?) AND changed < ?", over)
             self._ves = self._load_ves()
 
     def _load_ves(self) -> dict[UUID, VERow]:

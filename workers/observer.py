@@ -18,7 +18,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from vmcloud.domain.messages import Digest, Mark, NodeFacts, Seen, Sighting, Usage
-from vmcloud.domain.vocabulary import Kind, Observed
+from vmcloud.domain.vocabulary import Kind, Observed, StepVerb
 
 from .drivers.base import CannotLook, DriverError, Gone
 from .gathering import Gathering
@@ -38,6 +38,8 @@ LAG = 1.0
 """Seconds that an event may be under way: one this soon after a step's look, about a change before it, is old. Where that cannot
 be told from its time, the guest is looked at once more."""
 LOOKS_KEPT = 1000
+REMOVING = (StepVerb.DELETE, StepVerb.MIGRATE_CLEAN)
+"""Steps that remove a guest."""
 SOURCE_LOST = (0.05, 5.0)
 """Seconds after which a lost source of events is tried again: first, and at most; doubled each time."""
 STEADY = 10.0
@@ -152,8 +154,15 @@ class Observer:
         if not full:
             expected = set()
         seen = {guest.ve for guest in guests}
-        missing = [ve for ve in expected - seen if (row := self._journal.ve(ve)) is not None and row.presence is Presence.PRESENT]
-        working = tuple((row.job, row.step, row.attempt) for row in self._journal.unfinished())
+        unfinished = self._journal.unfinished()
+        # Its guest may be gone by now, by order; that it ended is written down before the step is over.
+        leaving = {row.order.ve for row in unfinished if row.order is not None and row.order.verb in REMOVING}
+        missing = [
+            ve
+            for ve in expected - seen - leaving
+            if (row := self._journal.ve(ve)) is not None and row.presence is Presence.PRESENT
+        ]
+        working = tuple((row.job, row.step, row.attempt) for row in unfinished)
         self._reporter.say(
             Digest(
                 self._node,

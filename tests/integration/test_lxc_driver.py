@@ -481,7 +481,7 @@ def test_an_image_in_use_is_not_removed(node: Node, guest: Guest):
     assert node.store.list_images() == (node.sha256,)
     assert node.store.path(node.sha256) == node.image
     with pytest.raises(BadRequest, match="in use"):
-        node.store.remove(node.sha256, used=node.driver.layers())
+        node.store.remove(node.sha256, used=node.driver.layers)
 
 
 def test_a_store_unpacks_once_and_removes_whole(node: Node, place: Path):

@@ -14,7 +14,8 @@ import pytest
 
 from workers import child, hands
 from workers.hands import Isolated, Stop, Watch
-from workers.steps import Ended, Work
+from workers.plans import Work
+from workers.steps import Ended
 
 WORK = Work(order=None)  # type: ignore[arg-type]
 

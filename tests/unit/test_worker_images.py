@@ -16,7 +16,8 @@ from vmcloud.domain.messages import StepOrder
 from vmcloud.domain.vocabulary import StepVerb
 from workers.download import download
 from workers.drivers.base import silent
-from workers.steps import Tools, Work, carry_out
+from workers.plans import Tools, Work
+from workers.steps import carry_out
 
 pytestmark = pytest.mark.unit
 

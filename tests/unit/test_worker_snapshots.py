@@ -12,7 +12,8 @@ from tests.worker_kit import NATIVE, VE, order
 from vmcloud.domain.messages import Seen, Snapshot
 from vmcloud.domain.vocabulary import Kind, Observed, StepVerb
 from workers.drivers.base import BadRequest, CannotLook, NoSuchGuest, Report, Snapshotter, ToolFailed, silent
-from workers.steps import Ended, Tools, Work, carry_out, take_back
+from workers.plans import Tools, Work
+from workers.steps import Ended, carry_out, take_back
 
 pytestmark = pytest.mark.unit
 NEW = Snapshot("a", 5, 100.0)

@@ -89,8 +89,6 @@ class KindInfo:
         )
 
 
-_MIGRATION = Capability(Support.LATER, "migration is not part of this release")
-
 KINDS: dict[Kind, KindInfo] = {
     Kind.LXC: KindInfo(
         Kind.LXC,
@@ -106,7 +104,11 @@ KINDS: dict[Kind, KindInfo] = {
             Power.DISK_LIMIT: Capability(
                 Support.LATER, "its root is an overlay on the node's own file system, which has no limit for one guest"
             ),
-            Power.MIGRATE: _MIGRATION,
+            Power.MIGRATE: Capability(Support.LATER, "nothing moves a container's files to another node yet"),
+            Power.RENAME: Capability(
+                Support.LATER, "its folder, groups and cable have its name, and nothing moves them together yet"
+            ),
+            Power.COPY: Capability(Support.LATER, "nothing makes a container's layer from another one's yet"),
         },
     ),
     Kind.SIMULATED: KindInfo(
@@ -114,7 +116,6 @@ KINDS: dict[Kind, KindInfo] = {
         "simulated guest, for tests and demonstrations",
         vcpus=(1, 1024),
         memory_mib=(1, 64 << 20),
-        powers={Power.MIGRATE: _MIGRATION},
     ),
     Kind.KVM: KindInfo(Kind.KVM, "virtual machine (QEMU through libvirt)", (1, 512), (8, 16 << 20), driver=False),
     Kind.XEN: KindInfo(Kind.XEN, "Xen domain", (1, 512), (8, 16 << 20), driver=False),

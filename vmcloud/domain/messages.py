@@ -104,6 +104,15 @@ class StepOrder(Message):
     - console, exec, logs: ``url`` and ``ticket`` of the data connection (:mod:`vmcloud.domain.session`), and for exec ``argv``,
       ``environment``, ``tty``; for logs ``follow``
     - fetch: ``image``, ``sha256``, ``size`` (bytes), ``url``, ``ticket``
+    - remove-image: ``sha256``
+    - rename: ``native`` (the new one; the order's own is the old one)
+    - copy: ``source`` (``ve`` and ``native`` of the guest to be copied; the order's own are the copy's), ``spec``, ``power``, and
+      ``snapshot`` where not its present state is to be copied
+    - migrate-prepare, on the target: ``spec``, ``power``, ``live``
+    - migrate-send, on the source: ``live``, ``grace``; gives ``state``
+    - migrate-receive, on the target: ``spec``, ``power``, ``live``, ``state``
+    - migrate-activate, on the target: ``power``
+    - migrate-clean and migrate-keep, on the source, and migrate-discard, on the target: nothing
 
     ``timeout`` is how many seconds the step may run on the node. ``owner``, ``project`` and ``queue`` are the job's, for hooks.
     """

@@ -214,3 +214,5 @@ class Power(StrEnum):
     METER = "meter"
     ADOPT = "adopt"
     MIGRATE = "migrate"
+    RENAME = "rename"
+    COPY = "copy"

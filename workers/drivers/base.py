@@ -10,14 +10,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 from vmcloud.domain.errors import Invalid, Problem
 from vmcloud.domain.messages import Seen, Snapshot, Usage
 from vmcloud.domain.names import check_label
 from vmcloud.domain.spec import Spec
-from vmcloud.domain.vocabulary import Kind
+from vmcloud.domain.vocabulary import Desired, Kind
 
 from .session import Session
 
@@ -127,6 +127,15 @@ class Guest:
     address: str = ""
     gateway: str = ""
     mac: str = ""
+
+
+@dataclass(frozen=True)
+class GuestRef:
+    """Which guest is meant: the VE's UUID says which, the native name where it is found. A driver refuses what bears that name
+    and another UUID."""
+
+    ve: UUID
+    native: str
 
 
 @dataclass(frozen=True)
@@ -300,3 +309,78 @@ class Adopter(ABC):
     def disown(self, native: str, orphan: str) -> None:
         """Make a guest that was adopted an orphan again, as it was and under the name it had. One that was not adopted, or only
         in part, is success. :class:`BadRequest` where it runs."""
+
+
+class Migrator(ABC):
+    """Optional power: move a guest from this node (the source) to another one (the target), whose driver is another object in
+    another process. All that passes between the two is what :meth:`send` returns.
+
+    On the target a guest is *incoming* from :meth:`prepare` until :meth:`activate` or :meth:`discard`: no list shows it, nothing
+    starts it, and its name is taken. On the source it is *outgoing* from :meth:`send` until :meth:`keep` or :meth:`clean`: it is
+    listed in the state that it was left in, and nothing but these two, and :meth:`Driver.delete`, changes it; every other acting
+    call is :class:`BadRequest`. Each method may be called again, also after it was killed anywhere, and ends in the same state.
+    """
+
+    @abstractmethod
+    def prepare(self, guest: Guest, *, live: bool, report: Report = silent) -> None:
+        """On the target: make an empty place for the guest, whatever an earlier migration left there. ``live``: it is to arrive
+        with its memory. :class:`BadRequest` where it is on this node already or its name is another's, :class:`Unsupported` and
+        :class:`NoSpace` where this node can not have it."""
+
+    @abstractmethod
+    def discard(self, ref: GuestRef) -> None:
+        """On the target: remove the place and all in it. None is success; an ordinary guest is never touched."""
+
+    @abstractmethod
+    def send(self, ref: GuestRef, *, live: bool, grace: float, report: Report = silent) -> dict[str, Any]:
+        """On the source: make the guest outgoing, and return what the target needs to complete it (JSON, the same each time).
+        ``live``: it runs until the end and is frozen then; else it is stopped as :meth:`Driver.stop` does with ``grace``. One
+        that does not run goes as it is. :class:`BadRequest` for a suspended guest whose memory is not to go with it."""
+
+    @abstractmethod
+    def keep(self, ref: GuestRef) -> None:
+        """On the source: make an outgoing guest an ordinary one again, which runs if it ran before :meth:`send`. One that is not
+        outgoing is success. :class:`NoSuchGuest`."""
+
+    @abstractmethod
+    def receive(self, guest: Guest, state: dict[str, Any], report: Report = silent) -> None:
+        """On the target: complete the incoming guest from what :meth:`send` returned, which may be forged: :class:`BadRequest`
+        where it is damaged or of another VE. :class:`NoSuchGuest` where no place is prepared."""
+
+    @abstractmethod
+    def activate(self, ref: GuestRef, *, power: Desired) -> None:
+        """On the target: make the incoming guest an ordinary one in this state of power. One that came with its memory goes on
+        from there, or is thrown out of it where it is to be stopped. An ordinary guest of this VE is brought into that state.
+        :class:`NoSuchGuest`; :class:`BadRequest` where nothing was received."""
+
+    @abstractmethod
+    def clean(self, ref: GuestRef) -> None:
+        """On the source: delete the outgoing guest. Absent is success; :class:`BadRequest` for one that is not outgoing."""
+
+
+class Layered(ABC):
+    """Optional power: share unpacked images between guests."""
+
+    @abstractmethod
+    def layers(self) -> frozenset[Path]:
+        """The image trees that guests here are layers over; they must not be removed. Raises :class:`CannotLook`."""
+
+
+class Renamer(ABC):
+    """Optional power: give a guest another native name."""
+
+    @abstractmethod
+    def rename(self, ref: GuestRef, native: str) -> None:
+        """Call the guest ``native`` from now on. One of this VE that is called so already is success, where none has the old
+        name. :class:`NoSuchGuest`; :class:`BadRequest` where another guest has either name, or where it must be stopped first."""
+
+
+class Copier(ABC):
+    """Optional power: make a guest from another one of the same node."""
+
+    @abstractmethod
+    def copy(self, source: GuestRef, guest: Guest, *, snapshot: str = "", report: Report = silent) -> None:
+        """Make ``guest``, stopped, with the root file system of ``source`` as it is, or as it was kept under the name
+        ``snapshot``; memory, saved state and snapshots are not copied. Where the same guest (same UUID) is already whole nothing
+        is done; a half-made one is finished. :class:`NoSuchGuest` without a source; :class:`BadRequest` where that must be
+        stopped first, or for a name that is another guest's."""

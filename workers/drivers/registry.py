@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from pathlib import Path
 
 from vmcloud.config import Config
 from vmcloud.domain.vocabulary import Kind
 
-from .base import Driver
+from .base import Driver, Layered
 
 
 def make_driver(kind: Kind, config: Config, node: str) -> Driver:
@@ -34,3 +36,10 @@ def make_driver(kind: Kind, config: Config, node: str) -> Driver:
             )
         )
     raise LookupError(f"there is no driver for kind {kind}")
+
+
+def layers(kinds: Iterable[Kind], config: Config, node: str) -> frozenset[Path]:
+    """The image trees that guests of these kinds are layers over, on ``node``. Raises
+    :class:`~workers.drivers.base.CannotLook`."""
+    drivers = [make_driver(kind, config, node) for kind in kinds]
+    return frozenset[Path]().union(*(driver.layers() for driver in drivers if isinstance(driver, Layered)))

@@ -15,7 +15,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,9 +29,11 @@ from workers.drivers.base import BadRequest, Report, silent
 
 from .unpack import IdMap, Limits, extract, shift_tree, sync_filesystem
 
-faults.declare("worker", "storage.images.unpacked")
+faults.declare("worker", "storage.images.unpacked", "storage.images.hidden")
 
 PLAIN = "plain"
+Used = Callable[[], Collection[Path]]
+"""Tells the trees that guests are layers over."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CHUNK = 1 << 20
 
@@ -91,17 +93,23 @@ class ImageStore:
             _place(new, tree)
             return tree
 
-    def remove(self, sha256: str, *, used: Collection[Path] = ()) -> None:
-        """Remove an image; absent is success. ``used`` are the trees that guests are layers over (``LxcDriver.layers``):
-        :class:`~workers.drivers.base.BadRequest` if this image's is among them."""
+    def remove(self, sha256: str, *, used: Used = frozenset) -> None:
+        """Remove an image; absent is success. ``used`` tells the trees that guests are layers over
+        (:class:`~workers.drivers.base.Layered`): :class:`~workers.drivers.base.BadRequest` if this image's is among them. It is
+        asked again when the image has gone out of sight: a guest may have been made of it meanwhile."""
         place = self.folder / _checked(sha256)
-        if any(tree.parent == place for tree in used):
-            raise BadRequest("image", f"image {sha256[:12]} is in use on this node", todo="Delete the VEs made from it first.")
+        check_unused(sha256, any(tree.parent == place for tree in used()))
         with self._locked():
             self._sweep()
             if place.is_dir():
                 doomed = self.folder / f".old-{sha256}"
                 place.rename(doomed)
+                faults.point("storage.images.hidden")
+                try:
+                    check_unused(sha256, any(tree.parent == place for tree in used()))
+                except BaseException:
+                    doomed.rename(place)
+                    raise
                 shutil.rmtree(doomed)
 
     def _sweep(self) -> None:
@@ -120,6 +128,12 @@ class ImageStore:
             yield
         finally:
             os.close(handle)
+
+
+def check_unused(sha256: str, used: bool) -> None:
+    """:class:`~workers.drivers.base.BadRequest` where an image is in use."""
+    if used:
+        raise BadRequest("remove-image", f"image {sha256[:12]} is in use on this node", todo="Delete the VEs made from it first.")
 
 
 def prepare(folder: Path, group: int) -> None:

@@ -52,6 +52,10 @@ class Bench(ABC):
         """Another driver over the same guests, as after a restart of the worker."""
 
     @abstractmethod
+    def another(self) -> AbstractContextManager[Bench]:
+        """While this lasts, there is another node of this kind, without guests."""
+
+    @abstractmethod
     def crash(self, native: str) -> None:
         """End a running guest as nobody ordered it."""
 
@@ -86,7 +90,8 @@ class Bench(ABC):
 
     @abstractmethod
     def killed(self, point: str, call: str, guest: Guest, folder: Path) -> None:
-        """Make a call (an expression of ``driver``, ``guest`` and ``Snapshot``) in a process that is killed at a fault point."""
+        """Make a call (an expression of ``driver``, ``guest``, ``ref``, its :class:`GuestRef`, and classes such as ``Snapshot``)
+        in a process that is killed at a fault point."""
 
     def points(self, operation: str) -> list[str]:
         """The fault points of one operation of this driver."""
@@ -110,6 +115,12 @@ class SimulatedBench(Bench):
 
     def again(self) -> Driver:
         return SimulatedDriver(self.path)
+
+    @contextmanager
+    def another(self) -> Iterator[Bench]:
+        other = SimulatedBench(self.path.parent / "other")
+        yield other
+        shutil.rmtree(other.path.parent)
 
     def crash(self, native: str) -> None:
         outside(self.path, native, Observed.CRASHED)
@@ -157,7 +168,11 @@ class SimulatedBench(Bench):
         return [self._row(table, native) for table in ("guests", "files", "snapshots")], done
 
     def left_of(self, guest: Guest) -> Sequence[object]:
-        return [row for table in ("guests", "files", "snapshots", "kept") for row in self._row(table, guest.native)]
+        return [
+            row
+            for table in ("guests", "files", "snapshots", "kept", "outgoing", "incoming")
+            for row in self._row(table, guest.native)
+        ]
 
     @contextmanager
     def blind(self, guest: Guest) -> Iterator[None]:
@@ -185,11 +200,13 @@ from pathlib import Path
 from uuid import UUID
 from vmcloud.domain.messages import Snapshot
 from vmcloud.domain.spec import Spec
-from workers.drivers.base import Guest
+from vmcloud.domain.vocabulary import Desired
+from workers.drivers.base import Guest, GuestRef
 from workers.drivers.simulated import SimulatedDriver
 driver = SimulatedDriver(Path({str(self.path)!r}))
 guest = Guest(UUID({str(guest.ve)!r}), {guest.native!r}, Spec.parse({guest.spec.to_json()!r}), None, {guest.address!r},
               {guest.gateway!r}, {guest.mac!r})
+ref = GuestRef(guest.ve, guest.native)
 driver.{call}
 """
         environment = {**os.environ, "VMCLOUD_FAULTS": str(folder), "PYTHONPATH": str(ROOT)}
@@ -211,6 +228,9 @@ class LxcBench(Bench):
 
     def again(self) -> Driver:
         return LxcDriver(self.node.driver.settings)
+
+    def another(self) -> AbstractContextManager[Bench]:
+        raise NotImplementedError("containers can not be migrated yet")
 
     def crash(self, native: str) -> None:
         os.kill(process.look(self.node.driver.guests, native).init, signal.SIGKILL)

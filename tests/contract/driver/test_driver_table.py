@@ -7,7 +7,20 @@ import pytest
 from tests.matrix import Matrix
 from vmcloud.domain.kinds import KINDS, Support
 from vmcloud.domain.vocabulary import Kind, Power
-from workers.drivers.base import Adopter, Driver, Freezer, Guest, Meter, Runner, Saver, Snapshotter, Unsupported
+from workers.drivers.base import (
+    Adopter,
+    Copier,
+    Driver,
+    Freezer,
+    Guest,
+    Meter,
+    Migrator,
+    Renamer,
+    Runner,
+    Saver,
+    Snapshotter,
+    Unsupported,
+)
 
 from .bench import BENCHES, Bench
 from .talk import check_runs
@@ -26,8 +39,11 @@ PROTOCOLS: dict[Power, type] = {
     Power.SNAPSHOT: Snapshotter,
     Power.METER: Meter,
     Power.ADOPT: Adopter,
+    Power.MIGRATE: Migrator,
+    Power.RENAME: Renamer,
+    Power.COPY: Copier,
 }
-"""What a driver with a power implements. Migration has no interface yet."""
+"""What a driver with a power implements."""
 
 
 def test_a_driver_implements_the_powers_of_its_kind_and_no_others(bench: Bench) -> None:

@@ -20,6 +20,7 @@ from workers.drivers.base import (
     Freezer,
     Gone,
     Guest,
+    Layered,
     Meter,
     Report,
     Runner,
@@ -61,7 +62,7 @@ STEADY, QUICK_LOSSES, PAUSE = 1.0, 3, 0.1
 seconds by which the pause grows with each. (One that begins while its predecessor is being killed ends as well.)"""
 
 
-class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter, Adopter):
+class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter, Adopter, Layered):
     """Containers in ``settings.home/lxc``. Guests there that vmcloud did not make are listed and never touched."""
 
     kind = Kind.LXC
@@ -226,7 +227,6 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter, Adopter):
         adoption.disown(self._guests, native, orphan)
 
     def layers(self) -> frozenset[Path]:
-        """The image trees that guests here are layers over; they must not be removed. Raises CannotLook."""
         markers = [marker for _, marker in folder.entries(self.guests)]
         return frozenset(marker.guest.image for marker in markers if marker and marker.guest.image and not marker.copied)
 

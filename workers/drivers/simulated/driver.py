@@ -5,13 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 from vmcloud import faults
-from vmcloud.domain.kinds import KINDS
 from vmcloud.domain.messages import Seen, Snapshot, Usage
 from vmcloud.domain.vocabulary import Kind, Observed
 
@@ -25,6 +24,7 @@ from ..base import (
     Freezer,
     Gone,
     Guest,
+    Layered,
     Meter,
     NoSuchGuest,
     Report,
@@ -36,31 +36,28 @@ from ..base import (
     silent,
 )
 from ..session import Session
-from .programs import Programs, host_name
-from .store import Record, Store
-from .trouble import ACTS, End, Trouble
+from .acting import check_sizes
+from .copying import Copying
+from .migration import Migration
+from .programs import host_name
+from .store import Record
+from .trouble import End
 from .weather import Weather
 
 POLL = 0.5
 """Seconds between two looks for changes from outside; those of this process are told at once."""
 
-for _act in ACTS:
-    # Before anything is changed; in the middle of the change, which must then not have happened; after it.
-    faults.declare("worker", *(f"driver.simulated.{_act}.{where}" for where in ("begun", "half", "done")))
 
-
-class SimulatedDriver(Driver, Freezer, Saver, Snapshotter, Meter, Runner, Adopter):
+class SimulatedDriver(Migration, Copying, Driver, Freezer, Saver, Snapshotter, Meter, Runner, Adopter, Layered):
     """See the package; ``delay``, ``fail`` and ``seed`` are its :class:`~.weather.Weather`."""
 
     kind: ClassVar[Kind] = Kind.SIMULATED
     isolated: ClassVar[bool] = False
 
     def __init__(self, path: Path, *, delay: float = 0.0, fail: float = 0.0, seed: str = "") -> None:
-        self._store = Store(path)
-        self._trouble = Trouble(self._store, Weather(delay, fail, seed))
+        super().__init__(path, Weather(delay, fail, seed))
         self._told = self._store.last
         self._closed = False
-        self._programs = Programs(self._store)
 
     # ------------------------------------------------------------------------------------------------------------ looking
 
@@ -119,7 +116,7 @@ class SimulatedDriver(Driver, Freezer, Saver, Snapshotter, Meter, Runner, Adopte
         ends = self._trouble.begin("define", native)
         if self._is_there(guest):
             return
-        _check_sizes(guest, "define")
+        check_sizes(guest, "define")
         address = guest.address.partition("/")[0]
         seen = Seen(
             native=native,
@@ -144,10 +141,16 @@ class SimulatedDriver(Driver, Freezer, Saver, Snapshotter, Meter, Runner, Adopte
                 return
             self._store.put(Record(replace(seen, since=time.time()), disk_mib=guest.spec.disk_mib), "define")
             self._store.fill(native, {"/etc/hostname": f"{host_name(native)}\n".encode()})
+            self._store.put_layer(native, guest.image)
         ends()
+
+    def layers(self) -> frozenset[Path]:
+        """See :class:`Layered`. Guests that came from another node have none: they brought all their files."""
+        return frozenset(self._store.layers().values())
 
     def _is_there(self, guest: Guest) -> bool:
         """Whether the guest is whole. :class:`BadRequest` where another one has its name."""
+        self._check_not_incoming("define", guest)
         known = self._store.get(guest.native)
         if known is None or not known.whole:
             return False
@@ -193,7 +196,7 @@ class SimulatedDriver(Driver, Freezer, Saver, Snapshotter, Meter, Runner, Adopte
         known = self._known("resize", guest.native)
         if known.seen.ve != guest.ve:
             raise BadRequest("resize", f"{guest.native} belongs to VE {known.seen.ve}")
-        _check_sizes(guest, "resize")
+        check_sizes(guest, "resize")
         sizes = (guest.spec.vcpus, guest.spec.memory_mib, guest.spec.disk_mib)
         if (known.seen.vcpus, known.seen.memory_mib, known.disk_mib) == sizes:
             return False
@@ -307,7 +310,7 @@ class SimulatedDriver(Driver, Freezer, Saver, Snapshotter, Meter, Runner, Adopte
         vcpus, memory = spec.vcpus or before.vcpus, spec.memory_mib or before.memory_mib
         if not (vcpus and memory):
             raise BadRequest("adopt", f"{before.native} has no limit", todo="Say which one it is to have.")
-        _check_sizes(replace(guest, spec=replace(spec, vcpus=vcpus, memory_mib=memory, disk_mib=record.disk_mib)), "adopt")
+        check_sizes(replace(guest, spec=replace(spec, vcpus=vcpus, memory_mib=memory, disk_mib=record.disk_mib)), "adopt")
         after = replace(
             before, native=guest.native, ve=guest.ve, state=Observed.STOPPED, vcpus=vcpus, memory_mib=memory, error=""
         )
@@ -392,44 +395,13 @@ class SimulatedDriver(Driver, Freezer, Saver, Snapshotter, Meter, Runner, Adopte
             self._programs.end(native)
         ends()
 
-    def _known(self, operation: str, native: str) -> Record:
-        """A guest of ours. :class:`NoSuchGuest`; :class:`BadRequest` for a foreign one."""
-        record = self._store.get(native)
-        if record is None or not record.whole:
-            raise NoSuchGuest(operation, f"there is no guest {native}")
-        self._check_ours(operation, record)
-        return record
-
-    def _check_ours(self, operation: str, record: Record) -> None:
-        if record.seen.ve is None:
-            raise BadRequest(operation, f"{record.seen.native} was not made by vmcloud", todo="Use the tools it was made with.")
-
     def _begin_snapshot(self, operation: str, native: str, name: str) -> End:
         check_name(name, operation)
         return self._trouble.begin(operation, native)
 
-    @contextmanager
-    def _acting(self, operation: str) -> Iterator[None]:
-        """One transaction, with the fault points in it and after it."""
-        with self._store.change():
-            yield
-            faults.point(f"driver.simulated.{operation}.half")
-        faults.point(f"driver.simulated.{operation}.done")
-
 
 def _snapshot(record: Record, name: str) -> Snapshot | None:
     return next((each for each in record.seen.snapshots if each.name == name), None)
-
-
-def _check_sizes(guest: Guest, operation: str) -> None:
-    limits = KINDS[Kind.SIMULATED]
-    for what, (low, high), value in (
-        ("virtual CPUs", limits.vcpus, guest.spec.vcpus),
-        ("MiB of memory", limits.memory_mib, guest.spec.memory_mib),
-        ("MiB of disk", limits.disk_mib, guest.spec.disk_mib),
-    ):
-        if not low <= value <= high:
-            raise BadRequest(operation, f"a simulated guest cannot have {value} {what}", todo=f"Choose {low} to {high}.")
 
 
 def _usage(record: Record, now: float) -> Usage:

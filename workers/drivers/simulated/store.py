@@ -45,13 +45,24 @@ PRAGMA user_version = 2;
 
 @dataclass(frozen=True)
 class Record:
-    """One guest. ``whole`` false: a killed call began to make it. ``booted``: when its memory began; 0 if it never did."""
+    """One guest. ``whole`` false: a killed call began to make it. ``booted``: when its memory began; 0 if it never did.
+    ``outgoing``: the state in which it was sent to another node."""
 
     seen: Seen
     whole: bool = True
     saved: bool = False
     booted: float = 0.0
     disk_mib: int = 0
+    outgoing: Observed | None = None
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """The place of a guest that is to come from another node. ``state``: what was received of it."""
+
+    ve: UUID
+    native: str
+    state: dict[str, Any] | None = None
 
 
 class Store:
@@ -68,6 +79,7 @@ class Store:
         self._prepare()
         self._version = -1
         self._records: dict[str, Record] = {}
+        self._incoming: dict[UUID, Incoming] = {}
         self._faulty = False
         self.last = 0
         self._refresh()
@@ -148,6 +160,11 @@ class Store:
                 record.disk_mib,
             ),
         )
+        before = self._records.get(seen.native)
+        if record.outgoing is not (before.outgoing if before else None):
+            self._db.execute("DELETE FROM outgoing WHERE native = ?", (seen.native,))
+            if record.outgoing is not None:
+                self._db.execute("INSERT INTO outgoing VALUES (?, ?)", (seen.native, record.outgoing))
         self._records[seen.native] = record
         if operation:
             self.count(seen.native, operation)
@@ -173,7 +190,7 @@ class Store:
 
     def remove(self, native: str, operation: str = "", *, event: bool = False) -> None:
         """Remove a guest with all that is its; say so, if it is an ``event``. Within :meth:`change`."""
-        for table in ("guests", "files", "snapshots", "kept", "adopted"):
+        for table in ("guests", "files", "snapshots", "kept", "adopted", "outgoing", "layers"):
             self._db.execute(f"DELETE FROM {table} WHERE native = ?", (native,))
         self._records.pop(native, None)
         if operation:
@@ -189,6 +206,42 @@ class Store:
         )
 
     # -------------------------------------------------------------------------------------------------- files and snapshots
+
+    def layers(self) -> Mapping[str, Path]:
+        """The image that each guest was made from, by native name."""
+        with self.changed:
+            return {native: Path(image) for native, image in self._db.execute("SELECT native, image FROM layers")}
+
+    def put_layer(self, native: str, image: Path | None) -> None:
+        """Write which image a guest was made from. Within :meth:`change`."""
+        if image is not None:
+            self._db.execute("INSERT OR REPLACE INTO layers VALUES (?, ?)", (native, str(image)))
+
+    def incoming(self, ve: UUID) -> Incoming | None:
+        """The place that a VE has here, if one is prepared."""
+        with self.changed:
+            self._refresh()
+            return self._incoming.get(ve)
+
+    def incoming_named(self, native: str) -> Incoming | None:
+        """The place of this name."""
+        with self.changed:
+            self._refresh()
+            return next((each for each in self._incoming.values() if each.native == native), None)
+
+    def put_incoming(self, place: Incoming, operation: str) -> None:
+        """Write a place. Within :meth:`change`."""
+        text = json.dumps(place.state) if place.state is not None else None
+        self._db.execute("INSERT OR REPLACE INTO incoming VALUES (?, ?, ?)", (str(place.ve), place.native, text))
+        self._incoming[place.ve] = place
+        self.count(place.native, operation)
+
+    def remove_incoming(self, place: Incoming, operation: str = "") -> None:
+        """Remove a place and what was received in it. Within :meth:`change`."""
+        self._db.execute("DELETE FROM incoming WHERE ve = ?", (str(place.ve),))
+        self._incoming.pop(place.ve, None)
+        if operation:
+            self.count(place.native, operation)
 
     def files(self, native: str) -> Mapping[str, bytes]:
         """A guest's files by path."""
@@ -228,6 +281,18 @@ class Store:
             (snapshot.name, native, f"{MEMORY}*"),
         )
         self.put(replace(record, seen=replace(record.seen, snapshots=(*record.seen.snapshots, snapshot))), "snapshot")
+
+    def kept(self, native: str, name: str) -> Mapping[str, bytes]:
+        """The files of a snapshot by path."""
+        with self.changed:
+            asked = (native, name)
+            rows = self._db.execute("SELECT path, content FROM kept WHERE native = ? AND name = ? ORDER BY path", asked)
+            return {path: bytes(content) for path, content in rows}
+
+    def put_kept(self, native: str, snapshot: Snapshot, files: Mapping[str, bytes]) -> None:
+        """Write a snapshot that was taken elsewhere. Within :meth:`change`."""
+        self._db.execute("INSERT INTO snapshots VALUES (?, ?, ?, ?)", (native, snapshot.name, snapshot.job, snapshot.at))
+        self._db.executemany("INSERT INTO kept VALUES (?, ?, ?, ?)", [(native, snapshot.name, *each) for each in files.items()])
 
     def bring_back(self, native: str, name: str) -> None:
         """Make the guest's files those of a snapshot. Within :meth:`change`."""
@@ -275,7 +340,7 @@ class Store:
     def rename(self, record: Record, after: Record, operation: str) -> None:
         """Give a guest another name and what belongs to it, with its files and snapshots. Within :meth:`change`."""
         old, new = record.seen.native, after.seen.native
-        for table in ("files", "snapshots", "kept"):
+        for table in ("files", "snapshots", "kept", "layers", "adopted"):
             self._db.execute(f"UPDATE {table} SET native = ? WHERE native = ?", (new, old))
         self._db.execute("DELETE FROM guests WHERE native = ?", (old,))
         self._records.pop(old, None)
@@ -294,7 +359,13 @@ class Store:
             return Seen.from_json(json.loads(row[0])) if row else None
 
     def _prepare(self) -> None:
-        self._db.execute("CREATE TABLE IF NOT EXISTS adopted (native TEXT PRIMARY KEY, seen TEXT NOT NULL) WITHOUT ROWID")
+        for table in (
+            "adopted (native TEXT PRIMARY KEY, seen TEXT NOT NULL)",
+            "outgoing (native TEXT PRIMARY KEY, state TEXT NOT NULL)",
+            "incoming (ve TEXT PRIMARY KEY, native TEXT NOT NULL UNIQUE, state TEXT)",
+            "layers (native TEXT PRIMARY KEY, image TEXT NOT NULL)",
+        ):
+            self._db.execute(f"CREATE TABLE IF NOT EXISTS {table} WITHOUT ROWID")
         if self._format() == VERSION:
             return
         self._db.execute("BEGIN IMMEDIATE")
@@ -324,8 +395,12 @@ class Store:
         snapshots: dict[str, tuple[Snapshot, ...]] = {}
         for native, name, job, at in self._db.execute("SELECT native, name, job, at FROM snapshots ORDER BY at, name"):
             snapshots[native] = (*snapshots.get(native, ()), Snapshot(name, job, at))
+        outgoing = {native: Observed(state) for native, state in self._db.execute("SELECT native, state FROM outgoing")}
         rows = self._db.execute("SELECT * FROM guests")
-        self._records = {row[0]: _record(row, snapshots.get(row[0], ())) for row in rows}
+        self._records = {row[0]: _record(row, snapshots.get(row[0], ()), outgoing.get(row[0])) for row in rows}
+        places = self._db.execute("SELECT ve, native, state FROM incoming").fetchall()
+        made = (Incoming(UUID(ve), native, json.loads(state) if state else None) for ve, native, state in places)
+        self._incoming = {place.ve: place for place in made}
         self._version = version
 
 
@@ -333,7 +408,7 @@ def _change(said: dict[str, Any]) -> Seen | Gone:
     return Gone(str(said["gone"])) if "gone" in said else Seen.from_json(said)
 
 
-def _record(row: tuple[Any, ...], snapshots: tuple[Snapshot, ...]) -> Record:
+def _record(row: tuple[Any, ...], snapshots: tuple[Snapshot, ...], outgoing: Observed | None) -> Record:
     native, ve, state, since, vcpus, memory_mib, addresses, mac, whole, saved, booted, disk_mib = row
     seen = Seen(
         native=native,
@@ -347,4 +422,4 @@ def _record(row: tuple[Any, ...], snapshots: tuple[Snapshot, ...]) -> Record:
         memory_mib=memory_mib,
         snapshots=snapshots,
     )
-    return Record(seen, bool(whole), bool(saved), booted, disk_mib)
+    return Record(seen, bool(whole), bool(saved), booted, disk_mib, outgoing)

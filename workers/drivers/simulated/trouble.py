@@ -16,7 +16,8 @@ STUCK = 0.2
 """Seconds that a tool which is stuck (a planned fault) is waited for."""
 ACTS = (
     *("define", "delete", "start", "stop", "freeze", "thaw", "resize", "save"),
-    *("snapshot", "revert", "delete-snapshot", "adopt", "disown"),
+    *("snapshot", "revert", "delete-snapshot", "adopt", "disown", "rename", "copy"),
+    *(f"migrate-{part}" for part in ("prepare", "discard", "send", "keep", "receive", "activate", "clean")),
 )
 """Calls that change something, as they are called in errors, faults and effects."""
 
@@ -50,10 +51,10 @@ class Trouble:
             raise ToolFailed(operation, "a simulated failure, by chance", exit_code=1)
         return End(operation, fails)
 
-    def work(self) -> None:
-        """Take the time that the call takes."""
+    def work(self, share: float = 1.0) -> None:
+        """Take the time that the call takes, or a share of it."""
         if self._thread.delay:
-            self._wait(self._thread.delay)
+            self._wait(self._thread.delay * share)
 
     def _wait(self, seconds: float) -> None:
         stopped = getattr(self._thread, "stopped", None)
