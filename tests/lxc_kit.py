@@ -99,11 +99,13 @@ from pathlib import Path
 from uuid import UUID
 from vmcloud.domain.messages import Snapshot
 from vmcloud.domain.spec import Spec
-from workers.drivers.base import Guest
+from vmcloud.domain.vocabulary import Desired
+from workers.drivers.base import Guest, GuestRef
 from workers.drivers.lxc import LxcDriver, LxcSettings
 driver = LxcDriver(LxcSettings(Path({str(node.home)!r}), {BRIDGE!r}, {BASE}, {SIZE}))
 guest = Guest(UUID({str(guest.ve)!r}), {guest.native!r}, Spec.parse({guest.spec.to_json()!r}), Path({str(guest.image)!r}),
               {guest.address!r}, {guest.gateway!r}, {guest.mac!r})
+ref = GuestRef(guest.ve, guest.native)
 driver.{call}
 """
     done = subprocess.run(

@@ -61,6 +61,8 @@ ON_DELETED = frozenset(
 """Steps that are taken also for a VE that was deleted on this node."""
 ANY_GENERATION = SESSION_STEPS | {StepVerb.MIGRATE_DISCARD}
 """Steps that bring about nothing that is wanted of a VE. What a migration left is removed however late that is asked for."""
+TELLING = ("sha256", "snapshot", "native", "source")
+"""Arguments by which two orders of one number are known apart; others, such as a ticket, may be fresh each time."""
 NOTHING_SHOWN = Mark(0, 0)
 """The mark of a result that no sighting belongs to: every observation is later."""
 
@@ -130,7 +132,7 @@ def _same(order: StepOrder, other: StepOrder) -> bool:
 
 
 def _meaning(order: StepOrder) -> tuple[object, ...]:
-    return order.verb, order.lane, order.ve, order.generation, order.args.get("sha256")
+    return order.verb, order.lane, order.ve, order.generation, *(order.args.get(name) for name in TELLING)
 
 
 def decide_cancel(order: CancelOrder, row: StepRow | None) -> NeverRun | Stop | Replay | Refuse:

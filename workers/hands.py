@@ -23,12 +23,12 @@ from typing import Any, Protocol, runtime_checkable
 from vmcloud.domain.messages import Seen, StepOrder
 
 from . import child
-from .drivers.base import CannotLook, Driver, Fingerprint, Gone
+from .drivers.base import CannotLook, Driver, Fingerprint, Gone, Interrupted
 from .images import ImageStore
 from .metering import Listed, Metered, metered
 from .plans import Tools, Work
 from .spoken import Spoken
-from .steps import Ended, Interrupted, carry_out, take_back
+from .steps import Ended, carry_out, take_back
 
 
 class Reason(StrEnum):

@@ -30,8 +30,15 @@ from vmcloud.hooks import files
 from vmcloud.hooks.run import NOT_RUN, Limits, Ran, Running, run
 
 PROLOGUE, EPILOGUE = "prologue", "epilogue"
-NOT_HOOKED = frozenset({StepVerb.FETCH, StepVerb.REMOVE_IMAGE, *SESSION_STEPS})
-"""Steps that change no guest."""
+NOT_HOOKED = frozenset(
+    {
+        *(StepVerb.FETCH, StepVerb.REMOVE_IMAGE, *SESSION_STEPS),
+        *(StepVerb.MIGRATE_RECEIVE, StepVerb.MIGRATE_ACTIVATE, StepVerb.MIGRATE_CLEAN),
+        *(StepVerb.MIGRATE_DISCARD, StepVerb.MIGRATE_KEEP),
+    }
+)
+"""Steps that change no guest; and of a migration those after its target and its source were asked: one that is half done has to
+come to its end, or back."""
 ABORT = 1
 TORQUE_CODES = {Outcome.OK: 0, Outcome.FAILED: -1, Outcome.TIMED_OUT: -11, Outcome.CANCELLED: 271}
 RETRY = -3

@@ -74,7 +74,7 @@ class SimulatedImages:
     def remove(self, sha256: str) -> None:
         """See :class:`ImageStore`."""
         path = self._folder / sha256
-        storage.check_unused(sha256, path in self._used())
+        storage.check_unused(path, self._used())
         path.unlink(missing_ok=True)
 
 

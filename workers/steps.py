@@ -15,15 +15,11 @@ from vmcloud.domain.messages import Seen, StepOrder
 from vmcloud.domain.vocabulary import Observed, StepVerb
 from vmcloud.domain.wire import check_output
 
-from .drivers.base import CannotLook, Driver, DriverError, Guest
+from .drivers.base import CannotLook, Driver, DriverError, Guest, Interrupted
 from .plans import FROM_BEFORE, Phase, Tools, Work, plan
 
 log = logging.getLogger(__name__)
 faults.declare("worker", "worker.undo", "worker.step.acted")
-
-
-class Interrupted(Exception):
-    """The step was cancelled or its time is up; only drivers that are not isolated raise it, others are killed."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import mkdtemp
 from uuid import uuid4
@@ -19,7 +19,7 @@ import pytest
 
 from tests.worker_kit import NATIVE, Desk, order
 from vmcloud.domain.errors import POISON
-from vmcloud.domain.messages import CancelOrder, Digest, Progress, StepOrder
+from vmcloud.domain.messages import CancelOrder, Digest, Progress, Result, StepOrder
 from vmcloud.domain.vocabulary import Kind, Observed, Outcome, StepVerb
 from workers.drivers.registry import make_driver
 from workers.storage.busybox import build_busybox
@@ -114,6 +114,25 @@ def test_a_container_from_nothing_to_nothing(desk: Desk, web: Web) -> None:
     gone = desk.done(lxc(10, StepVerb.DELETE, web))
     assert gone.outcome is Outcome.OK and gone.seen is None
     assert not (desk.home / "lxc" / NATIVE).exists()
+
+
+def test_an_image_goes_when_no_container_is_a_layer_over_it(desk: Desk, web: Web) -> None:
+    def remove(job: int) -> Result:
+        each = replace(fetch(web, job), verb=StepVerb.REMOVE_IMAGE, args={"sha256": web.sha256})
+        return desk.done(each)
+
+    desk.up()
+    desk.done(fetch(web))
+    desk.done(lxc(2, StepVerb.CREATE, web))
+    refused = remove(3)
+    assert refused.outcome is Outcome.FAILED and refused.error is not None and "in use" in refused.error.what
+    renamed = f"b-{NATIVE[2:]}"
+    desk.done(lxc(4, StepVerb.STOP, web))
+    moved = desk.done(lxc(5, StepVerb.RENAME, web, native=renamed))
+    assert moved.seen is not None and (moved.seen.native, moved.seen.state) == (renamed, Observed.STOPPED), moved
+    desk.done(replace(lxc(6, StepVerb.DELETE, web), native=renamed))
+    assert remove(7).outcome is Outcome.OK and remove(8).outcome is Outcome.OK
+    assert not (desk.home / "images" / web.sha256).exists()
 
 
 def test_a_prologue_that_refuses_leaves_a_container_as_it_is_and_makes_none(desk: Desk, web: Web) -> None:

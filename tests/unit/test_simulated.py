@@ -17,12 +17,11 @@ from vmcloud.config import Config, NodeSettings
 from vmcloud.domain.names import native_name
 from vmcloud.domain.spec import Spec
 from vmcloud.domain.vocabulary import Kind, Observed
-from workers.drivers.base import BadRequest, CannotLook, DriverError, Guest, TimedOut, ToolFailed
+from workers.drivers.base import BadRequest, CannotLook, DriverError, Guest, Interrupted, TimedOut, ToolFailed
 from workers.drivers.registry import make_driver
 from workers.drivers.session import read
 from workers.drivers.simulated import SimulatedDriver, effects, outside, plan_fault
 from workers.drivers.simulated.store import CHANGES_KEPT, Record, Store
-from workers.steps import Interrupted
 
 pytestmark = pytest.mark.unit
 

@@ -186,7 +186,13 @@ def other(each: StepOrder) -> StepOrder:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"verb": StepVerb.STOP}, {"lane": "node:n1"}, {"ve": uuid4()}, {"generation": 2}],
+    [
+        {"verb": StepVerb.STOP},
+        {"lane": "node:n1"},
+        {"ve": uuid4()},
+        {"generation": 2},
+        *({"args": {name: "other", "ticket": "secret"}} for name in ("sha256", "snapshot", "native", "source")),
+    ],
     ids=lambda changes: next(iter(changes)),
 )
 def test_an_order_that_is_another_one_does_not_get_the_stored_result(node: Node, changes: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from tests.executor_kit import Node, eventually
 from tests.worker_kit import NATIVE, VE, order
 from vmcloud.domain.vocabulary import Outcome, StepVerb
 from workers.drivers.simulated import effects, plan_fault
-from workers.hooks import Occasion, clock
+from workers.hooks import NOT_HOOKED, Occasion, clock
 
 pytestmark = pytest.mark.unit
 
@@ -106,6 +106,21 @@ def test_a_session_and_a_fetch_have_no_hooks(node: Node) -> None:
     fetch = order(1, verb=StepVerb.FETCH, sha256="ab" * 32, size=1, url="http://a", ticket="x")
     node.take(replace(fetch, ve=None, lane="image:1@n1"))
     assert node.result(1).outcome is Outcome.OK and calls(node) == []
+
+
+def test_a_migration_that_has_begun_is_refused_by_no_prologue(node: Node) -> None:
+    """It has to come to its end, or back; its target and its source are asked at its beginning."""
+    asked = {verb for verb in StepVerb if verb.startswith("migrate-") and verb not in NOT_HOOKED}
+    assert asked == {StepVerb.MIGRATE_PREPARE, StepVerb.MIGRATE_SEND}
+    node.take(order(1, verb=StepVerb.CREATE))
+    assert node.result(1).outcome is Outcome.OK
+    node.take(order(2, verb=StepVerb.MIGRATE_SEND, generation=2))
+    assert node.result(2).outcome is Outcome.OK
+    put(node, "prologue", "exit 1")
+    node.take(order(3, verb=StepVerb.MIGRATE_KEEP, generation=2))
+    assert node.result(3).outcome is Outcome.OK
+    node.take(order(4, verb=StepVerb.MIGRATE_SEND, generation=2))
+    assert node.result(4).outcome is Outcome.FAILED
 
 
 def test_a_cancel_stops_a_prologue_and_nothing_is_done(node: Node) -> None:

@@ -105,10 +105,6 @@ KINDS: dict[Kind, KindInfo] = {
                 Support.LATER, "its root is an overlay on the node's own file system, which has no limit for one guest"
             ),
             Power.MIGRATE: Capability(Support.LATER, "nothing moves a container's files to another node yet"),
-            Power.RENAME: Capability(
-                Support.LATER, "its folder, groups and cable have its name, and nothing moves them together yet"
-            ),
-            Power.COPY: Capability(Support.LATER, "nothing makes a container's layer from another one's yet"),
         },
     ),
     Kind.SIMULATED: KindInfo(

@@ -103,6 +103,10 @@ class NoSpace(DriverError):
     code = "no-space"
 
 
+class Interrupted(Exception):
+    """The step was cancelled or its time is up; only drivers that are not isolated raise it, others are killed."""
+
+
 def check_name(name: str, operation: str) -> None:
     """Raise :class:`BadRequest` for a native name, or a snapshot's, that none of ours is: not a DNS label. Every call that acts
     begins with it, so that no name can leave a folder or be taken for an option or for two words."""

@@ -98,7 +98,7 @@ class ImageStore:
         (:class:`~workers.drivers.base.Layered`): :class:`~workers.drivers.base.BadRequest` if this image's is among them. It is
         asked again when the image has gone out of sight: a guest may have been made of it meanwhile."""
         place = self.folder / _checked(sha256)
-        check_unused(sha256, any(tree.parent == place for tree in used()))
+        check_unused(place, used())
         with self._locked():
             self._sweep()
             if place.is_dir():
@@ -106,7 +106,7 @@ class ImageStore:
                 place.rename(doomed)
                 faults.point("storage.images.hidden")
                 try:
-                    check_unused(sha256, any(tree.parent == place for tree in used()))
+                    check_unused(place, used())
                 except BaseException:
                     doomed.rename(place)
                     raise
@@ -130,10 +130,12 @@ class ImageStore:
             os.close(handle)
 
 
-def check_unused(sha256: str, used: bool) -> None:
-    """:class:`~workers.drivers.base.BadRequest` where an image is in use."""
-    if used:
-        raise BadRequest("remove-image", f"image {sha256[:12]} is in use on this node", todo="Delete the VEs made from it first.")
+def check_unused(place: Path, used: Collection[Path]) -> None:
+    """:class:`~workers.drivers.base.BadRequest` where the image in ``place``, or a tree of it, is among those ``used``."""
+    if any(place in (tree, tree.parent) for tree in used):
+        raise BadRequest(
+            "remove-image", f"image {place.name[:12]} is in use on this node", todo="Delete the VEs made from it first."
+        )
 
 
 def prepare(folder: Path, group: int) -> None:

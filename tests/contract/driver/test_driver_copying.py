@@ -15,7 +15,7 @@ from vmcloud.domain.vocabulary import Observed, Power
 from workers.drivers.base import BadRequest, Guest, GuestRef, NoSuchGuest
 
 from .bench import Bench
-from .talk import boot, found, shell, state
+from .talk import boot, check_runs, found, shell, state
 
 pytestmark = pytest.mark.contract
 
@@ -57,7 +57,8 @@ def test_a_guest_keeps_all_but_its_name(bench: Bench, written: Guest) -> None:
     bench.driver.revert(new.native, "kept")
     boot(bench, new)
     assert shell(bench, new, "cat /root/file; hostname") == b"old\nblog\n"
-    assert not bench.left_of(written)
+    bench.driver.delete(new.native)
+    assert not bench.left_of(written) and not bench.left_of(new)
 
 
 @renames
@@ -89,13 +90,29 @@ def test_no_guest_takes_the_name_of_another(bench: Bench, made: Guest) -> None:
 
 
 @renames
+def test_a_running_guest_is_renamed_or_refused_and_runs_on(bench: Bench, running: Guest) -> None:
+    new = renamed(running)
+    try:
+        bench.driver.rename(ref(running), new.native)
+    except BadRequest as error:
+        assert error.todo == "Stop it first."
+        check_runs(bench, running)
+    else:
+        check_runs(bench, new)
+        bench.driver.rename(ref(new), running.native)
+
+
+@renames
 def test_a_killed_rename_is_made_good_by_the_next(bench: Bench, written: Guest, folder: Path) -> None:
     new = renamed(written)
     points = bench.points("rename")
     assert points
     for point in points:
         bench.killed(point, f"rename(ref, {new.native!r})", written, folder)
-        assert [seen.native for seen in bench.driver.list() if seen.ve == written.ve] in ([written.native], [new.native])
+        (called,) = [seen.native for seen in bench.driver.list() if seen.ve == written.ve]
+        assert called in (written.native, new.native), point
+        boot(bench, replace(written, native=called))
+        bench.driver.stop(called, force=True)
         bench.driver.rename(ref(written), new.native)
         assert state(bench, written) is None and state(bench, new) is Observed.STOPPED, point
         bench.driver.rename(ref(new), written.native)

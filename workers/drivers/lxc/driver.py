@@ -14,14 +14,17 @@ from workers.drivers.base import (
     Adopter,
     CannotLook,
     Check,
+    Copier,
     Driver,
     DriverError,
     Fingerprint,
     Freezer,
     Gone,
     Guest,
+    GuestRef,
     Layered,
     Meter,
+    Renamer,
     Report,
     Runner,
     Saver,
@@ -40,6 +43,7 @@ from . import (
     making,
     meter,
     monitor,
+    naming,
     power,
     preflight,
     process,
@@ -62,7 +66,7 @@ STEADY, QUICK_LOSSES, PAUSE = 1.0, 3, 0.1
 seconds by which the pause grows with each. (One that begins while its predecessor is being killed ends as well.)"""
 
 
-class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter, Adopter, Layered):
+class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter, Adopter, Layered, Renamer, Copier):
     """Containers in ``settings.home/lxc``. Guests there that vmcloud did not make are listed and never touched."""
 
     kind = Kind.LXC
@@ -225,6 +229,12 @@ class LxcDriver(Driver, Freezer, Runner, Snapshotter, Saver, Meter, Adopter, Lay
 
     def disown(self, native: str, orphan: str) -> None:
         adoption.disown(self._guests, native, orphan)
+
+    def rename(self, ref: GuestRef, native: str) -> None:
+        naming.rename(self._guests, ref, native)
+
+    def copy(self, source: GuestRef, guest: Guest, *, snapshot: str = "", report: Report = silent) -> None:
+        making.copy(self._guests, source, guest, snapshot, report)
 
     def layers(self) -> frozenset[Path]:
         markers = [marker for _, marker in folder.entries(self.guests)]

@@ -32,13 +32,15 @@ TRASH = ".trash"
 @dataclass(frozen=True)
 class Marker:
     """What vmcloud wrote about a guest of its own. ``copied``: its root is a whole tree, not a layer over an image. Of an adopted
-    one: what it was called, whether it has a cable, and the id here of its root (None where that is the node's own)."""
+    one: what it was called, whether it has a cable, and the id here of its root (None where that is the node's own). ``next``:
+    the name that it is being given."""
 
     guest: Guest
     copied: bool = False
     adopted: str = ""
     cable: bool = True
     base: int | None = None
+    next: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -56,6 +58,7 @@ class Marker:
             "adopted": self.adopted,
             "cable": self.cable,
             "base": self.base,
+            "next": self.next,
         }
 
     def text(self) -> str:
@@ -81,6 +84,7 @@ class Marker:
             adopted=str(data.get("adopted", "")),
             cable=bool(data.get("cable", True)),
             base=None if base is None else int(base),
+            next=str(data.get("next", "")),
         )
 
     def resized(self, guest: Guest) -> Marker:
@@ -113,6 +117,8 @@ def read_marker(folder: Path) -> Marker | None:
         marker = _parsed(text)
     except Exception as error:
         raise CannotLook("list", f"{folder / MARKER} is damaged: {error}", todo="Restore it, or move the folder away.") from error
+    if marker.next == folder.name:  # whoever was giving it that name was killed before it could say so
+        return replace(marker, guest=replace(marker.guest, native=folder.name))
     return marker if marker.guest.native == folder.name else None
 
 

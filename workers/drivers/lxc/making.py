@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +13,12 @@ from vmcloud import faults
 from vmcloud.domain.kinds import KINDS
 from vmcloud.domain.vocabulary import Kind, Observed
 from workers.drivers import tools
-from workers.drivers.base import BadRequest, DriverError, Guest, NoImage, Report
+from workers.drivers.base import BadRequest, DriverError, Guest, GuestRef, NoImage, Report
 from workers.storage.images import with_owners
-from workers.storage.unpack import IdMap
+from workers.storage.unpack import IdMap, sync_filesystem
 
-from . import adoption, cgroups, folder, power
-from .config import host_veth, hostname, limits, render_config
+from . import adoption, cgroups, folder, power, snapshots
+from .config import host_veth, hostname, limits
 from .folder import MAKING, MARKER, POWER, Marker
 from .guests import Guests, copy_tree, read, translate
 
@@ -24,6 +26,8 @@ faults.declare(
     "worker",
     "driver.lxc.define.cloned",
     "driver.lxc.define.placed",
+    "driver.lxc.copy.cloned",
+    "driver.lxc.copy.placed",
     "driver.lxc.delete.stopped",
     "driver.lxc.delete.trashed",
 )
@@ -37,11 +41,7 @@ def define(guests: Guests, guest: Guest, report: Report) -> None:
     3. Rename it into place and make that durable: only now does the guest exist.
     """
     settings = guests.settings
-    path = guests.folder(guest.native)
-    if path.exists():
-        marker = guests.marker(guest.native, "create")
-        if marker.guest.ve != guest.ve:
-            raise BadRequest("create", f"the name {guest.native} belongs to VE {marker.guest.ve} on this node")
+    if _is_there(guests, guest, "create"):
         return
     _check_sizes(guest, "create")
     if guest.image is None or not guest.image.is_dir():
@@ -50,26 +50,78 @@ def define(guests: Guests, guest: Guest, report: Report) -> None:
     guest = replace(guest, image=with_owners(guest.image, idmap, report))
     assert guest.image is not None
     overlay = guests.host.overlay and not settings.copy
-    new = guests.path / MAKING / guest.native
-    try:
-        folder.prepare(guests.path, settings.idmap_base)
-        folder.sweep(guests.path, guest.native)
-        new.mkdir(mode=0o711)
+    with _new(guests, Marker(guest, copied=not overlay), "define") as new:
         report("clone", -1)
         if overlay:
             _layer(new, guest, guest.image, idmap.base if idmap else 0)
         else:
             copy_tree(guest.image, new / "rootfs", "create")
-        faults.point("driver.lxc.define.cloned")
-        files = {"config": render_config(guest, settings, guests.host), POWER: Observed.STOPPED}
-        files[MARKER] = Marker(guest, copied=not overlay).text()
+
+
+def copy(guests: Guests, source: GuestRef, guest: Guest, snapshot: str, report: Report) -> None:
+    """Make the guest from another one's layer (or tree), or from what a snapshot kept of it: as :func:`define` does, over the
+    same image. A guest whose files may change meanwhile is copied from a snapshot only."""
+    if _is_there(guests, guest, "copy"):
+        return
+    _check_sizes(guest, "copy")
+    marker = guests.marker(source.native, "copy")
+    if marker.guest.ve != source.ve:
+        raise BadRequest("copy", f"the name {source.native} belongs to VE {marker.guest.ve} on this node")
+    if marker.adopted or marker.guest.spec.privileged != guest.spec.privileged:
+        todo = "Copy it by hand, and adopt the copy." if marker.adopted else "Ask for a copy with the same rights."
+        raise BadRequest(
+            "copy", f"{source.native} has owners or a configuration of its own, which the copy would lack", todo=todo
+        )
+    tree = guests.path / source.native
+    if snapshot:
+        tree = snapshots.kept(tree, snapshot, "copy")
+    elif (state := guests.settled(source.native).state) is not Observed.STOPPED:
+        raise BadRequest(
+            "copy", f"{source.native} is {state}, and its files may change", todo="Stop it, or copy a snapshot of it."
+        )
+    layer = snapshots.layer(copied=marker.copied)
+    guest = replace(guest, image=marker.guest.image)
+    with _new(guests, Marker(guest, copied=marker.copied), "copy") as new:
+        report("copy", -1)
+        copy_tree(tree / layer, new / layer, "copy")
+        if not marker.copied:
+            (new / "work").mkdir(mode=0o755)
+            owner = (new / layer).stat()
+            os.chown(new / "work", owner.st_uid, owner.st_gid)
+        report("write", -1)
+        sync_filesystem(new)
+
+
+def _is_there(guests: Guests, guest: Guest, operation: str) -> bool:
+    """Whether the guest is whole. :class:`BadRequest` where another one has its name."""
+    if not guests.folder(guest.native).exists():
+        return False
+    marker = guests.marker(guest.native, operation)
+    if marker.guest.ve != guest.ve:
+        raise BadRequest(operation, f"the name {guest.native} belongs to VE {marker.guest.ve} on this node")
+    return True
+
+
+@contextmanager
+def _new(guests: Guests, marker: Marker, operation: str) -> Iterator[Path]:
+    """A new folder beside LXCPATH, in which the root file system is made; at the end it is renamed into place. What fails leaves
+    nothing."""
+    guest = marker.guest
+    new = guests.path / MAKING / guest.native
+    try:
+        folder.prepare(guests.path, guests.settings.idmap_base)
+        folder.sweep(guests.path, guest.native)
+        new.mkdir(mode=0o711)
+        yield new
+        faults.point(f"driver.lxc.{operation}.cloned")
+        files = {"config": adoption.configuration(guests, marker), POWER: Observed.STOPPED, MARKER: marker.text()}
         folder.replace_durably({new / name: text for name, text in files.items()})
-        new.rename(path)
-        faults.point("driver.lxc.define.placed")
+        new.rename(guests.path / guest.native)
+        faults.point(f"driver.lxc.{operation}.placed")
         folder.sync_directory(guests.path)
     except OSError as error:
         shutil.rmtree(new, ignore_errors=True)
-        raise translate("create", error) from error
+        raise translate("create" if operation == "define" else operation, error) from error
     except DriverError:
         shutil.rmtree(new, ignore_errors=True)
         raise

@@ -12,7 +12,7 @@ from vmcloud.domain.vocabulary import Observed
 from workers.drivers import tools
 from workers.drivers.base import BadRequest, DriverError, TimedOut, ToolFailed
 
-from . import adoption, cgroups, checkpoint, exits, monitor, process, snapshots
+from . import adoption, cgroups, checkpoint, exits, monitor, naming, process, snapshots
 from .config import host_veth
 from .folder import Marker
 from .guests import CONSOLE, LOG, Guests, read
@@ -43,6 +43,7 @@ def start(guests: Guests, native: str) -> None:
     if not marker.copied and (image is None or not image.is_dir()):
         raise BadRequest("start", f"the image layer {image} is gone from this node", todo="Fetch the image again, then start.")
     adoption.settle(path)
+    naming.settle(guests, marker)
     snapshots.sweep(path)
     checkpoint.sweep(path)
     for name in (LOG, CONSOLE):

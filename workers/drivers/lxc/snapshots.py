@@ -78,12 +78,12 @@ def take(guests: Guests, native: str, snapshot: Snapshot, report: Report) -> Non
         sweep(path)
         (path / FOLDER).mkdir(mode=0o700, exist_ok=True)
         new.mkdir(mode=0o711)
-        layer = _layer(copied=marker.copied)
+        layer_name = layer(copied=marker.copied)
         running = life.state is Observed.RUNNING
         with hold.still(path, life) if running else contextlib.nullcontext():
             faults.point("driver.lxc.snapshot.frozen")
             report("copy", -1)
-            copy_tree(path / layer, new / layer, "snapshot")
+            copy_tree(path / layer_name, new / layer_name, "snapshot")
         report("write", -1)
         folder.replace_durably({new / ABOUT: json.dumps(snapshot.to_json())})
         sync_filesystem(new)
@@ -105,24 +105,21 @@ def revert(guests: Guests, native: str, name: str, report: Report) -> None:
     marker = guests.marker(native, "revert")
     check_name(name, "revert")
     path = guests.path / native
-    place = path / FOLDER / name
     life = guests.settled(native)
     if life.state is not Observed.STOPPED:
         raise BadRequest("revert", f"{native} is {life.state}", todo="Stop it first.")
-    if not place.is_dir():
-        known = ", ".join(each.name for each in listed(path))
-        raise BadRequest("revert", f"{native} has no snapshot called {name}", todo=f"It has: {known}." if known else "")
-    layer = _layer(copied=marker.copied)
+    place = kept(path, name, "revert")
+    layer_name = layer(copied=marker.copied)
     new = path / REVERT
     try:
         sweep(path)
         report("copy", -1)
-        copy_tree(place / layer, new, "revert")
+        copy_tree(place / layer_name, new, "revert")
         report("write", -1)
         sync_filesystem(new)
         faults.point("driver.lxc.revert.copied")
         checkpoint.forget(path)
-        _exchange(new, path / layer)
+        _exchange(new, path / layer_name)
         faults.point("driver.lxc.revert.exchanged")
         folder.sync_directory(path)
         report("remove", -1)
@@ -173,7 +170,18 @@ def _about(place: Path) -> Snapshot | None:
     return None
 
 
-def _layer(*, copied: bool) -> str:
+def kept(path: Path, name: str, operation: str) -> Path:
+    """The folder of a snapshot of the guest whose folder this is. :class:`BadRequest` where there is none of that name."""
+    check_name(name, operation)
+    place = path / FOLDER / name
+    if not place.is_dir():
+        known = ", ".join(each.name for each in listed(path))
+        raise BadRequest(operation, f"{path.name} has no snapshot called {name}", todo=f"It has: {known}." if known else "")
+    return place
+
+
+def layer(*, copied: bool) -> str:
+    """Where in a guest's folder, and in a snapshot's, its root file system is."""
     return "rootfs" if copied else "upper"
 
 

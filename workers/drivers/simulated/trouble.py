@@ -7,8 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ...steps import Interrupted
-from ..base import CannotLook, TimedOut, ToolFailed, check_name
+from ..base import CannotLook, Interrupted, TimedOut, ToolFailed, check_name
 from .store import Store
 from .weather import Fails, Weather
 
