@@ -100,13 +100,14 @@ def test_a_job_that_has_begun_fails_and_its_node_is_told(web: Web, monkeypatch: 
     bad, good = (job(state="R", started_at=2.0, node="node-1") for _ in range(2))
     for each in (bad, good):
         Step.objects.create(job=each, number=1, verb="stop", node="node-1", lane=f"ve:{each.ve}", state="sent", sent_at=3.0)
-    broken(monkeypatch, orders, "again", bad)
+    broken(monkeypatch, orders, "order", bad)
     scene.turn()
     bad.refresh_from_db()
     assert (bad.state, bad.outcome, bad.error["code"]) == ("E", "failed", "internal")
     assert bad.result["left"][0]["node"] == "node-1" and "Traceback" in told(bad)
     assert bad.steps.get().outcome == "abandoned"
-    scene.turn()
+    for _ in range(6):
+        scene.turn()
     sent = {(type(each).__name__, each.job) for each in scene.orders.sent}
     assert ("CancelOrder", bad.pk) in sent and ("StepOrder", good.pk) in sent
     good.refresh_from_db()
