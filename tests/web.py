@@ -151,7 +151,7 @@ def web(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Web]:
 
     from vmcloud.directory.fake import FakeDirectory
     from vmcloud.fleet import ports
-    from vmcloud.fleet.models import Image, Liveness, Node
+    from vmcloud.fleet.models import Image, Lease, Liveness, Node
     from vmcloud.fleet.services import accounts, logins
 
     _database()
@@ -169,6 +169,8 @@ def web(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Web]:
         node = Node(name="node-1", kinds=["lxc", "simulated"], cpus=4, memory_mib=1024, disk_mib=10240, software="0.1.0")
         Node.objects.bulk_create([node])
         Liveness.objects.create(node="node-1", heard_at=time.time())
+        # Somebody leads and has listened all the time, so that the silence of a node says something.
+        Lease.objects.create(name="server", holder="somebody", epoch=1, expires=time.time() + 86400.0, listens_since=1.0)
         Image.objects.bulk_create([Image(name="busybox", kind="lxc", sha256="0" * 64, size=1)])
         admin = User.objects.create_superuser("admin", password="secret-of-admin")
         yield Web(Client(raise_request_exception=False), accounts.issue(admin, "test"), directory, broker, cloud.images)

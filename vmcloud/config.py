@@ -20,13 +20,18 @@ CONFIG_NAME = "config.toml"
 
 @dataclass(frozen=True)
 class Intervals:
-    """Times in seconds. ``relist``: full list of a node (jittered by a tenth); ``node_down``: silence after which it is down."""
+    """Times in seconds. ``relist``: full list of a node (jittered by a tenth); ``node_down``: silence after which it is down.
+    ``lease``: how long a server leads unless it renews that. ``turn``: how long one part of its turn may take; after that it is
+    taken for hung, and another server leads."""
 
     relist: float = 15.0
     node_down: float = 45.0
     resend: float = 3.0
     reask: float = 20.0
     lease: float = 3.0
+    # A statement may wait 20 s for somebody else's lock, and a full reconcile of 100,000 VEs takes 6 s: a bound near these would
+    # depose a leader that works, and one far above leaves a cloud without a leader for as long.
+    turn: float = 40.0
     reconcile: float = 5.0
     claim: float = 30.0
     complete: float = 5.0

@@ -101,6 +101,9 @@ class Watcher:
             record = codec.decode(dn, attributes)
         except Invalid as error:
             return [Malformed(dn, str(error), codec.uuid_of(attributes))]
+        except Exception as error:  # one entry must not end the watch of all others, which would only meet it again
+            log.exception("%s can not be read", dn)
+            return [Malformed(dn, f"it can not be read: {error}", codec.uuid_of(attributes))]
         if record is None:
             return self.gone(uuid)
         kind, key = key_of(record)

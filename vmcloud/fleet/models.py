@@ -378,12 +378,14 @@ class Watermark(models.Model):
 
 
 class Lease(models.Model):
-    """Who leads. ``epoch`` grows with each new leader; every write of a leader asserts holder and epoch."""
+    """Who leads. ``epoch`` grows with each new leader; every write of a leader asserts holder and epoch. ``listens_since``: when
+    this leader began to hear the broker, without a break since then; 0.0 while it does not."""
 
     name = models.CharField(max_length=32, primary_key=True)
     holder = models.CharField(max_length=100, default="", blank=True)
     epoch = models.BigIntegerField(default=0)
     expires = models.FloatField(default=0.0)
+    listens_since = models.FloatField(default=0.0)
 
     def __str__(self) -> str:
         return f"{self.name}: {self.holder}"

@@ -20,7 +20,7 @@ from vmcloud.fleet.models import ABANDONED, HOLDING, VE, Job, Step, StepState
 from vmcloud.fleet.services import events
 
 from . import orders
-from .context import Context
+from .context import Context, at_hand
 
 log = logging.getLogger("server.abandon")
 TODO = "What is wanted counts again: `vmcloud reconcile` shows what is done about it. Where that does not help, look at the node."
@@ -37,6 +37,7 @@ def run(context: Context) -> None:
         orders.say(context, orders.stop(context.stale.pop()))  # where it is lost: again when the node speaks of the step again
 
 
+@at_hand
 def _give_up(context: Context, job: Job) -> None:
     steps = list(Step.objects.filter(job=job, state__in=HOLDING))
     words = "; ".join(map(_left, steps)) or "nothing was under way on a node"
@@ -59,6 +60,7 @@ def _left(step: Step) -> str:
     return f"node {step.node} may still carry out {step.verb}{doing} ({step.lane})"
 
 
+@at_hand
 def _signal(context: Context, job: Job) -> None:
     """Once: a signal is for what runs now."""
     name = job.signal

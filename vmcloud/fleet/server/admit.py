@@ -14,7 +14,7 @@ from vmcloud.fleet.models import UNBEGUN, Job, JobLink
 from vmcloud.fleet.services import admission
 
 from . import lanes
-from .context import Context
+from .context import Context, at_hand
 
 AT_ONCE = 500
 """Jobs looked at in one transaction."""
@@ -28,11 +28,9 @@ def run(context: Context) -> None:
     unbegun = Job.objects.filter(state__in=(*UNBEGUN, JobState.BEGUN), cancel_requested_at=None)
     due = set(unbegun.filter(to_review=True).values_list("pk", flat=True))
     due |= set(unbegun.filter(state=JobState.WAITING, not_before__lte=now).values_list("pk", flat=True))
-    if context.touched:
-        touched, context.touched = context.touched, set()
+    if touched := set(context.touched):
         due |= set(JobLink.objects.filter(other__in=touched).values_list("job", flat=True))
-    if now - context.reviewed_at >= ALL:
-        context.reviewed_at = now
+    if all_of_them := now - context.reviewed_at >= ALL:
         waiting = unbegun.filter(state=JobState.HELD, holds="")
         # A part waits for its array, unless it has links of its own.
         due |= set(waiting.filter(Q(array=None) | Q(links__isnull=False)).values_list("pk", flat=True))
@@ -40,6 +38,8 @@ def run(context: Context) -> None:
     numbers = sorted(due)
     for start in range(0, len(numbers), AT_ONCE):
         _decide(context, list(unbegun.filter(pk__in=numbers[start : start + AT_ONCE]).order_by("id")), now)
+    context.touched -= touched
+    context.reviewed_at = now if all_of_them else context.reviewed_at
 
 
 def _parts_of(unbegun: QuerySet[Job], due: set[int]) -> set[int]:
@@ -63,6 +63,7 @@ def _decide(context: Context, rows: list[Job], now: float) -> None:
         drop(context, doomed.values(), {pk: {"code": "dependency", "what": verdicts[pk].reason} for pk in doomed})
 
 
+@at_hand
 def _admit(context: Context, job: Job, verdict: Verdict) -> bool:
     """Give a job the state of its verdict; whether it has left its lane."""
     reason, state = verdict.reason, str(verdict.state)

@@ -12,7 +12,7 @@ from vmcloud.fleet.services import archive
 from vmcloud.fleet.services.claiming import queue_claimed
 
 from . import wanted, writers
-from .context import Context
+from .context import Context, at_hand
 
 
 def sweep(context: Context) -> None:
@@ -36,6 +36,7 @@ def sweep(context: Context) -> None:
         _free(context, row)
 
 
+@at_hand
 def _free(context: Context, row: VE) -> None:
     record = context.directory.ve(row.uuid)
     if record is None or record.node or archive.exists(record.job):

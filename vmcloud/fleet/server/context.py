@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
 from vmcloud.config import Config
@@ -15,6 +18,7 @@ from vmcloud.domain.vocabulary import JobState, Outcome
 from vmcloud.fleet import gather
 from vmcloud.fleet.models import Job, JobEvent, Step
 
+from . import memory
 from .entries import Entries
 from .leader import Leader
 from .projection import Projection
@@ -23,44 +27,97 @@ BROKER_PAUSE = 1.0
 """Seconds until a broker that did not answer is tried again."""
 
 
-@dataclass
-class Context:
-    """One leading server's hands and eyes.
+P = ParamSpec("P")
+R = TypeVar("R")
+Subject = TypeVar("Subject")
 
-    ``foreign``: VEs whose entry says what nobody has accepted; the rules leave them alone. ``suspects``: entries that are to be
-    judged, with the time since when. ``vanished``: VEs whose entry is gone, with the node they were on and when. (Both times are
-    of the steady clock: none is kept longer than this process.)
-    ``part_cursors``: the last part looked at of each array with a slot limit, where others are to have their turn.
-    ``again``: something was done that may allow more; look again at once. ``reserved``: placements (node, MiB) that the read
-    model does not show yet. ``cursor``: the last queued job that was looked at, by its turn. ``touched``: jobs that began or
-    ended since it was looked who waits for them; ``reviewed_at``: when all that wait for others were looked at. ``changed``: VEs
-    that reconcile is to look at without waiting for its turn. ``stale``: steps that were given up, whose nodes are to be told.
-    ``heard``: when each node's word was last written down. ``entries``: what the watch last told. ``freed_at``: when all jobs
-    that are behind others were last looked at.
+CULPRIT = "vmcloud_at_hand"
+
+
+def at_hand(function: Callable[Concatenate[Context, Subject, P], R]) -> Callable[Concatenate[Context, Subject, P], R]:
+    """A function that works on its second argument (:meth:`Context.at_hand`)."""
+
+    def run(context: Context, subject: Subject, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with context.at_hand(subject):
+            return function(context, subject, *args, **kwargs)
+
+    functools.update_wrapper(run, function)
+    return run
+
+
+def culprit(error: BaseException) -> object:
+    """What was at hand when an error came; None where nobody said."""
+    return error.__dict__.get(CULPRIT)
+
+
+@dataclass(eq=False)
+class Context(memory.Kept):
+    """One leading server's hands and eyes, for as long as it leads.
+
+    What is kept here of what was committed is undone where a transaction is not (:mod:`.memory`). Times of the steady clock
+    (:func:`time.monotonic`) are called so; all others are seconds since the epoch, by ``clock``.
     """
 
     config: Config
+    """The cloud's settings."""
     directory: Directory
+    """The directory, with the server's rights."""
     orders: OrderSender
+    """What signs and sends messages to nodes."""
     leader: Leader
+    """The claim to lead: every transaction of a turn is one of :meth:`.leader.Leader.transaction`."""
     projection: Projection
+    """The read model, and whether the directory's watch is up with the directory."""
     clock: Callable[[], float] = time.time
+    """The time of day, as it is written down."""
     broker_down: str = ""
+    """Why the broker did not answer last; empty while it does."""
     broker_again_at: float = 0.0
-    reserved: dict[UUID, tuple[str, int]] = field(default_factory=dict)
-    cursor: tuple[int, int, float, int] | None = None
-    part_cursors: dict[int, tuple[int, float, int]] = field(default_factory=dict)
-    touched: set[int] = field(default_factory=set)
-    reviewed_at: float = 0.0
-    changed: set[UUID] = field(default_factory=set)
-    again: bool = field(default=False)
-    foreign: set[UUID] = field(default_factory=set)
-    suspects: dict[UUID, float] = field(default_factory=dict)
-    vanished: dict[UUID, tuple[str, float]] = field(default_factory=dict)
-    stale: list[Step] = field(default_factory=list)
-    heard: dict[str, float] = field(default_factory=dict)
+    """When it may be tried again after that, by the steady clock."""
+    again: bool = False
+    """Something was done that may allow more: the next turn begins at once."""
+    broken: set[str] = field(default_factory=set)
+    """What was told of parts of a turn that broke off over nothing that could be set aside (:mod:`.quarantine`)."""
+
+    changed: memory.Set[UUID] = field(default_factory=memory.Set)
+    """VEs that reconcile is to look at in this turn, without waiting for its look at all."""
     entries: Entries = field(default_factory=Entries)
+    """What the watch told last of the entries that changed last."""
+    foreign: memory.Set[UUID] = field(default_factory=memory.Set)
+    """VEs whose entry says what nobody has accepted: the rules leave them alone."""
+    suspects: memory.Dict[UUID, float] = field(default_factory=memory.Dict)
+    """Entries that are to be judged, each with the time since when, by the steady clock."""
+    vanished: memory.Dict[UUID, tuple[str, float]] = field(default_factory=memory.Dict)
+    """VEs whose entry is gone and of which that was not told yet: the node they were on, and since when, by the steady clock."""
+
+    reserved: dict[UUID, tuple[str, int]] = field(default_factory=dict)
+    """Placements (node, MiB) that were written to the directory and that the read model does not show yet. No transaction is
+    about them, so none undoes them."""
+    cursor: tuple[int, int, float, int] | None = None
+    """The last queued job that the scheduler looked at, by its turn; None: it begins at the front."""
+    part_cursors: dict[int, tuple[int, float, int]] = field(default_factory=dict)
+    """Of each array with a slot limit, the last part that was looked at, where the parts behind it are to have their turn."""
+    touched: memory.Set[int] = field(default_factory=memory.Set)
+    """Jobs that began or ended since it was last looked which jobs wait for them."""
+    reviewed_at: float = 0.0
+    """When all jobs that wait for others were last looked at."""
     freed_at: float = 0.0
+    """When all jobs that are behind others in their lanes were last looked at."""
+    stale: memory.List[Step] = field(default_factory=memory.List)
+    """Steps that were given up, whose nodes are to be told to stop them."""
+    heard: memory.Dict[str, float] = field(default_factory=memory.Dict)
+    """When it was last written down of each node that it was heard."""
+
+    @contextmanager
+    def at_hand(self, subject: object) -> Iterator[None]:
+        """A block that works on one job, step or VE's row: what is set aside if an error that nobody expects comes out of it
+        (:mod:`.quarantine`). Where such blocks stand in each other, the innermost counts."""
+        try:
+            yield
+        except Exception as error:
+            if culprit(error) is None:
+                error.__dict__[CULPRIT] = subject
+            raise
 
     def suspect(self, ve: UUID) -> None:
         """Have an entry judged in the next cycle."""

@@ -9,6 +9,8 @@ from uuid import UUID
 
 from vmcloud.domain.records import VERecord
 
+from . import memory
+
 MOST = 5000
 """Entries that are kept: those that changed last."""
 
@@ -17,7 +19,7 @@ class Entries:
     """A bounded memory of entries."""
 
     def __init__(self) -> None:
-        self._known: dict[UUID, VERecord] = {}
+        self._known = memory.Dict[UUID, VERecord]()
 
     def get(self, ve: UUID) -> VERecord | None:
         """The entry; None where it is not remembered, which says nothing about whether there is one."""
@@ -25,7 +27,7 @@ class Entries:
 
     def learn(self, record: VERecord) -> None:
         """An entry as it is now, unless a later version is known."""
-        known = self._known.pop(record.ve, None)
+        known: VERecord | None = self._known.pop(record.ve, None)
         self._known[record.ve] = known if known is not None and known.version > record.version else record
         if len(self._known) > MOST:
             del self._known[next(iter(self._known))]

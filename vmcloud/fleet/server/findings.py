@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable
 from uuid import UUID
 
 from vmcloud.domain.reconcile import Report, Rule
-from vmcloud.domain.vocabulary import EventType
+from vmcloud.domain.vocabulary import EventType, NodeState
 from vmcloud.fleet.models import VE, Finding
-from vmcloud.fleet.services import events, feed
+from vmcloud.fleet.services import events, feed, queries
 
 from .context import Context
 
@@ -23,7 +23,9 @@ def keep(context: Context, reports: Iterable[Report], only: Collection[UUID] | N
     if only is not None:
         known = known.filter(ve__in=only)
         now = {key: row for key, row in now.items() if Rule(row.rule) not in OF_NODES}
-    before = {row.key: row for row in known}
+    unjudged = _unjudged(context)
+    before = {row.key: row for row in known if not (row.rule == Rule.R6 and row.node in unjudged)}
+    now = {key: row for key, row in now.items() if not (row.rule == Rule.R6 and row.node in unjudged)}
     begun = [row for key, row in now.items() if key not in before]
     ended = [row for key, row in before.items() if key not in now]
     changed = [row for key, row in now.items() if key in before and row.reason != before[key].reason]
@@ -38,6 +40,13 @@ def keep(context: Context, reports: Iterable[Report], only: Collection[UUID] | N
         for row in ended:
             row.delete()
             _tell(context, row, f"no more so: {row.reason}" if row.rule == Rule.R13 else f"over ({row.reason})")
+
+
+def _unjudged(context: Context) -> set[str]:
+    """Nodes of which nobody knows whether they are silent: that is no news, and what was told of them stands."""
+    if not queries.deafness(context.clock()):
+        return set()
+    return {name for name, state in queries.node_states(context.clock()).items() if state is NodeState.UNKNOWN}
 
 
 def _row(context: Context, report: Report) -> Finding:

@@ -27,7 +27,7 @@ from vmcloud.fleet.models import UNBEGUN, VE, Budget, Image, Job, Misses, Node, 
 from vmcloud.fleet.services import events, watermark
 
 from . import arrays, foreign, lanes, orders, wanted
-from .context import Context
+from .context import Context, at_hand
 
 log = logging.getLogger("server.finish")
 
@@ -94,6 +94,7 @@ def _has_to_be_settled(job: Job) -> bool:
     return job.verb in (Verb.CREATE, Verb.ADOPT) or "desired" in job.before or not _never_began(job)
 
 
+@at_hand
 def _settle(context: Context, job: Job) -> None:
     """Tell the directory how it ended. Every write is recognised when done before."""
     over = False
@@ -174,6 +175,7 @@ def _bury(context: Context, ve: UUID, name: str, project: str) -> None:
     context.directory.bury(Tombstone(ve=ve, name=name, project=project, at=context.clock()))
 
 
+@at_hand
 def _shown(context: Context, job: Job, picture: Picture) -> str | None:
     """None while the read model does not show what the job led to; else a note, if it was completed without."""
     waited = elapsed(job.exiting_at, context.clock())
@@ -212,6 +214,7 @@ def _complete(context: Context, shown: Sequence[tuple[Job, str]]) -> None:
     context.again = True
 
 
+@at_hand
 def _close(context: Context, job: Job, note: str) -> None:
     error = Problem.from_json(job.error).sentence() if job.error else ""
     reason = note or (error if job.outcome != Outcome.OK else "")

@@ -44,7 +44,10 @@ class HeraldKeeper:
     def _run(self) -> None:
         try:
             while not self._ending.is_set():
-                self._look()
+                try:
+                    self._look()
+                except Exception:  # else nobody would look any more for as long as this server leads
+                    log.exception("looking after the herald failed; it is tried again")
                 self._ending.wait(LOOK)
         finally:
             connection.close()

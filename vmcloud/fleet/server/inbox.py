@@ -1,12 +1,16 @@
-"""What comes to the leader: nodes' reports and wake-ups from the broker, and the directory's watch, in one queue."""
+"""What comes to the leader: nodes' reports and wake-ups from the broker, and the directory's watch, in one queue.
+
+What has come stays here until it is acknowledged, which the leader does when it has committed what follows from it: nobody says
+it again soon, and the watch never does.
+"""
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +37,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Broker:
-    """The broker was lost, or is back."""
+    """The broker is heard, for the first time or again; or it was lost."""
 
     up: bool
     reason: str = ""
@@ -43,17 +47,18 @@ Item = Report | Broker | port.Event
 
 
 class Inbox:
-    """Two threads that fill one queue. ``take`` empties it."""
+    """Two threads that fill one queue. ``look`` shows what is in it, ``acknowledge`` takes away what was dealt with."""
 
     def __init__(self, receiver: Receiver, directory: Directory) -> None:
         self._receiver, self._watcher = receiver, Watcher(directory.settings, directory.tree.suffix)
-        self._items: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        self._items: deque[Item] = deque()
+        self._came = threading.Condition()
         self._wanted: deque[str] = deque()
         self._known: set[str] = set()
         self._stop = threading.Event()
         self._threads = [
-            threading.Thread(target=self._receive, name="inbox-broker", daemon=True),
-            threading.Thread(target=self._watch, name="inbox-directory", daemon=True),
+            threading.Thread(target=self._run, args=(self._receive,), name="inbox-broker", daemon=True),
+            threading.Thread(target=self._run, args=(self._watch,), name="inbox-directory", daemon=True),
         ]
 
     def start(self) -> None:
@@ -61,9 +66,15 @@ class Inbox:
         for thread in self._threads:
             thread.start()
 
+    def interrupt(self) -> None:
+        """Stop listening and waiting, from any thread: somebody else is to hear what comes now."""
+        self._stop.set()
+        with self._came:
+            self._came.notify_all()
+
     def stop(self) -> None:
         """Stop listening; returns when both threads have ended or after two seconds."""
-        self._stop.set()
+        self.interrupt()
         for thread in self._threads:
             thread.join(2 * POLL)
 
@@ -79,18 +90,34 @@ class Inbox:
         self._wanted.append(list_name)
         return True
 
-    def take(self, timeout: float) -> list[Item]:
-        """All that has come; waits up to ``timeout`` seconds for the first."""
-        items: list[Item] = []
+    def look(self, timeout: float, beyond: int = 0) -> list[Item]:
+        """All that has come and is not acknowledged, in the order in which it came. Waits up to ``timeout`` seconds for more than
+        ``beyond`` items."""
+        with self._came:
+            self._came.wait_for(lambda: len(self._items) > beyond or self._stop.is_set(), timeout)
+            return list(self._items)
+
+    def acknowledge(self, count: int) -> None:
+        """The first ``count`` items have been dealt with."""
+        with self._came:
+            for _ in range(count):
+                self._items.popleft()
+
+    def _put(self, item: Item) -> None:
+        with self._came:
+            self._items.append(item)
+            self._came.notify_all()
+
+    def _run(self, listen: Callable[[], object]) -> None:
         try:
-            items.append(self._items.get(timeout=timeout))
-            while True:
-                items.append(self._items.get_nowait())
-        except queue.Empty:
-            return items
+            listen()
+        finally:
+            with self._came:
+                self._came.notify_all()  # whoever waits looks whether both threads are alive
 
     def _receive(self) -> None:
-        up, pause = True, PAUSE[0]
+        up: bool | None = None
+        pause = PAUSE[0]
         while not self._stop.is_set():
             try:
                 while self._wanted:
@@ -101,17 +128,17 @@ class Inbox:
                 if not isinstance(error, Lost):
                     log.exception("reading from the broker failed; it is tried again")
                     self._receiver.close()
-                if up:
-                    self._items.put(Broker(up=False, reason=str(error)))
+                if up is not False:
+                    self._put(Broker(up=False, reason=str(error)))
                 up = False
                 self._stop.wait(pause)
                 pause = min(pause * 2, PAUSE[1])
                 continue
             if not up:
-                self._items.put(Broker(up=True))
+                self._put(Broker(up=True))
             up, pause = True, PAUSE[0]
             for list_name, body in messages:
-                self._items.put(Report(list_name, body))
+                self._put(Report(list_name, body))
         self._receiver.close()
 
     def _watch(self) -> None:
@@ -119,10 +146,10 @@ class Inbox:
         while not self._stop.is_set():
             began = time.monotonic()
             try:
-                self._watcher.run(self._items.put, self._stop)
+                self._watcher.run(self._put, self._stop)
             except Exception as error:
                 log.exception("watching the directory failed; it is tried again")
-                self._items.put(port.Down(f"the watch failed: {error}"))
+                self._put(port.Down(f"the watch failed: {error}"))
                 if time.monotonic() - began > PAUSE[1]:
                     pause = PAUSE[0]
                 self._stop.wait(pause)

@@ -1,4 +1,7 @@
-"""Nodes that fall silent or come back: nobody writes that down when it happens, so the leader looks."""
+"""Nodes that fall silent or come back: nobody writes that down when it happens, so the leader looks.
+
+Silence counts only for as long as this leader has listened: before, nothing is told of a node.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ def tell(context: Context) -> None:
     told = dict(Liveness.objects.values_list("node", "told"))
     states = queries.node_states(now)
     recorded = Node.objects.filter(name__in=told).values_list("name", flat=True)
-    news = {name: states[name] for name in recorded if states[name] != told[name]}
+    news = {name: states[name] for name in recorded if states[name] not in (told[name], NodeState.UNKNOWN)}
     if not news:
         return
     with context.leader.transaction():

@@ -7,30 +7,43 @@ import os
 import socket
 import threading
 import time
-from itertools import groupby
+from collections.abc import Callable
 from uuid import UUID
 
 from django.db import close_old_connections
 
 from vmcloud.config import Config
-from vmcloud.directory import port
 from vmcloud.directory.errors import Unavailable
 from vmcloud.dispatch import envelope
 from vmcloud.dispatch.receive import Receiver
 from vmcloud.dispatch.routes import SERVER_LIST, server_list
 from vmcloud.dispatch.send import OrderSender
 from vmcloud.domain.errors import VmcloudError
-from vmcloud.domain.records import NodeRecord, VERecord
 from vmcloud.fleet import database, ports
-from vmcloud.fleet.models import Liveness, Node, Step
+from vmcloud.fleet.models import Node
 from vmcloud.fleet.services import queries
 
-from . import abandon, admit, claims, finish, foreign, glance, liveness, mend, orders, removals, replies, schedule, wanted
+from . import (
+    abandon,
+    admit,
+    claims,
+    finish,
+    foreign,
+    glance,
+    intake,
+    liveness,
+    memory,
+    mend,
+    orders,
+    removals,
+    schedule,
+)
 from .context import Context
 from .heralding import HeraldKeeper
-from .inbox import Broker, Inbox, Item, Report
-from .leader import Deposed, Leader
+from .inbox import Inbox, Item
+from .leader import Deposed, Leader, Renewal
 from .projection import Projection
+from .quarantine import stage
 from .upkeep import Upkeep
 
 log = logging.getLogger("server")
@@ -39,8 +52,6 @@ TICK = 1.0
 """Seconds between looks when nothing comes."""
 DATABASE_PAUSE = 0.5
 """Seconds until a job database that did not answer is asked again."""
-TAKEN_AT_ONCE = 200
-"""Items of the inbox in one transaction: others write between two of them."""
 WATCH_PATIENCE = 15.0
 """Seconds that the watch may be behind while the directory answers."""
 MENDED_SINGLY = 200
@@ -77,7 +88,7 @@ class Server:
 
     def _lead(self) -> None:
         log.info("leads in epoch %d", self.leader.epoch)
-        directory, changed = ports.directory(), set[UUID]()
+        directory = ports.directory()
         sender = OrderSender(
             ports.sender(),
             envelope.private_key(self.secrets["private_key"]),
@@ -85,18 +96,28 @@ class Server:
         )
         lists = [SERVER_LIST, *(server_list(name) for name in Node.objects.values_list("name", flat=True))]
         inbox = Inbox(Receiver(self.config, "server", lists), directory)
-        projection = Projection(differs=changed.add)
-        context = Context(self.config, directory, sender, self.leader, projection, changed=changed)
+        changed = memory.Set[UUID]()
+        context = Context(self.config, directory, sender, self.leader, Projection(differs=changed.add), changed=changed)
+        renewal = Renewal(self.leader, self.config.intervals.turn, inbox.interrupt)
         herald = HeraldKeeper(self.config, self.leader.holder, self.leader.epoch)
         inbox.start()
+        renewal.start()
         herald.start()
         try:
+            turns = Turns(context, inbox, self.upkeep)
             while not self.stopping.is_set():
                 try:
-                    self._cycles(context, inbox)
+                    turns.one()
                 except database.AWAY as error:
                     self._miss_database(error)
+                    turns.begin_anew()
+                except Deposed:
+                    raise
+                except Exception:
+                    log.exception("a turn broke off; the next one begins")
+                    self.stopping.wait(TICK)
         finally:
+            renewal.stop()
             inbox.stop()
             herald.stop()
             self.leader.resign()
@@ -107,152 +128,93 @@ class Server:
         close_old_connections()
         self.stopping.wait(DATABASE_PAUSE)
 
-    def _cycles(self, context: Context, inbox: Inbox) -> None:
-        last_sweep = last_resend = last_renewal = last_mend = last_news = 0.0
-        behind_since = time.monotonic()
-        while not self.stopping.is_set():
-            if not inbox.alive():
-                raise Deposed("it hears nothing any more and begins anew")
-            items = [] if context.again else inbox.take(TICK)
-            items = items or inbox.take(0)
-            while _only_news(items) and (left := last_news + TOGETHER - time.monotonic()) > 0 and not queries.changing().exists():
-                items += inbox.take(left)
-            now = time.monotonic()
-            last_news = now if items else last_news
-            if not _only_wakes(items) or now - last_renewal > self.leader.term / 3:
-                for start in range(0, max(1, len(items)), TAKEN_AT_ONCE):
-                    self._take_in(context, inbox, items[start : start + TAKEN_AT_ONCE])
-                last_renewal = now
-            due = now - last_resend >= min(TICK, self.config.intervals.resend)
-            if not (items or context.again or due):
-                continue
-            context.again = False
-            removals.run(context)
-            foreign.run(context)
-            seen = glance.look(context.clock())
-            if seen.ending:
-                finish.run(context)
+
+class Turns:
+    """The turns of one leadership, and when each part of them is due."""
+
+    def __init__(self, context: Context, inbox: Inbox, upkeep: Upkeep, steady: Callable[[], float] = time.monotonic) -> None:
+        self._context, self._inbox, self._upkeep, self._steady = context, inbox, upkeep, steady
+        self._behind_since = steady()
+        self._last_news = 0.0
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Everything is due: what the last turn was about to do may not have been done."""
+        self._last_resend = self._last_mend = self._last_sweep = float("-inf")
+
+    def one(self) -> None:
+        """Wait until something comes or is due; take it in; do what can be done. Raises :class:`Deposed`, and the errors of a
+        database that is away: then nothing is lost, and the next turn goes on."""
+        context, intervals = self._context, self._context.config.intervals
+        items = self._come()
+        now = self._steady()
+        self._last_news = now if items else self._last_news
+        intake.run(context, self._inbox, items)
+        due = now - self._last_resend >= min(TICK, intervals.resend)
+        if not (items or context.again or due):
+            return
+        context.again = False
+        stage(context, removals.run)
+        stage(context, foreign.run)
+        seen = glance.look(context.clock())
+        if seen.ending:
+            stage(context, finish.run)
+        if context.projection.whole:
             if seen.changed or seen.come or context.touched or due:
-                admit.run(context)
+                stage(context, admit.run)
             if context.projection.synced or not context.projection.down:
-                schedule.run(context)
-            if due or context.stale:
-                abandon.run(context)
-            if due:
-                last_resend = now
-                orders.end_overdue(context)
-                orders.resend(context)
-                liveness.tell(context)
-            if now - last_mend >= self.config.intervals.reconcile:
-                last_mend = now
-                mend.run(context)
-            elif context.changed:
-                mend.run(context, only=frozenset(context.changed) if len(context.changed) <= MENDED_SINGLY else None)
-            context.changed.clear()
-            if now - last_sweep >= min(SWEEP, self.config.intervals.claim):
-                last_sweep = now
-                self._sweep(context)
-            behind_since = now if context.projection.synced else behind_since
-            if now - behind_since > WATCH_PATIENCE and self._answers(context):
-                raise Deposed("the directory answers and its watch does not come back; it begins anew")
+                stage(context, schedule.run)
+        if due or context.stale:
+            stage(context, abandon.run)
+        if due:
+            stage(context, orders.end_overdue)
+            stage(context, orders.resend)
+            stage(context, liveness.tell)
+            self._last_resend = now
+        self._mend(now)
+        if now - self._last_sweep >= min(SWEEP, intervals.claim):
+            stage(context, self._sweep)
+            self._last_sweep = now
+        self._behind_since = now if context.projection.synced else self._behind_since
+        if now - self._behind_since > WATCH_PATIENCE and self._answers():
+            raise Deposed("the directory answers and its watch does not come back; it begins anew")
 
-    def _take_in(self, context: Context, inbox: Inbox, items: list[Item]) -> None:
-        """All items, also while the database is away: nobody says them again soon. One that it can not hold is dropped."""
-        while not self.stopping.is_set():
-            try:
-                self._take(context, inbox, items)
-                return
-            except database.AWAY as error:
-                self._miss_database(error)
-            except database.UNFIT:
-                if len(items) == 1:
-                    log.exception("dropped what can not be written down: %.300s", items[0])
-                    return
-                for item in items:
-                    self._take_in(context, inbox, [item])
-                return
+    def _come(self) -> list[Item]:
+        """What has come and is not acknowledged."""
+        inbox, context = self._inbox, self._context
+        context.leader.begin_stage()
+        items = inbox.look(0.0 if context.again else TICK)
+        while intake.only_news(items) and (left := self._last_news + TOGETHER - self._steady()) > 0:
+            if queries.changing().exists() or len(more := inbox.look(left, beyond=len(items))) == len(items):
+                break
+            items = more
+        context.leader.check()
+        if not inbox.alive():
+            raise Deposed("it hears nothing any more and begins anew")
+        return items
 
-    @database.again
-    def _take(self, context: Context, inbox: Inbox, items: list[Item]) -> None:
-        """All items in one transaction; what they lead to is sent after it. What nodes say, and what the directory tells, come by
-        two ways anyway: neither waits for the other's turn."""
-        to_send: list[Step] = []
-        new_nodes, silent, shown = False, list[str](), dict[UUID, VERecord]()
-        with context.leader.transaction():
-            if reports := [item for item in items if isinstance(item, Report)]:
-                to_send += replies.handle(context, reports)
-            told = (item for item in items if not isinstance(item, Report))
-            for changes, group in groupby(told, lambda item: isinstance(item, port.Changed)):
-                if changes:
-                    records = [item.record for item in group if isinstance(item, port.Changed)]
-                    context.projection.show(records)
-                    new = [inbox.listen_to(server_list(each.name)) for each in records if isinstance(each, NodeRecord)]
-                    new_nodes = any(new) or new_nodes
-                    for each in records:
-                        if isinstance(each, VERecord):
-                            shown[each.ve] = each
-                            context.entries.learn(each)
-                    continue
-                for item in group:
-                    match item:
-                        case Broker(up=up, reason=reason):
-                            if up:
-                                context.broker_down, silent = "", self._silent_nodes(context)
-                            else:
-                                context.lose_broker(reason)
-                            context.again = context.again or up
-                        case port.Malformed(ve=UUID() as ve):
-                            context.projection.apply(item)
-                            context.entries.forget(ve)
-                            foreign.note(context, ve)
-                        case port.Removed(kind="ve", key=key):
-                            removals.note(context, UUID(key))
-                            shown.pop(UUID(key), None)
-                            context.entries.forget(UUID(key))
-                            context.projection.apply(item)
-                        case port.Synced():
-                            context.projection.apply(item)
-                            silent = self._silent_nodes(context)
-                            removals.note_untold(context)
-                        case port.Down():
-                            context.projection.apply(item)
-                            context.entries.clear()
-                        case port.Removed() | port.Malformed():
-                            context.projection.apply(item)
-            if shown:
-                wanted.learn(context, shown.values())
-        if new_nodes:
-            ports.sender().wake("nodes")
-        for name in silent:
-            orders.ask_for_list(context, name)
-        orders.send(context, to_send)
+    def _mend(self, now: float) -> None:
+        """Reconcile: all now and then, and at once what changed. Nothing before the watch has told all there is."""
+        context = self._context
+        if not context.projection.whole:
+            return
+        if now - self._last_mend >= context.config.intervals.reconcile:
+            stage(context, mend.run)
+            self._last_mend = now
+        elif context.changed:
+            stage(context, mend.run, only=frozenset(context.changed) if len(context.changed) <= MENDED_SINGLY else None)
+        context.changed.clear()
 
-    def _answers(self, context: Context) -> bool:
+    def _answers(self) -> bool:
         try:
-            context.directory.check()
+            self._context.directory.check()
         except VmcloudError:
             return False
         return True
-
-    def _silent_nodes(self, context: Context) -> list[str]:
-        """Nodes not heard of for a while: a new leader asks them at once instead of waiting for their next lists."""
-        heard = dict(Liveness.objects.values_list("node", "heard_at"))
-        limit = context.clock() - self.config.intervals.relist
-        return [name for name in Node.objects.values_list("name", flat=True) if heard.get(name, 0.0) < limit]
 
     def _sweep(self, context: Context) -> None:
         try:
             claims.sweep(context)
         except Unavailable as error:
             context.projection.down = str(error)
-        self.upkeep.run(context)
-
-
-def _only_news(items: list[Item]) -> bool:
-    """Whether all that came is what the directory's watch tells of entries."""
-    return bool(items) and all(isinstance(item, port.Changed | port.Removed) for item in items)
-
-
-def _only_wakes(items: list[Item]) -> bool:
-    """Whether all that came says "look", and nothing to write down: a commit less (to the disk) on the way of every job."""
-    return all(isinstance(item, Report) and item.list_name == SERVER_LIST for item in items)
+        self._upkeep.run(context)

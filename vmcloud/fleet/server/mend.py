@@ -17,7 +17,7 @@ from vmcloud.fleet.services import queries, reconcile
 from vmcloud.fleet.services.accounts import SERVER
 
 from . import findings, wanted
-from .context import Context
+from .context import Context, at_hand
 
 log = logging.getLogger("server.reconcile")
 
@@ -62,6 +62,7 @@ def _own(context: Context, plan: Plan) -> list[Action]:
     return [action for action in plan if isinstance(action, DeleteStray) or action.ve not in context.foreign]
 
 
+@at_hand
 def _do(context: Context, action: Action, by: Job | None = None) -> Job | None:
     """Carry out one action; its job. ``by``: the job with which somebody asked for it. Inside a transaction, but for a Want."""
     match action:

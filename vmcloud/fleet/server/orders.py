@@ -16,13 +16,14 @@ from vmcloud.faults import point
 from vmcloud.fleet.models import HOLDING, Job, Step, StepState
 from vmcloud.fleet.services import queries, tickets
 
-from .context import Context
+from .context import Context, at_hand
 
 NO_BROKER = "the broker does not answer; the step is sent when it is back"
 BACKOFF_MAX = 6
 """A step unanswered is sent again after 1, 2, ... at most this many times the resend interval."""
 
 
+@at_hand
 def order(context: Context, step: Step) -> StepOrder:
     """The message for a step; a fetch and a session get a fresh ticket each time it is sent."""
     job = step.job
@@ -112,6 +113,7 @@ def end_overdue(context: Context) -> None:
             context.note(job, f"its walltime of {job.walltime:g} s is over; it is stopped and undone")
 
 
+@at_hand
 def again(context: Context, step: Step) -> None:
     """Send one step once more; the same attempt, so that a node that knows it answers instead of doing it twice."""
     with context.leader.transaction():
@@ -122,6 +124,7 @@ def again(context: Context, step: Step) -> None:
     send(context, [step])
 
 
+@at_hand
 def cancel(context: Context, step: Step) -> None:
     """Tell the node to stop and undo a step, or never to begin it; its answer is certain."""
     if context.broker_rests:

@@ -17,21 +17,32 @@ from vmcloud.fleet.models import VE, Image, Node, ReadModel, Stray
 from vmcloud.fleet.models import Tombstone as TombstoneRow
 from vmcloud.fleet.services import events, feed, queries, watermark
 
+from . import memory
+
 MODELS: dict[str, type[ReadModel]] = {"ve": VE, "node": Node, "image": Image, "stray": Stray, "tombstone": TombstoneRow}
 MARKS = ("observed_epoch", "observed_sequence")
 
 
-class Projection:
-    """Applies watch events. ``synced``: the read model shows all that the directory held when the watch last said so. ``differs``
-    is told of each VE that is not (any more) as it is wanted."""
+class Projection(memory.Kept):
+    """Applies watch events. ``differs`` is told of each VE that is not (any more) as it is wanted.
+
+    What it keeps in memory is undone with the transaction that it belongs to (:mod:`.memory`)."""
 
     def __init__(self, clock: Callable[[], float] = time.time, differs: Callable[[UUID], object] = lambda ve: None) -> None:
         self.synced = False
-        self._heed = differs
+        """Whether the read model shows all that the directory held when the watch last said so."""
         self.down = ""
+        """Why the directory, or its watch, did not answer last."""
+        self._heed = differs
         self._clock = clock
-        self._told: set[tuple[str, str]] | None = set()
+        self._told: memory.Set[tuple[str, str]] | None = memory.Set()
+        """What the watch has told until it has told all there is; None from then on."""
         self._version = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the watch has told all there is once: before, the read model may lack anything, for instance where VEs are."""
+        return self._told is None
 
     def apply(self, event: port.Event) -> None:
         """One event; to be called inside a transaction."""
@@ -76,8 +87,10 @@ class Projection:
         for row in changed:
             before = known.get(row.pk)
             if isinstance(row, VE) and (not isinstance(before, VE) or (before.project, before.name) != (row.project, row.name)):
-                self._remove(VE.objects.filter(project=row.project, name=row.name).exclude(pk=row.pk))
-                new.pop(named.get((row.project, row.name)), None)
+                same_name = VE.objects.filter(project=row.project, name=row.name).exclude(pk=row.pk)
+                for other in [*self._remove(same_name), named.get((row.project, row.name))]:
+                    new.pop(other, None)
+                    known.pop(other, None)
             if before is None or _differs(before, row):
                 self._tell(before, row)
                 if isinstance(row, VE):
@@ -86,7 +99,9 @@ class Projection:
                     told += [(row, type, text) for type, text in history(before, row)]
                     if row.observed_state not in ("", row.desired):
                         self._heed(row.pk)
-            known[row.pk] = new[row.pk] = row
+            if before is None or not _same(before, row):
+                new[row.pk] = row
+            known[row.pk] = row
         _upsert(model, list(new.values()))
         self._note(told)
 
@@ -101,10 +116,14 @@ class Projection:
             if row.uuid not in silent:
                 events.note(type, text, at=self._clock(), row=row)
 
-    def _remove(self, rows: models.QuerySet[Any]) -> None:
-        for row in rows:
+    def _remove(self, rows: models.QuerySet[Any]) -> list[Any]:
+        """Forget these rows; their keys."""
+        found = list(rows)
+        for row in found:
             self._tell(row, None)
-        rows.delete()
+        if found:
+            rows.delete()
+        return [row.pk for row in found]
 
     def _forget_untold(self) -> None:
         """At the first sync, rows of entries that vanished while nobody watched."""
@@ -158,7 +177,14 @@ def _differs(before: ReadModel, after: ReadModel) -> bool:
     return any(getattr(before, name) != getattr(after, name) for name in names if name not in MARKS)
 
 
+def _same(before: ReadModel, after: ReadModel) -> bool:
+    """Whether nothing at all differs: a new leader is told everything, and has almost nothing to write."""
+    return not _differs(before, after) and all(getattr(before, name, 0) == getattr(after, name, 0) for name in MARKS)
+
+
 def _upsert(model: type[ReadModel], rows: Sequence[ReadModel]) -> None:
+    if not rows:
+        return
     fields = [field.name for field in model._meta.concrete_fields if not field.primary_key]
     key = model._meta.pk
     assert isinstance(key, models.Field)

@@ -21,8 +21,8 @@ from vmcloud.fleet import gather
 from vmcloud.fleet.models import HOLDING, VE, Job, Liveness, Misses, Step, StepState
 from vmcloud.fleet.services import usage
 
-from . import abandon, lanes
-from .context import Context
+from . import abandon, lanes, memory, quarantine
+from .context import Context, at_hand
 from .inbox import Report
 
 log = logging.getLogger(__name__)
@@ -56,14 +56,15 @@ def handle(context: Context, reports: Sequence[Report]) -> list[Step]:
     What can not be taken in is logged and dropped: one node's nonsense must not hold up what the others say.
     """
     try:
-        with transaction.atomic(), gather.gathering():
+        with memory.undoing(), transaction.atomic(), gather.gathering():
             return _handle(context, reports)
     except DatabaseError:
         raise
-    except Exception:
+    except Exception as error:
         if len(reports) > 1:
             return [step for report in reports for step in handle(context, [report])]
         log.exception("dropped a report on %s that could not be taken in", reports[0].list_name)
+        quarantine.set_item_aside(context, reports[0], error)
         return []
 
 
@@ -129,6 +130,7 @@ def _steps(messages: Sequence[Said]) -> Steps:
     return found
 
 
+@at_hand
 def _about_step(context: Context, step: Step, message: Said, planned: Sequence[Step]) -> list[Step]:
     now, job = context.clock(), step.job
     match message:

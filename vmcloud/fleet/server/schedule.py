@@ -29,7 +29,7 @@ from vmcloud.fleet.models import OPEN_JOBS, UNBEGUN, VE, Accepted, Job, Step, St
 from vmcloud.fleet.services import queries, queues
 
 from . import admit, arrays, foreign, glance, lanes, mend, orders, wanted
-from .context import Context
+from .context import Context, at_hand
 from .plans import Plan, Wait, plans_of
 
 log = logging.getLogger("server.schedule")
@@ -117,7 +117,8 @@ class Turn:
         """Whether ``action`` did what it does for the job; else the job is told why, tried again, or over."""
         context = self._context
         try:
-            action()
+            with context.at_hand(job):
+                action()
         except Wait as wait:
             self._told[job] = wait.reason
         except DirectoryUnavailable as error:
@@ -264,6 +265,7 @@ def _is_wanted(job: Job, record: VERecord) -> bool:
     return job.verb in (Verb.CREATE, Verb.ADOPT) or job.verb in SESSIONS or record.job == job.pk
 
 
+@at_hand
 def _steps(context: Context, ready: Ready, record: VERecord | None) -> Sequence[Step]:
     """The rows of a job that begins, inside a transaction; the first step holds its lane from now on."""
     now, job = context.clock(), ready.job

@@ -40,10 +40,10 @@ class Upkeep:
         while time.monotonic() - began < SECONDS and archive.forget(now, keep, TOGETHER):
             pass
         if time.monotonic() - self._forgot > FORGET:
-            self._forgot = time.monotonic()
             events.prune(now - keep.events_days * archive.DAY)
             Session.objects.filter(expire_date__lt=timezone.now()).delete()
             try:
                 context.directory.forget_tombstones(now - keep.tombstones_days * archive.DAY)
             except Unavailable as error:
                 context.projection.down = str(error)
+            self._forgot = time.monotonic()

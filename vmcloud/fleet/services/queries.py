@@ -11,10 +11,11 @@ from django.db.models import Q, QuerySet, Sum
 from vmcloud.domain.arrays import Indices, JobRef
 from vmcloud.domain.clocks import elapsed
 from vmcloud.domain.errors import Invalid, NotFound
+from vmcloud.domain.lease import duration
 from vmcloud.domain.placement import Candidate
 from vmcloud.domain.vocabulary import SESSIONS, JobState, Kind, NodeState
 from vmcloud.fleet import ports
-from vmcloud.fleet.models import OPEN_JOBS, VE, ArchivedJob, Image, Job, Liveness, Node, Stray
+from vmcloud.fleet.models import OPEN_JOBS, VE, ArchivedJob, Image, Job, Lease, Liveness, Node, Stray
 
 from .accounts import SERVER, Actor
 
@@ -158,17 +159,40 @@ def _filtered(found: QuerySet, filters: Mapping[str, str] | None, known: Iterabl
 
 
 def node_states(now: float) -> dict[str, NodeState]:
-    """Every known node's state: up if it was heard in time, down if not, unknown if it never was."""
-    limit = ports.cloud().intervals.node_down
-    heard = dict(Liveness.objects.values_list("node", "heard_at"))
-    return {name: node_state(heard.get(name), now, limit) for name in Node.objects.values_list("name", flat=True)}
+    """Every known node's state: up if it was heard in time, down if it was not although the server has listened for as long, or
+    was told to be down before; else unknown."""
+    limit, since = ports.cloud().intervals.node_down, listens_since(now)
+    live = {name: (heard_at, told) for name, heard_at, told in Liveness.objects.values_list("node", "heard_at", "told")}
+    nodes = Node.objects.values_list("name", flat=True)
+    return {name: node_state(*live.get(name, (0.0, "")), since=since, now=now, limit=limit) for name in nodes}
 
 
-def node_state(heard_at: float | None, now: float, limit: float) -> NodeState:
-    """One node's state from when it was last heard (seconds since the epoch)."""
+def node_state(heard_at: float, told: str, *, since: float | None, now: float, limit: float) -> NodeState:
+    """One node's state. ``heard_at``: when it was last heard; ``told``: its state as events told it last; ``since``: when the
+    server began to listen, None if nobody does; all in seconds since the epoch, 0.0 for never."""
     if not heard_at:
         return NodeState.UNKNOWN
-    return NodeState.UP if elapsed(heard_at, now) <= limit else NodeState.DOWN
+    if elapsed(heard_at, now) <= limit:
+        return NodeState.UP
+    silent = since is not None and elapsed(since, now) > limit
+    return NodeState.DOWN if silent or told == NodeState.DOWN else NodeState.UNKNOWN
+
+
+def listens_since(now: float) -> float | None:
+    """Since when the server that leads has heard the broker without a break; None if there is none, or it does not hear it. Only
+    for as long the silence of a node says anything about the node."""
+    lease = Lease.objects.exclude(holder="").filter(expires__gt=now, listens_since__gt=0.0).first()
+    return lease.listens_since if lease is not None else None
+
+
+def deafness(now: float) -> str:
+    """Why the silence of nodes says nothing just now, in words; empty if it does."""
+    since = listens_since(now)
+    if since is None:
+        return "no server hears the broker just now"
+    if elapsed(since, now) <= ports.cloud().intervals.node_down:
+        return f"the server has listened for {duration(now - since)} only"
+    return ""
 
 
 def candidates(now: float, reserved: Mapping[str, int] | None = None) -> list[Candidate]:

@@ -13,7 +13,6 @@ from vmcloud.domain.reconcile import BUDGET
 from vmcloud.domain.status import Shown, Situation, derive
 from vmcloud.domain.terms import depend_text
 from vmcloud.domain.vocabulary import Desired, JobState, NodeState, Observed, Status, Verb
-from vmcloud.fleet import ports
 from vmcloud.fleet.models import UNBEGUN, VE, Budget, Finding, Image, Job, Liveness, Misses, Node, Stray, Tombstone
 
 from . import arrays, leases, queries, snapshots, waiting
@@ -263,10 +262,18 @@ def _steps_json(job: Job) -> list[dict[str, Any]]:
     ]
 
 
+def _node_reason(live: Liveness | None, state: NodeState | None, deaf: str) -> str:
+    """What is to be said of a node besides its state: why it refuses, or why nobody knows whether it is silent."""
+    if live is None:
+        return ""
+    return live.refusal or (deaf if state is NodeState.UNKNOWN and live.heard_at else "")
+
+
 def nodes_json(rows: Iterable[Node]) -> list[dict[str, Any]]:
     """Many nodes."""
     rows = list(rows)
-    now, limit = time.time(), ports.cloud().intervals.node_down
+    now = time.time()
+    states, deaf = queries.node_states(now), queries.deafness(now)
     heard = {row.node: row for row in Liveness.objects.all()}
     used: dict[str, list[int]] = {}
     for node, memory in VE.objects.exclude(node="").values_list("node", "memory_mib"):
@@ -277,7 +284,7 @@ def nodes_json(rows: Iterable[Node]) -> list[dict[str, Any]]:
         result.append(
             {
                 "name": row.name,
-                "state": queries.node_state(live.heard_at if live else None, now, limit).value,
+                "state": states.get(row.name, NodeState.UNKNOWN).value,
                 "cordoned": row.cordoned,
                 "maintenance": row.maintenance,
                 "kinds": row.kinds,
@@ -293,7 +300,7 @@ def nodes_json(rows: Iterable[Node]) -> list[dict[str, Any]]:
                 "version": row.software,
                 "description": row.description,
                 "heard": moment(live.heard_at) if live else None,
-                "reason": live.refusal if live else "",
+                "reason": _node_reason(live, states.get(row.name), deaf),
             }
         )
     return result

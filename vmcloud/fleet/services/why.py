@@ -168,7 +168,8 @@ def _its_node(job: Job, now: float) -> Iterator[Cause]:
         return
     heard = Liveness.objects.filter(node=node).values_list("heard_at", flat=True).first()
     last = f"; it was heard {duration(now - heard)} ago" if heard else ""
-    text = f"node {node}, where the VE is, is {state or 'not recorded'}{last}"
+    deaf = f" ({why})" if state is NodeState.UNKNOWN and (why := queries.deafness(now)) else ""
+    text = f"node {node}, where the VE is, is {state or 'not recorded'}{last}{deaf}"
     yield Cause("node", text, f"Look at `vmcloud node show {node}`; the job begins when the node is heard again.")
 
 
