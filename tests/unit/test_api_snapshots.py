@@ -149,14 +149,15 @@ def test_the_admin_shows_them(web: Web) -> None:
 
 def test_a_job_waits_until_its_snapshot_is_shown(web: Web) -> None:
     """A list under way at the step's end may show the generation, and the snapshots from before."""
+    from vmcloud.domain import verbs
     from vmcloud.fleet.models import VE, Job
-    from vmcloud.fleet.server.finish import _not_shown, picture_of
+    from vmcloud.fleet.server.finish import Picture, ended
 
     def missing(job: Job) -> str:
-        return _not_shown(job, picture_of([job]))
+        return verbs.of(job.verb).missing(ended(job), job.ve, Picture([job]))
 
-    row = web.ve("one", observed_epoch=1, observed_sequence=5, observed_generation=2, snapshots=[])
-    result = {"mark": [1, 6], "seen": {"state": "running", "generation": 2}}
+    row = web.ve("one", observed_node="node-1", observed_epoch=1, observed_sequence=5, observed_generation=2, snapshots=[])
+    result = {"node": "node-1", "mark": [1, 6], "seen": {"state": "running", "generation": 2}}
     about = {"ve": row.uuid, "owner": "admin", "outcome": "ok", "result": result, "created_at": 1.0}
     taking = Job.objects.create(verb="snapshot", args={"snapshot": {"name": "a"}}, **about)
     assert missing(taking) == "snapshot a"

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vmcloud.domain import verbs as known
 from vmcloud.domain.errors import Conflict, Forbidden, Impossible, Invalid, VmcloudError
-from vmcloud.domain.foreign import FIELDS, FIXED, Demand, Wish, Writer, demands, differences, permit, undone, verb_of
-from vmcloud.domain.messages import POWER_AFTER
+from vmcloud.domain.foreign import Demand, Writer, demands, permit, verb_of
 from vmcloud.domain.spec import Spec
 from vmcloud.domain.vocabulary import Desired, Drift, Kind, Restart, Verb
+from vmcloud.domain.wish import FIELDS, FIXED, Wish, differences
 
 pytestmark = pytest.mark.unit
 
@@ -57,7 +58,7 @@ def test_each_change_of_power(before: str, after: str, verb: Verb | None) -> Non
         return
     [demand] = demands(was, wanted)
     assert demand.verb is verb and demand.args == {}
-    assert demand.after(was, wanted).desired is POWER_AFTER[verb] is Desired(after)
+    assert demand.after(was, wanted).desired is known.of(verb).power_after is Desired(after)
 
 
 def test_several_attributes_at_once_come_in_a_sensible_order() -> None:
@@ -146,13 +147,13 @@ def test_who_may_what() -> None:
 def test_a_failed_job_goes_back_only_where_nobody_wants_something_else() -> None:
     resized, stopped = changed(memory_mib=96), changed(desired=Desired.STOPPED)
     args = {"size": {"memory_mib": 96}}
-    assert undone(Verb.RESIZE, args, WISH, resized) == WISH
-    assert undone(Verb.RESIZE, args, WISH, changed(memory_mib=128)) == changed(memory_mib=128)
+    assert known.of("resize").back(args, WISH, resized) == WISH
+    assert known.of("resize").back(args, WISH, changed(memory_mib=128)) == changed(memory_mib=128)
     both = changed(memory_mib=96, desired=Desired.STOPPED, description="new")
-    assert undone(Verb.RESIZE, args, WISH, both) == changed(desired=Desired.STOPPED, description="new")
-    assert undone(Verb.STOP, {}, WISH, stopped) == WISH
-    assert undone(Verb.STOP, {}, WISH, changed(desired=Desired.SUSPENDED)) == changed(desired=Desired.SUSPENDED)
-    assert undone(Verb.SNAPSHOT, {}, WISH, both) == both
+    assert known.of("resize").back(args, WISH, both) == changed(desired=Desired.STOPPED, description="new")
+    assert known.of("stop").back({}, WISH, stopped) == WISH
+    assert known.of("stop").back({}, WISH, changed(desired=Desired.SUSPENDED)) == changed(desired=Desired.SUSPENDED)
+    assert known.of("snapshot").back({}, WISH, both) == both
 
 
 wishes = st.builds(
@@ -187,7 +188,7 @@ def test_demands_lead_exactly_to_what_was_written_or_nothing_is_taken(before: Wi
     wish = before
     for demand in found:
         wish = demand.after(wish, after)
-        assert demand.verb in (Verb.ALTER, Verb.RESIZE) or wish.desired is POWER_AFTER[demand.verb]
+        assert demand.verb in (Verb.ALTER, Verb.RESIZE) or wish.desired is known.of(demand.verb).power_after
     if Verb.DELETE in {each.verb for each in found}:
         assert wish == replace(before, desired=Desired.ABSENT)
     else:

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vmcloud.domain import verbs
 from vmcloud.domain.errors import Impossible, Invalid
-from vmcloud.domain.kinds import KINDS, Capability, Support, check, check_verb
+from vmcloud.domain.kinds import KINDS, Capability, Support, check
 from vmcloud.domain.names import check_label, check_ve_name, native_name
 from vmcloud.domain.spec import CreateRequest, Spec
-from vmcloud.domain.vocabulary import Desired, Kind, Verb
+from vmcloud.domain.vocabulary import Desired, Kind
 
 pytestmark = pytest.mark.unit
 
@@ -122,6 +123,6 @@ def test_a_no_needs_an_upstream_reference_and_anything_but_yes_a_reason() -> Non
 
 def test_kinds_without_a_driver_refuse_in_words() -> None:
     with pytest.raises(Impossible, match="no driver for kind kvm"):
-        check_verb(Kind.KVM, Verb.CREATE)
+        verbs.check_able(Kind.KVM, verbs.of("create"))
     for info in KINDS.values():
-        assert info.driver == bool(info.verbs)
+        assert info.driver == bool(verbs.able(info.kind))

@@ -76,3 +76,36 @@ def test_an_inner_block_is_written_with_the_outer_one_and_its_word_is_the_later_
         assert Job.objects.get(pk=made.pk).reason == "second"
     stored = Job.objects.get(pk=made.pk)
     assert (stored.reason, stored.state, stored.version) == ("second", "R", 2)
+
+
+def test_who_read_an_older_version_changes_nothing(web: Web) -> None:
+    from django.db import transaction
+
+    from vmcloud.fleet import gather
+    from vmcloud.fleet.models import Job
+
+    made, other = job(), job()
+    stale = Job.objects.get(pk=made.pk)
+    made.change(holds="u")
+    with pytest.raises(gather.Clash), transaction.atomic():
+        stale.change(state="R")
+    with pytest.raises(gather.Clash), transaction.atomic(), gather.gathering():
+        other.change(state="R")
+        Job(pk=made.pk, owner="ann", verb="start", created_at=1.0, version=1).change(state="R")
+    assert set(Job.objects.values_list("state", flat=True)) == {"Q"}
+    assert Job.objects.get(pk=made.pk).holds == "u"
+
+
+def test_a_row_that_was_written_goes_on_from_its_new_version(web: Web) -> None:
+    from vmcloud.fleet import gather
+    from vmcloud.fleet.models import Job
+
+    made = job()
+    with gather.gathering():
+        made.change(reason="first")
+        twin = Job.objects.get(pk=made.pk)
+        twin.change(priority=3)
+        assert (made.priority, twin.reason) == (3, "first")
+    assert (made.version, twin.version) == (2, 2)
+    twin.change(reason="second")
+    assert Job.objects.get(pk=made.pk).version == 3

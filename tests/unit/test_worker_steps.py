@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from workers.plans import Phase, Tools, Work
 
 from tests.worker_kit import order
 from vmcloud.domain.wire import OUTPUT_BYTES_MAX
 from workers import steps
+from workers.plans import Phase, Tools, Work
 from workers.steps import carry_out
 
 pytestmark = pytest.mark.unit

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 TOLERANCE = 60.0
 """Seconds by which two clocks of a cloud may differ without anybody minding."""
 
@@ -15,3 +17,8 @@ def elapsed(then: float | None, now: float) -> float:
     if then is None or then > now + TOLERANCE:
         return float("inf")
     return max(now - then, 0.0)
+
+
+def as_iso(seconds: float | None) -> str | None:
+    """A time as people and programs are shown it: ISO 8601 in UTC; None for none."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds") if seconds else None

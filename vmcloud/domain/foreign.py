@@ -9,23 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from . import kinds
+from . import kinds, verbs
 from .errors import Conflict, Forbidden, Impossible, Invalid
-from .messages import POWER_AFTER
-from .spec import ALTERABLE, Spec, plain
+from .spec import Spec, plain
+from .verbs.base import Right
 from .vocabulary import Desired, Verb
+from .wish import FIXED, FREE, SIZES, Wish, differences
 
-SIZES = ("vcpus", "memory_mib", "disk_mib")
-FREE = (*ALTERABLE, "owner")
-"""What is changed without a node having to do anything."""
-FIXED = ("kind", "image", "node", "privileged")
-"""What stays as it was created."""
-FIELDS = ("desired", *SIZES, *FREE, *FIXED)
-OPERATORS = frozenset({Verb.START, Verb.STOP, Verb.SUSPEND, Verb.RESUME})
-"""What operators may ask of every VE."""
 OWNER_MAX = 150
 _OWNER = re.compile(r"[\w.@+-]*")
 
@@ -36,30 +29,6 @@ _POWER: Mapping[tuple[Desired, Desired], Verb] = {
     (Desired.SUSPENDED, Desired.RUNNING): Verb.RESUME,
     (Desired.RUNNING, Desired.SUSPENDED): Verb.SUSPEND,
 }
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What is wanted of a VE: power, shape, owner."""
-
-    desired: Desired
-    spec: Spec
-    owner: str
-
-    def value(self, name: str) -> Any:
-        """One of :data:`FIELDS`."""
-        return getattr(self if name in ("desired", "owner") else self.spec, name)
-
-    def taking(self, other: Wish, names: Iterable[str]) -> Wish:
-        """This wish, with these fields of ``other``."""
-        names = set(names)
-        own = {name: other.value(name) for name in names & {"desired", "owner"}}
-        shape = {name: other.value(name) for name in names - {"desired", "owner"}}
-        return replace(self, spec=replace(self.spec, **shape), **own)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {"desired": self.desired.value, "spec": self.spec.to_json(), "owner": self.owner}
 
 
 @dataclass(frozen=True)
@@ -83,11 +52,6 @@ class Demand:
     def after(self, wish: Wish, found: Wish) -> Wish:
         """What is wanted once this is carried out."""
         return wish.taking(found, self.fields)
-
-
-def differences(accepted: Wish, found: Wish) -> frozenset[str]:
-    """The fields in which they differ."""
-    return frozenset(name for name in FIELDS if accepted.value(name) != found.value(name))
 
 
 def demands(accepted: Wish, found: Wish) -> tuple[Demand, ...]:
@@ -148,7 +112,7 @@ def permit(writer: Writer, owner: str, wanted: Iterable[Demand]) -> None:
     for demand in wanted:
         free = "owner" not in demand.fields
         own = free and writer.person and bool(owner) and writer.name.casefold() == owner.casefold()
-        switch = demand.verb in OPERATORS
+        switch = verbs.of(demand.verb).right is Right.OPERATOR
         if not own and not (switch and writer.operator):
             may = ["an administrator", *["its owner"] * free, *["an operator"] * switch]
             raise Forbidden(f"{writer.name} may not {demand.verb} this VE", why=f"{' or '.join(may)} may")
@@ -162,12 +126,3 @@ def verb_of(before: Wish, after: Wish) -> Verb:
     if changed and changed <= set(SIZES):
         return Verb.RESIZE
     return _POWER.get((before.desired, after.desired), Verb.ALTER) if changed == {"desired"} else Verb.ALTER
-
-
-def undone(verb: Verb, args: Mapping[str, Any], before: Wish, now: Wish) -> Wish:
-    """What is wanted after a job with ``verb`` failed that was to change ``before``: what it had changed is as it was, unless
-    somebody wanted something else in between."""
-    if verb is Verb.RESIZE:
-        asked = dict(args.get("size", {}))
-        return now.taking(before, (name for name in asked if now.value(name) == asked[name]))
-    return now.taking(before, ("desired",)) if now.desired is POWER_AFTER.get(verb) else now

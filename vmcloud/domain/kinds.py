@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from .errors import Impossible, Invalid
-from .vocabulary import Kind, Power, Verb
+from .vocabulary import Kind, Power
 
 if TYPE_CHECKING:
     from .spec import Spec
@@ -40,26 +40,6 @@ class Capability:
 
 YES = Capability(Support.YES)
 
-_VERBS: dict[Verb, Power | None] = {
-    Verb.CREATE: None,
-    Verb.START: None,
-    Verb.STOP: None,
-    Verb.RESTART: None,
-    Verb.DELETE: None,
-    Verb.SUSPEND: Power.FREEZE,
-    Verb.RESUME: Power.FREEZE,
-    Verb.ALTER: None,
-    Verb.RESIZE: Power.RESIZE,
-    Verb.SNAPSHOT: Power.SNAPSHOT,
-    Verb.REVERT: Power.SNAPSHOT,
-    Verb.DELETE_SNAPSHOT: Power.SNAPSHOT,
-    Verb.ADOPT: Power.ADOPT,
-    Verb.CONSOLE: Power.CONSOLE,
-    Verb.EXEC: Power.EXEC,
-    Verb.LOGS: Power.BOOT_LOG,
-}
-"""The power that each verb on a VE needs; None: every kind with a driver can do it."""
-
 
 @dataclass(frozen=True)
 class KindInfo:
@@ -79,14 +59,6 @@ class KindInfo:
         if not self.driver:
             return Capability(Support.LATER, "this release has no driver for it")
         return self.powers.get(power, YES)
-
-    @property
-    def verbs(self) -> frozenset[Verb]:
-        """What can be asked of a VE of this kind, on some node at least."""
-        able = (Support.YES, Support.NODE)
-        return frozenset(
-            verb for verb, power in _VERBS.items() if self.driver and (power is None or self.capability(power).support in able)
-        )
 
 
 KINDS: dict[Kind, KindInfo] = {
@@ -126,23 +98,6 @@ def parse_kind(value: object, *, where: str = "kind") -> Kind:
     except ValueError:
         known = ", ".join(kind.value for kind in Kind)
         raise Invalid(f"no kind is called {value!r}", where=where, todo=f"Choose one of: {known}.") from None
-
-
-def check_verb(kind: Kind, verb: Verb) -> None:
-    """Raise :class:`Impossible` if VEs of this kind cannot do ``verb`` at all."""
-    info = KINDS[kind]
-    if verb in info.verbs:
-        return
-    if not info.driver:
-        usable = ", ".join(k.value for k, known in KINDS.items() if known.driver)
-        raise Impossible(
-            f"this version of vmcloud has no driver for kind {kind}",
-            where="kind",
-            todo=f"Choose one of: {usable}.",
-        )
-    power = _VERBS.get(verb)
-    why = info.capability(power).why if power else ""
-    raise Impossible(f"a VE of kind {kind} cannot {verb}", where="verb", why=why, todo="`vmcloud kind list` shows what can.")
 
 
 def check(spec: Spec) -> None:

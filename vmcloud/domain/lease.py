@@ -26,6 +26,8 @@ from .errors import Invalid
 from .terms import AHEAD, moment, seconds
 from .vocabulary import LeaseAction
 
+FIELDS = ("lease_end", "lease_action", "lease_grace")
+"""Fields of a spec that say how long the VE may live."""
 LENGTH = (1.0, AHEAD)
 """Seconds that a lease may last."""
 GRACE = (0.0, 90 * 86400.0)
@@ -152,6 +154,26 @@ def fields(asked: object, now: float, begins: float | None = None) -> dict[str, 
     if "grace" in asked:
         found["lease_grace"] = int(seconds(asked["grace"], GRACE, "lease.grace"))
     return found
+
+
+def taken_out(data: Mapping[str, Any], now: float, begins: float | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A request without its member ``lease``, and what that says as fields of a spec (empty: nothing). Raises for those fields
+    themselves: their times are the server's."""
+    asked = dict(data)
+    for name in FIELDS:
+        if name in asked:
+            todo = 'Send {"lease": {"for": 28800}}, or {"lease": null} for none.'
+            raise Invalid(f"no field is called {name!r}", where=name, todo=todo)
+    return asked, fields(asked.pop("lease"), now, begins) if "lease" in asked else {}
+
+
+def check_change(known: Lease, changes: Mapping[str, Any], now: float) -> None:
+    """Raise where these fields of a spec can not be given to a VE that has this lease."""
+    after = changes.get("lease_end", known.end)
+    if "lease_end" in changes:
+        to_come(after, now)
+    if not after and set(changes) & set(FIELDS) and "lease_end" not in changes:
+        raise Invalid("it has no lease", where="lease", todo="Say how long it may live too.")
 
 
 def action(value: object, where: str) -> LeaseAction:

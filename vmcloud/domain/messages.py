@@ -13,7 +13,7 @@ from uuid import UUID
 
 from .errors import Invalid, Problem
 from .names import check_label
-from .vocabulary import Desired, Kind, Observed, Outcome, StepVerb, Verb
+from .vocabulary import Kind, Observed, Outcome, StepVerb
 from .wire import COUNT_MAX, MOMENT_MAX, boolean, check_output, listing, moment, prose, whole, word
 
 VERSION = 1
@@ -554,14 +554,3 @@ def _uuid(value: object) -> UUID:
 def _triple(value: object) -> tuple[int, int, int]:
     job, step, attempt = listing(value, whole)
     return job, step, attempt
-
-
-POWER_AFTER: dict[Verb, Desired] = {
-    Verb.START: Desired.RUNNING,
-    Verb.RESTART: Desired.RUNNING,
-    Verb.RESUME: Desired.RUNNING,
-    Verb.STOP: Desired.STOPPED,
-    Verb.SUSPEND: Desired.SUSPENDED,
-    Verb.DELETE: Desired.ABSENT,
-}
-"""The desired power that each verb asks for; verbs not listed leave it as it is."""

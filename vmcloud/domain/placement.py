@@ -75,10 +75,13 @@ def _not_now(spec: Spec, node: Candidate) -> str:
         return f"cordoned: {node.note}" if node.note else "cordoned"
     if node.maintenance:
         return "in maintenance"
-    short = spec.memory_mib - (node.usable_mib - node.used_mib)
-    if short > 0:
-        return f"{_amount(short)} short"
-    return ""
+    return short_of(spec.memory_mib, node)
+
+
+def short_of(more: int, node: Candidate) -> str:
+    """Why a VE on ``node`` can not have ``more`` MiB of memory than it has; empty if it can."""
+    short = more - (node.usable_mib - node.used_mib)
+    return f"{_amount(short)} short" if short > 0 else ""
 
 
 def _amount(mib: int) -> str:

@@ -14,7 +14,6 @@ from enum import IntEnum
 from typing import Any, Self
 
 from .errors import Invalid, Problem
-from .vocabulary import Verb
 from .wire import COUNT_MAX, prose, whole
 
 SUBPROTOCOL = "v1.session.vmcloud"
@@ -121,18 +120,18 @@ def parse_window(data: bytes) -> tuple[int, int]:
         raise Invalid(f"not the size of a terminal: {error}") from error
 
 
-def check_arguments(verb: Verb, data: Mapping[str, Any]) -> dict[str, Any]:
+def check_arguments(verb: str, data: Mapping[str, Any]) -> dict[str, Any]:
     """What a session's job is asked for, checked and with its defaults: ``argv``, ``environment`` and ``tty`` for exec,
     ``follow`` for logs, nothing for a console. Raises :class:`Invalid`."""
     given = dict(data)
     checked: dict[str, Any] = {}
-    if verb is Verb.EXEC:
+    if verb == "exec":
         checked = {
             "argv": _argv(given.pop("argv", None)),
             "environment": _environment(given.pop("environment", {})),
             "tty": _flag(given.pop("tty", False), "tty"),
         }
-    elif verb is Verb.LOGS:
+    elif verb == "logs":
         checked = {"follow": _flag(given.pop("follow", False), "follow")}
     if given:
         raise Invalid(f"{verb} takes no {next(iter(given))!r}", where=next(iter(given)))

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from . import verbs
 from .errors import Conflict, Invalid
-from .vocabulary import SESSIONS, JobState, Verb
+from .vocabulary import JobState
 
 ENDING = ("TERM", "INT", "HUP", "QUIT")
 """Signals that ask for the end of what gets them."""
@@ -37,18 +38,20 @@ def parse(text: object) -> str:
     return name
 
 
-def effect(number: int | str, name: str, verb: Verb, state: JobState) -> Effect:
+def effect(number: int | str, name: str, verb: str, state: JobState) -> Effect:
     """What becomes of a signal to this job. :class:`Conflict` where it makes no sense, in words that say what does."""
     if state is not JobState.RUNNING:
         has = "is complete" if state is JobState.COMPLETE else "is ending" if state is JobState.EXITING else "has not begun"
         todo = "" if state in (JobState.COMPLETE, JobState.EXITING) else f"Keep it from beginning: `vmcloud job hold {number}`."
         raise Conflict(f"job {number} {has}", where="job", why="signals are for jobs that run", todo=todo, code="signal")
-    if name in ENDING or (name == "KILL" and verb in SESSIONS):
+    if name in ENDING or (name == "KILL" and verb in verbs.sessions()):
         return Effect.CANCEL
     if name == "KILL":
         return Effect.KICK
     if name in ("suspend", "resume", *FREEZING):
-        why = "a session is a person's own" if verb in SESSIONS else "half of an action is worse than all or nothing of it"
+        why = (
+            "a session is a person's own" if verb in verbs.sessions() else "half of an action is worse than all or nothing of it"
+        )
         todo = "A VE is frozen by `vmcloud ve suspend NAME`; a job is kept from beginning by `vmcloud job hold ID`."
         raise Conflict(f"job {number} can not be suspended while it runs", where="signal", why=why, todo=todo, code="signal")
     why = f"no {verb} listens for it"

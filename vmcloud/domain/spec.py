@@ -18,8 +18,7 @@ from .vocabulary import Desired, Drift, Kind, LeaseAction, Restart
 E = TypeVar("E", bound=StrEnum)
 
 DESCRIPTION_MAX = 1000
-LEASE = ("lease_end", "lease_action", "lease_grace")
-"""Fields of a spec that say how long the VE may live."""
+LEASE = lease.FIELDS
 ABOUT = ("restart", "drift", "description")
 ALTERABLE = (*ABOUT, *LEASE)
 """Fields of a spec that only the record shows: no node has to do anything."""

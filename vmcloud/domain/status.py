@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .vocabulary import Desired, NodeState, Observed, Status, Verb
+from . import verbs
+from .vocabulary import Desired, NodeState, Observed, Status
 
 MISSES_UNTIL_LOST = 2
 """A VE is lost when this many full lists in a row did not show it."""
@@ -12,13 +13,14 @@ MISSES_UNTIL_LOST = 2
 
 @dataclass(frozen=True)
 class Situation:
-    """Everything that a VE's status depends on. ``observed`` is None for a VE never seen; ``verb`` that of its open job."""
+    """Everything that a VE's status depends on. ``observed`` is None for a VE never seen; ``verb`` is that of its open job, empty
+    where it has none."""
 
     desired: Desired
     observed: Observed | None
     node: str
     node_state: NodeState
-    verb: Verb | None = None
+    verb: str = ""
     misses: int = 0
     elsewhere: tuple[str, ...] = ()
     error: str = ""
@@ -57,12 +59,9 @@ def derive(situation: Situation) -> Shown:
         return Shown(Status.UNKNOWN, f"node {s.node} is {s.node_state}; last seen {s.observed}")
     if s.misses >= MISSES_UNTIL_LOST:
         return Shown(Status.LOST, f"{s.misses} full lists of {s.node} in a row did not show it")
-    starts = s.verb is Verb.START or (s.verb in (Verb.CREATE, Verb.REVERT) and s.desired is Desired.RUNNING)
-    if starts and s.observed is not Observed.RUNNING:
-        return Shown(Status.STARTING)
-    if s.verb is Verb.STOP and s.observed is Observed.RUNNING:
-        return Shown(Status.STOPPING)
-    if s.verb is None and _MATCH[s.desired] is not s.observed:
+    if s.verb in verbs.registry() and (meanwhile := verbs.of(s.verb).status(s.desired, s.observed)) is not None:
+        return Shown(meanwhile)
+    if not s.verb and _MATCH[s.desired] is not s.observed:
         wanted = f"wanted {s.desired}, seen {s.observed}"
         if s.gave_up:
             return Shown(Status.ERROR, f"{wanted}; tried in vain" + (f": {s.error}" if s.error else ""))

@@ -136,7 +136,6 @@ class Verb(StrEnum):
     CONSOLE = "console"
     EXEC = "exec"
     LOGS = "logs"
-    FETCH = "fetch"
     IMPORT = "import"
     CORDON = "cordon"
     UNCORDON = "uncordon"

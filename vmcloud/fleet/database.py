@@ -12,6 +12,8 @@ from django.db.models import CharField, Model, TextField
 
 from vmcloud.domain.errors import MAKE_ROOM, NoRoom, Unavailable
 
+from .gather import Clash
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -37,8 +39,8 @@ def unavailable(error: BaseException) -> Unavailable:
 
 
 def again(function: Callable[P, R]) -> Callable[P, R]:
-    """A function that writes in a transaction of its own, and does so again where the database undid that for the sake of
-    another's. What it does besides must bear repetition."""
+    """A function that reads and writes in a transaction of its own, and does so again where the database undid that for the sake
+    of another's, or where a row was changed by somebody else in between. What it does besides must bear repetition."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -46,8 +48,8 @@ def again(function: Callable[P, R]) -> Callable[P, R]:
         for left in reversed(range(TRIES)):
             try:
                 return function(*args, **kwargs)
-            except OperationalError as error:
-                if nested or not left or _code(error) not in UNDONE:
+            except (OperationalError, Clash) as error:
+                if nested or not left or not (isinstance(error, Clash) or _code(error) in UNDONE):
                     raise
                 log.info("%s was undone and is done again: %s", function.__name__, error)
         raise AssertionError("the last try returns or raises")

@@ -12,6 +12,8 @@ from typing import Any
 from django.db import models, transaction
 from django.db.models import F, Q
 
+from vmcloud.domain.steps import HOLDING as HOLDING
+from vmcloud.domain.steps import StepState as StepState
 from vmcloud.domain.vocabulary import JobState
 
 from . import (
@@ -33,19 +35,8 @@ MANY = 500
 """Rows that one query names: it has only so many parameters."""
 
 
-class StepState(models.TextChoices):
-    """How far a step is. ``SENT``, ``ACCEPTED`` and ``RUNNING`` hold its lane."""
-
-    PLANNED = "planned"
-    SENT = "sent"
-    ACCEPTED = "accepted"
-    RUNNING = "running"
-    DONE = "done"
-
-
 ABANDONED = "abandoned"
 """The outcome of a step that was given up: nobody knows what it still does on its node."""
-HOLDING = (StepState.SENT, StepState.ACCEPTED, StepState.RUNNING)
 
 
 class Job(models.Model):
@@ -150,20 +141,30 @@ class Job(models.Model):
         """What people call it: ``12``; an array ``41[]``; a part ``41[7]``."""
         return _called(self)
 
+    @property
+    def turn(self) -> int:
+        """Where it is in its lanes (:class:`JobLane`)."""
+        if self.state in (JobState.RUNNING, JobState.EXITING) or (self.state == JobState.WAITING and self.tries):
+            return 0
+        return 1 if self.state == JobState.QUEUED else 2
+
     def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
         """As Django does it; what is archived does not change any more."""
         if not self.archived:
             super().refresh_from_db(*args, **kwargs)
 
     def change(self, **changes: Any) -> None:
-        """Write ``changes``, and count the version up; nothing at all where nothing differs."""
+        """Write ``changes``, and count the version up; nothing at all where nothing differs. Raises :class:`.gather.Clash`, here
+        or where the block of gathered writes ends, if somebody else has changed the job since it was read."""
         changes = {name: value for name, value in changes.items() if getattr(self, name) != value}
         if not changes:
             return
+        turn = self.turn
         with transaction.atomic(savepoint=False):
             gather.change(self, **changes)
+            if not self.size and (self.turn != turn or "rank" in changes):
+                gather.run(_FOLLOW, [self.turn, self.rank, self.pk])
             self.tell()
-        self.version += 1
 
     def tell(self) -> None:
         """Put it on the feed, as new or changed."""
@@ -183,6 +184,10 @@ class Job(models.Model):
         with transaction.atomic(savepoint=False), gather.gathering():
             for job in jobs:
                 job.change(**changes)
+
+
+_FOLLOW = "UPDATE fleet_joblane SET turn = %s, rank = %s WHERE job_id = %s"
+"""What brings a job's places in its lanes to where the job is."""
 
 
 def _called(job: Job | ArchivedJob) -> str:
@@ -272,16 +277,56 @@ class JobLink(models.Model):
         return f"{self.job_id} {self.type} {self.other}"
 
 
+class JobLane(models.Model):
+    """A resource that an open job needs (:class:`~vmcloud.domain.verbs.base.Lane`). A job begins when it is the first in all of
+    its lanes; those that share one may have it together. The rows go when the job is complete."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="lanes")
+    lane = models.CharField(max_length=160)
+    shared = models.BooleanField(default=False)
+    turn = models.SmallIntegerField(default=1)
+    """0: the job has begun, and has the lane; 1: it waits in the lane; 2: it is held, or waits for its time, in nobody's way."""
+    rank = models.FloatField(default=0.0)
+    """As the job's; who has waited longer comes first."""
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["job", "lane"], name="one_place_in_a_lane")]
+        indexes = [models.Index(fields=["lane", "shared", "turn", "rank", "job"], name="lane_in_turn")]
+
+    def __str__(self) -> str:
+        return f"{self.lane}: {self.job_id}"
+
+
 class Step(models.Model):
-    """A part of a job on one node, with its own message, journal row and undo. (job, number, attempt) is its key everywhere."""
+    """A part of a job: on one node, with its own message, journal row and undo; or, where ``node`` is empty, a write of the
+    server's own. (job, number, attempt) is its key everywhere. What it means is :class:`vmcloud.domain.steps.StepPlan`."""
 
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="steps")
     number = models.IntegerField()
-    verb = models.CharField(max_length=16)
-    node = models.CharField(max_length=63)
+    key = models.CharField(max_length=40, default="", blank=True)
+    """Its name within the job."""
+    verb = models.CharField(max_length=20)
+    node = models.CharField(max_length=63, default="", blank=True)
     lane = models.CharField(max_length=160)
+    after = models.JSONField(default=list)
+    """Numbers of the steps that must have ended well before it begins."""
+    takes = models.JSONField(default=dict)
+    """Arguments that earlier steps give: by name, the number of the step and the name of its output."""
+    undo = models.JSONField(null=True)
+    """What takes it back once it has ended well: {"verb", "args", "timeout"}."""
+    undo_of = models.IntegerField(null=True)
+    """Of a step that takes another one back: that one's number."""
+    commits = models.BooleanField(default=False)
+    """Whether there is no way back once it has ended well."""
+    retries = models.IntegerField(default=0)
+    """How often it is tried again where it failed in a way that is worth it."""
+    first_attempt = models.IntegerField(default=1)
+    ve = models.UUIDField(null=True)
+    """The VE that it is about."""
+    native = models.CharField(max_length=255, default="", blank=True)
+    """That VE's name in its hypervisor."""
     attempt = models.IntegerField(default=1)
-    state = models.CharField(max_length=10, choices=StepState.choices, default=StepState.PLANNED)
+    state = models.CharField(max_length=10, default=StepState.PLANNED.value)
     phase = models.CharField(max_length=100, default="", blank=True)
     percent = models.IntegerField(default=-1)
     outcome = models.CharField(max_length=16, default="", blank=True)

@@ -10,6 +10,7 @@ declare(
     "server.dispatch.committed",
     "server.dispatch.sent",
     "server.result.received",
+    "server.step.written",
     "server.foreign.announced",
     "server.foreign.written",
     "server.foreign.concluded",

@@ -11,6 +11,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
+from vmcloud.domain import verbs
 from vmcloud.domain.errors import VmcloudError
 from vmcloud.domain.kinds import KINDS, Support
 from vmcloud.domain.lease import compact, parse_duration
@@ -152,7 +153,7 @@ class ChangeForm(Asking):
         super().__init__(*args, initial=self.now, **kwargs)
         for name, unit in (("vcpus", ""), ("memory_mib", " MiB")):
             self.fields[name].help_text = f"Now {self.now[name]}{unit}."
-            self.fields[name].disabled = Verb.RESIZE not in KINDS[Kind(row.kind)].verbs
+            self.fields[name].disabled = "resize" not in verbs.able(Kind(row.kind))
 
     def ask(self, actor: accounts.Actor) -> list[Job]:
         """Submit what is different: all of it or nothing. Empty with the refusal on its field."""

@@ -13,10 +13,11 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 
+from vmcloud.domain import verbs
 from vmcloud.domain.arrays import parts_sentence
 from vmcloud.domain.errors import Problem, VmcloudError
 from vmcloud.domain.terms import Hold
-from vmcloud.domain.vocabulary import SESSIONS, Ending, JobState, Outcome, Verb
+from vmcloud.domain.vocabulary import Ending, JobState, Outcome
 from vmcloud.fleet.models import UNBEGUN, Job, JobLink
 from vmcloud.fleet.services import accounts, arrays, jobs, queries, submit, views, waiting, why
 from vmcloud.fleet.templatetags.cloud import job_status, lasted, when
@@ -115,7 +116,7 @@ class VerbFilter(OutcomeFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """Every verb."""
-        return [(each.value, each.value) for each in Verb if each is not Verb.FETCH]
+        return [(each, each) for each in verbs.registry()]
 
     def queryset(self, request: HttpRequest, found: QuerySet[Job]) -> QuerySet[Job]:
         """Those."""
@@ -328,7 +329,12 @@ def _fitting(job: Job, who: accounts.Actor) -> list[tuple[str, str, str]]:
         if Hold.USER not in job.holds:
             found.append(("hold", CHANGES["hold"], Hold.USER.value))
         return [*found, *([("run", CHANGES["run"], "")] if who.is_admin and not job.holds else [])]
-    if job.state == JobState.RUNNING and job.cancel_requested_at is None and job.verb not in SESSIONS and who.may(job.owner):
+    if (
+        job.state == JobState.RUNNING
+        and job.cancel_requested_at is None
+        and job.verb not in verbs.sessions()
+        and who.may(job.owner)
+    ):
         return [("rerun", CHANGES["rerun"], "")]
     return [("retry", CHANGES["retry"], "")] if job.state == JobState.COMPLETE and job.outcome != Outcome.OK else []
 
@@ -338,7 +344,7 @@ def _ends(job: Job, who: accounts.Actor) -> list[str]:
     if job.state == JobState.COMPLETE or not who.may(job.owner):
         return []
     found = ["cancel"] if job.cancel_requested_at is None else []
-    if who.is_admin and job.state == JobState.RUNNING and job.verb not in SESSIONS:
+    if who.is_admin and job.state == JobState.RUNNING and job.verb not in verbs.sessions():
         found.append("kill")
     return [
         *found,

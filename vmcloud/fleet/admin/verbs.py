@@ -9,6 +9,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
+from vmcloud.domain import verbs
 from vmcloud.domain.errors import VmcloudError
 from vmcloud.domain.vocabulary import Verb
 from vmcloud.fleet.models import VE, Job
@@ -29,11 +30,9 @@ CONFIRMED = {
 """What is asked about before it is done, and what to know then."""
 
 
-def words(verb: Verb) -> str:
+def words(verb: str) -> str:
     """The verb on a button. What alters is the form that has sizes too."""
-    if verb is Verb.ALTER:
-        return "Change"
-    return verb.value.replace("-", " ").capitalize()
+    return verbs.of(verb).words.button or verb.replace("-", " ").capitalize()
 
 
 def ask(request: HttpRequest, rows: Iterable[VE], verb: Verb, args: dict[str, Any] | None = None) -> list[Job]:

@@ -206,8 +206,7 @@ class VEAdmin(base.CloudAdmin):
             "row": row,
             "kind": KINDS[Kind(row.kind)].title,
             "verbs": [
-                (verbs.words(verb), reverse(f"admin:fleet_ve_{verb.value}", args=[row.pk]), verb.value)
-                for verb in offers.fitting(row)
+                (verbs.words(verb), reverse(f"admin:fleet_ve_{verb}", args=[row.pk]), verb) for verb in offers.fitting(row)
             ],
             "asks": [verb.value for verb in (*verbs.CONFIRMED, Verb.ALTER, Verb.SNAPSHOT)],
             "first": [Verb.START.value, Verb.RESUME.value],

@@ -33,8 +33,9 @@ def run(context: Context) -> None:
             _give_up(context, job)
         elif job.signal:
             _signal(context, job)
-    while context.stale:
-        orders.say(context, orders.stop(context.stale.pop()))  # where it is lost: again when the node speaks of the step again
+    stale = list(context.stale)
+    context.stale.clear()
+    orders.say(context, *map(orders.stop, stale))  # where it is lost: again when the node speaks of the step again
 
 
 @at_hand
@@ -49,7 +50,7 @@ def _give_up(context: Context, job: Job) -> None:
         Step.objects.filter(pk__in=[step.pk for step in steps]).update(**ended)
         context.note(job, f"given up by force: {words}")
         context.exit(job, Outcome.CANCELLED, error=error, result={"undone": False, "left": left})
-    context.stale += steps
+    context.stale += [step for step in steps if step.node]
 
 
 def _left(step: Step) -> str:
@@ -66,8 +67,9 @@ def _signal(context: Context, job: Job) -> None:
     name = job.signal
     with context.leader.transaction():
         job.change(signal="")
-    for step in Step.objects.filter(job=job, state__in=HOLDING):
-        orders.say(context, SignalOrder(job=job.pk, step=step.number, attempt=step.attempt, node=step.node, signal=name))
+    steps = Step.objects.filter(job=job, state__in=HOLDING).exclude(node="")
+    about = [{"job": job.pk, "step": step.number, "attempt": step.attempt, "node": step.node} for step in steps]
+    orders.say(context, *(SignalOrder(**each, signal=name) for each in about))
 
 
 def late(context: Context, node: str, message: Accepted | Refused | Progress | Result) -> None:

@@ -12,11 +12,12 @@ from vmcloud.directory.codec import ATTRIBUTE
 from vmcloud.directory.store import Found
 from vmcloud.domain import lease
 from vmcloud.domain.errors import Conflict, Forbidden, Invalid, VmcloudError
-from vmcloud.domain.foreign import Wish, Writer
+from vmcloud.domain.foreign import Writer
 from vmcloud.domain.names import check_ve_name, native_name
 from vmcloud.domain.records import VERecord
 from vmcloud.domain.spec import Spec
 from vmcloud.domain.vocabulary import Desired, EventType, Outcome, Verb
+from vmcloud.domain.wish import Wish
 from vmcloud.faults import point
 from vmcloud.fleet.models import Accepted, Stray
 from vmcloud.fleet.services import events, leases, queues, submit

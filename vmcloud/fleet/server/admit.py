@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
@@ -11,9 +10,8 @@ from vmcloud.domain.admission import Admission, Verdict
 from vmcloud.domain.vocabulary import JobState, Outcome
 from vmcloud.fleet import gather
 from vmcloud.fleet.models import UNBEGUN, Job, JobLink
-from vmcloud.fleet.services import admission
+from vmcloud.fleet.services import admission, lanes
 
-from . import lanes
 from .context import Context, at_hand
 
 AT_ONCE = 500
@@ -37,7 +35,7 @@ def run(context: Context) -> None:
     due |= _parts_of(unbegun, due)
     numbers = sorted(due)
     for start in range(0, len(numbers), AT_ONCE):
-        _decide(context, list(unbegun.filter(pk__in=numbers[start : start + AT_ONCE]).order_by("id")), now)
+        _decide(context, unbegun.filter(pk__in=numbers[start : start + AT_ONCE]).order_by("id"), now)
     context.touched -= touched
     context.reviewed_at = now if all_of_them else context.reviewed_at
 
@@ -50,16 +48,14 @@ def _parts_of(unbegun: QuerySet[Job], due: set[int]) -> set[int]:
     return set(unbegun.filter(array__in=arrays).values_list("pk", flat=True)) if arrays else set()
 
 
-def _decide(context: Context, rows: list[Job], now: float) -> None:
-    verdicts = admission.verdicts(rows, now)
-    doomed = {job.pk: job for job in rows if verdicts[job.pk].admission is Admission.NEVER and not job.size}
-    left: set[UUID | None] = set()
+def _decide(context: Context, unbegun: QuerySet[Job], now: float) -> None:
     with context.leader.transaction():
+        rows = list(unbegun)
+        verdicts = admission.verdicts(rows, now)
+        doomed = {job.pk: job for job in rows if verdicts[job.pk].admission is Admission.NEVER and not job.size}
         with gather.gathering():
-            for job in rows:
-                if job.pk not in doomed and _admit(context, job, verdicts[job.pk]):
-                    left.add(job.ve)
-        lanes.free(left)
+            left = [job.pk for job in rows if job.pk not in doomed and _admit(context, job, verdicts[job.pk])]
+        lanes.move_on(left)
         drop(context, doomed.values(), {pk: {"code": "dependency", "what": verdicts[pk].reason} for pk in doomed})
 
 

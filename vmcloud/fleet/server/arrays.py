@@ -12,7 +12,6 @@ from vmcloud.domain.vocabulary import JobState, Outcome
 from vmcloud.fleet.models import Job
 from vmcloud.fleet.services import arrays
 
-from . import lanes
 from .context import Context
 
 FURTHER = 200
@@ -39,7 +38,7 @@ class Slots:
             last = context.part_cursors.get(array)
             queued, most = rows.filter(array=array), self._free[array]
             if last is not None:
-                queued, most = queued.filter(lanes.later(*last)), FURTHER
+                queued, most = queued.filter(later(*last)), FURTHER
             some = list(queued[:most])
             self._looked_at[array] = some[-1] if len(some) == most else None
             found += some
@@ -64,6 +63,12 @@ class Slots:
         """One more part of its array runs."""
         if job.array in self._free:
             self._free[job.array] -= 1
+
+
+def later(priority: int, rank: float, number: int) -> Q:
+    """Jobs whose turn comes after that of one with this priority, rank and number."""
+    behind = Q(rank__gt=rank) | Q(rank=rank, id__gt=number)
+    return Q(priority__lt=priority) | Q(behind, priority=priority)
 
 
 def note(context: Context, jobs: Iterable[Job]) -> None:

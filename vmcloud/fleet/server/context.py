@@ -105,6 +105,8 @@ class Context(memory.Kept):
     """When all jobs that are behind others in their lanes were last looked at."""
     stale: memory.List[Step] = field(default_factory=memory.List)
     """Steps that were given up, whose nodes are to be told to stop them."""
+    to_cancel: memory.List[Step] = field(default_factory=memory.List)
+    """Steps whose nodes are to be told to stop them and to undo them."""
     heard: memory.Dict[str, float] = field(default_factory=memory.Dict)
     """When it was last written down of each node that it was heard."""
 

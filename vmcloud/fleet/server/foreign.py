@@ -21,14 +21,16 @@ from vmcloud.directory.codec import ATTRIBUTE
 from vmcloud.directory.errors import Stale
 from vmcloud.directory.errors import Unavailable as DirectoryUnavailable
 from vmcloud.directory.store import Found
-from vmcloud.domain import foreign
+from vmcloud.domain import foreign, lease, verbs
 from vmcloud.domain.errors import Invalid, VmcloudError
-from vmcloud.domain.foreign import Demand, Wish, Writer
+from vmcloud.domain.foreign import Demand, Writer
 from vmcloud.domain.records import VERecord
 from vmcloud.domain.vocabulary import EventType, Outcome, Verb
+from vmcloud.domain.wish import Wish, differences
 from vmcloud.faults import point
 from vmcloud.fleet.models import VE, Accepted, Job
 from vmcloud.fleet.services import leases, submit
+from vmcloud.fleet.services.world import World
 
 from . import additions, wanted, writers
 from .context import Context
@@ -131,7 +133,7 @@ def judge(context: Context, ve: UUID) -> bool:
                 row.save()
     if wanted.wish_of(record) == accepted:
         return True  # it was changed back: level-triggered
-    changes = _writers(context, found, row, foreign.differences(accepted, wanted.wish_of(record)))
+    changes = _writers(context, found, row, differences(accepted, wanted.wish_of(record)))
     if changes is None:
         return False
     _decide(context, record, row, accepted, changes)
@@ -181,7 +183,7 @@ def _take(context: Context, verdict: Verdict, record: VERecord, writer: Writer, 
         foreign.permit(writer, verdict.wish.owner, wanted_now)
         steps = list(_steps(record, writer, verdict.wish, wish, wanted_now))
     except VmcloudError as error:
-        asked = ", ".join(sorted(foreign.differences(verdict.wish, wish)))
+        asked = ", ".join(sorted(differences(verdict.wish, wish)))
         verb = foreign.verb_of(verdict.wish, wish)
         job = writers.refused(context, record, writer, verb, error, args={"asked": asked})
         verdict.jobs.append(job)
@@ -207,7 +209,7 @@ def _steps(
         else:
             row = row_of(replace(record, spec=wish.spec, desired=wish.desired))
             assert isinstance(row, VE)
-            args = submit.checked(row, demand.verb, dict(demand.args))
+            args = submit.checked(row, verbs.of(demand.verb), demand.args, World(), writers.actor(writer))
             more = {"args": args, "queue": submit.queue_for(writers.actor(writer), args)}
         after = demand.after(wish, found)
         yield demand, more, wish, after
@@ -217,7 +219,7 @@ def _steps(
 def _check_lease(record: VERecord, writer: Writer, wish: Wish, demand: Demand) -> None:
     """Refuse a lease that can not be, or that no queue would give; what the old one led to is called off by a later end."""
     now = time.time()
-    leases.checked(wish.spec.to_json(), demand.args, now)
+    lease.check_change(wish.spec.lease, demand.args, now)
     if "lease_end" in demand.args:
         submit.queue_for(writers.actor(writer), demand.args)
     if leases.renews(demand.args, now):

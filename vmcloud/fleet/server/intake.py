@@ -16,7 +16,7 @@ from uuid import UUID
 from vmcloud.directory import port
 from vmcloud.dispatch.routes import SERVER_LIST, server_list
 from vmcloud.domain.records import NodeRecord, Record, VERecord
-from vmcloud.fleet import database, ports
+from vmcloud.fleet import database, gather, ports
 from vmcloud.fleet.models import Liveness, Node, Step
 
 from . import foreign, orders, quarantine, removals, replies, wanted
@@ -64,7 +64,7 @@ def _together(context: Context, inbox: Inbox, items: Sequence[Item]) -> None:
     """Take in these in one transaction; where one of them can not be taken in, each in one of its own, without that one."""
     try:
         effects = take(context, items)
-    except (Deposed, *database.AWAY):
+    except (Deposed, gather.Clash, *database.AWAY):
         raise
     except Exception as error:
         if len(items) > 1:

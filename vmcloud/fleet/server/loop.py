@@ -19,7 +19,7 @@ from vmcloud.dispatch.receive import Receiver
 from vmcloud.dispatch.routes import SERVER_LIST, server_list
 from vmcloud.dispatch.send import OrderSender
 from vmcloud.domain.errors import VmcloudError
-from vmcloud.fleet import database, ports
+from vmcloud.fleet import database, gather, ports
 from vmcloud.fleet.models import Node
 from vmcloud.fleet.services import queries
 
@@ -35,6 +35,7 @@ from . import (
     memory,
     mend,
     orders,
+    own_steps,
     removals,
     schedule,
 )
@@ -113,6 +114,8 @@ class Server:
                     turns.begin_anew()
                 except Deposed:
                     raise
+                except gather.Clash as clash:
+                    log.info("what came is taken in again: %s", clash)
                 except Exception:
                     log.exception("a turn broke off; the next one begins")
                     self.stopping.wait(TICK)
@@ -164,10 +167,14 @@ class Turns:
                 stage(context, admit.run)
             if context.projection.synced or not context.projection.down:
                 stage(context, schedule.run)
+                stage(context, own_steps.run)
         if due or context.stale:
             stage(context, abandon.run)
+        if context.to_cancel:
+            stage(context, orders.cancel_due)
         if due:
             stage(context, orders.end_overdue)
+            stage(context, schedule.take_up)
             stage(context, orders.resend)
             stage(context, liveness.tell)
             self._last_resend = now

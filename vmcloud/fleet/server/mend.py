@@ -13,7 +13,7 @@ from vmcloud.domain.errors import Unavailable
 from vmcloud.domain.reconcile import Action, DeleteStray, Plan, Report, RunVerb, Want, backoff
 from vmcloud.domain.vocabulary import Desired, JobState, Outcome, Verb
 from vmcloud.fleet.models import VE, Budget, Job, Stray, Tombstone
-from vmcloud.fleet.services import queries, reconcile
+from vmcloud.fleet.services import lanes, queries, reconcile
 from vmcloud.fleet.services.accounts import SERVER
 
 from . import findings, wanted
@@ -39,8 +39,9 @@ def run(context: Context, *, only: Collection[UUID] | None = None) -> None:
             log.info("%s: job %d, %s %s: %s", action.rule, made.pk, made.verb, made.ve_name, action.reason)
 
 
-def fix(context: Context, job: Job) -> None:
-    """Carry out the plan as somebody asked for it, now and with ``fix``: their job ends with the numbers of those it made."""
+def fix(context: Context, job: Job) -> list[int]:
+    """Carry out the plan as somebody asked for it, now and with ``fix``; the numbers of the jobs that it made. Done again after a
+    crash it makes none for what has one by then."""
     if not context.projection.synced or context.broker_down:
         raise Unavailable("not all is known just now: the directory's watch is behind, or the broker does not answer")
     nodes = dict(VE.objects.values_list("uuid", "node"))
@@ -53,8 +54,7 @@ def fix(context: Context, job: Job) -> None:
         for action in actions:
             if not isinstance(action, Want) and (begun := _do(context, action, job)) is not None:
                 made.append(begun.pk)
-        job.change(started_at=context.clock())
-        context.exit(job, Outcome.OK, result={"jobs": sorted(made)})
+    return sorted(made)
 
 
 def _own(context: Context, plan: Plan) -> list[Action]:
@@ -98,6 +98,7 @@ def _job(context: Context, action: Action, verb: Verb, by: Job | None, **fields:
     fields |= {"owner": by.owner if by else SERVER.username, "origin": f"reconcile:{action.rule}", "rank": now}
     job = Job.objects.create(verb=verb.value, created_at=now, **fields)
     context.note(job, f"by rule {action.rule}: {action.reason}" + (f"; asked for by job {by.pk}" if by else ""))
+    lanes.enter([job])
     job.tell()
     return job
 

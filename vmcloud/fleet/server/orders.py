@@ -7,12 +7,13 @@ from typing import Any
 
 from django.db.models import F
 
+from vmcloud.config import Intervals
 from vmcloud.domain.clocks import elapsed
 from vmcloud.domain.errors import Unavailable
 from vmcloud.domain.messages import CancelOrder, RelistOrder, SignalOrder, StepOrder
-from vmcloud.domain.names import native_name
-from vmcloud.domain.vocabulary import SESSIONS, JobState, Kind, NodeState, StepVerb, Verb
+from vmcloud.domain.vocabulary import SESSION_STEPS, JobState, Kind, NodeState, StepVerb
 from vmcloud.faults import point
+from vmcloud.fleet import gather
 from vmcloud.fleet.models import HOLDING, Job, Step, StepState
 from vmcloud.fleet.services import queries, tickets
 
@@ -26,39 +27,31 @@ BACKOFF_MAX = 6
 @at_hand
 def order(context: Context, step: Step) -> StepOrder:
     """The message for a step; a fetch and a session get a fresh ticket each time it is sent."""
-    job = step.job
+    job, verb = step.job, StepVerb(step.verb)
     args: dict[str, Any] = dict(step.args)
-    if step.verb == Verb.FETCH:
+    if verb is StepVerb.FETCH:
         args["ticket"] = tickets.make("image", args["sha256"], job=job.pk, node=step.node, now=context.clock())
         args["url"] = f"{context.config.web_url}/api/v1/blobs/{args['sha256']}"
-    if step.verb in SESSIONS:
+    if verb in SESSION_STEPS:
         args["ticket"] = tickets.make("session", str(job.ve), job=job.pk, node=step.node, now=context.clock())
         args["url"] = f"ws{context.config.web_url.removeprefix('http')}/api/v1/sessions/{job.pk}/node"
-    about_ve = step.verb != Verb.FETCH and job.ve is not None
     return StepOrder(
         job=job.pk,
         step=step.number,
         attempt=step.attempt,
         node=step.node,
-        verb=StepVerb(step.verb),
+        verb=verb,
         lane=step.lane,
-        ve=job.ve if about_ve else None,
-        native=_native(job) if about_ve else "",
+        ve=step.ve,
+        native=step.native,
         kind=Kind(job.kind) if job.kind else None,
-        generation=job.generation if about_ve else 0,
+        generation=(job.generation if step.ve == job.ve else 1) if step.ve is not None else 0,
         args=args,
         timeout=step.timeout,
         owner=job.owner,
         project=job.project,
         queue=job.queue,
     )
-
-
-def _native(job: Job) -> str:
-    """The guest's name in its hypervisor; a stray's is what its node called it."""
-    if stray := job.args.get("stray"):
-        return str(stray)
-    return native_name(job.ve_name, job.ve) if job.ve else ""
 
 
 def send(context: Context, steps: Sequence[Step]) -> None:
@@ -79,29 +72,35 @@ def send(context: Context, steps: Sequence[Step]) -> None:
 
 
 def resend(context: Context) -> None:
-    """Send again what was not accepted in time, ask again about what was not heard of, and repeat cancels."""
+    """Send again what was not accepted in time, ask again about what was not heard of, and repeat cancels; all together. To a
+    node that is down nothing is sent: what it has not heard it hears when it speaks again."""
     now, times = context.clock(), context.config.intervals
     states = queries.node_states(now)
     if context.broker_rests:
         return
-    for step in Step.objects.filter(state__in=HOLDING).select_related("job"):
+    again: list[Step] = []
+    cancels: list[Step] = []
+    told: dict[Job, str] = {}
+    for step in Step.objects.filter(state__in=HOLDING).exclude(node="").select_related("job"):
         # Who hears nothing from the broker can not tell a silent node from a lost message.
         state = states.get(step.node)
-        if step.job.cancel_requested_at is not None:
-            # Also to a node that seems down, if rarely: a driver that hangs may be all that is wrong with it.
-            if elapsed(step.cancel_sent_at, now) >= (times.resend if state is NodeState.UP else times.reask):
-                cancel(context, step)
-            continue
         if state is not NodeState.UP and state is not NodeState.UNKNOWN and not context.broker_down:
-            context.tell(step.job, f"node {step.node} is {state or 'not recorded any more'}; the step waits for it")
-            continue
-        if step.state == StepState.SENT:
-            due = times.resend * min(max(step.sent_count, 1), BACKOFF_MAX)
-            silence = elapsed(step.sent_at, now)
-        else:
-            due, silence = times.reask, min(elapsed(step.heard_at, now), elapsed(step.sent_at, now))
-        if silence >= due:
-            again(context, step)
+            told[step.job] = f"node {step.node} is {state or 'not recorded any more'}; the step waits for it"
+        elif step.cancel_sent_at is not None:
+            if elapsed(step.cancel_sent_at, now) >= times.resend:
+                cancels.append(step)
+        elif _is_due(step, now, times):
+            again.append(step)
+    context.tell_all(told)
+    _send_again(context, again)
+    cancel(context, cancels)
+
+
+def _is_due(step: Step, now: float, times: Intervals) -> bool:
+    """Whether a step is to be sent, or asked about, once more."""
+    if step.state == StepState.SENT:
+        return elapsed(step.sent_at, now) >= times.resend * min(max(step.sent_count, 1), BACKOFF_MAX)
+    return min(elapsed(step.heard_at, now), elapsed(step.sent_at, now)) >= times.reask
 
 
 def end_overdue(context: Context) -> None:
@@ -113,26 +112,36 @@ def end_overdue(context: Context) -> None:
             context.note(job, f"its walltime of {job.walltime:g} s is over; it is stopped and undone")
 
 
-@at_hand
-def again(context: Context, step: Step) -> None:
-    """Send one step once more; the same attempt, so that a node that knows it answers instead of doing it twice."""
-    with context.leader.transaction():
-        step.sent_at, step.sent_count = context.clock(), step.sent_count + 1
-        Step.objects.filter(pk=step.pk).update(sent_at=step.sent_at, sent_count=step.sent_count)
-        if step.state == StepState.SENT and not step.job.reason:
-            step.job.change(reason=f"node {step.node} has not accepted the step yet; sent {step.sent_count} times")
-    send(context, [step])
-
-
-@at_hand
-def cancel(context: Context, step: Step) -> None:
-    """Tell the node to stop and undo a step, or never to begin it; its answer is certain."""
-    if context.broker_rests:
+def _send_again(context: Context, steps: Sequence[Step]) -> None:
+    """Send steps once more; the same attempts, so that a node that knows one answers instead of doing it twice."""
+    if not steps:
         return
-    with context.leader.transaction():
-        Step.objects.filter(pk=step.pk).update(cancel_sent_at=context.clock())
-    context.tell(step.job, f"waits for node {step.node} to stop and undo the step")
-    say(context, stop(step))
+    with context.leader.transaction(), gather.gathering():
+        for step in steps:
+            gather.change(step, sent_at=context.clock(), sent_count=step.sent_count + 1)
+            if step.state == StepState.SENT and not step.job.reason:
+                step.job.change(reason=f"node {step.node} has not accepted the step yet; sent {step.sent_count} times")
+    send(context, steps)
+
+
+def cancel(context: Context, steps: Sequence[Step]) -> None:
+    """Tell nodes to stop and undo steps, or never to begin them; their answers are certain. All together."""
+    if context.broker_rests or not steps:
+        return
+    states = queries.node_states(context.clock())
+    reached = [step for step in steps if states.get(step.node) in (NodeState.UP, NodeState.UNKNOWN)]
+    with context.leader.transaction(), gather.gathering():
+        for step in reached:
+            gather.change(step, cancel_sent_at=context.clock())
+    context.tell_all({step.job: f"waits for node {step.node} to stop and undo the step" for step in steps})
+    say(context, *map(stop, reached))
+
+
+def cancel_due(context: Context) -> None:
+    """The same of those steps that were found to be stopped since."""
+    steps = list(context.to_cancel)
+    context.to_cancel.clear()
+    cancel(context, steps)
 
 
 def stop(step: Step) -> CancelOrder:
@@ -140,10 +149,12 @@ def stop(step: Step) -> CancelOrder:
     return CancelOrder(job=step.job_id, step=step.number, attempt=step.attempt, node=step.node)
 
 
-def say(context: Context, message: CancelOrder | RelistOrder | SignalOrder) -> None:
+def say(context: Context, *messages: CancelOrder | RelistOrder | SignalOrder) -> None:
     """Send what does no harm where it does not arrive: it is said again when there is need of it."""
+    if not messages:
+        return
     try:
-        context.orders.send(message)
+        context.orders.send(*messages)
     except Unavailable as error:
         context.lose_broker(error.problem.sentence())
 
@@ -153,8 +164,3 @@ def ask_for_list(context: Context, node: str) -> None:
     if context.broker_rests:
         return
     say(context, RelistOrder(node=node))
-
-
-def first_of(job: Job) -> Step | None:
-    """The step of a job that holds its lane."""
-    return Step.objects.filter(job=job, state__in=HOLDING).select_related("job").first()

@@ -29,11 +29,11 @@ from vmcloud.domain import reconcile
 from vmcloud.domain.records import VERecord
 from vmcloud.domain.terms import Hold
 from vmcloud.domain.vocabulary import EventType, JobState, Outcome
-from vmcloud.fleet import database
+from vmcloud.fleet import database, gather
 from vmcloud.fleet.models import ABANDONED, HOLDING, UNBEGUN, VE, Budget, Job, Step, StepState
-from vmcloud.fleet.services import events
+from vmcloud.fleet.services import events, lanes
 
-from . import arrays, lanes
+from . import arrays
 from .context import Context, culprit
 from .inbox import Item, Report
 from .leader import Deposed
@@ -54,6 +54,9 @@ def stage(context: Context, function: Callable[..., object], *args: Any, **kwarg
         function(context, *args, **kwargs)
     except (Deposed, *database.AWAY):
         raise
+    except gather.Clash as clash:
+        log.info("%s is done again: %s", function.__module__, clash)
+        context.again = True
     except Exception as error:
         _break_off(context, function.__module__.rpartition(".")[2], error)
 
@@ -131,7 +134,7 @@ def _set_job_aside(context: Context, number: int, error: Exception) -> None:
             problem = _problem(f"the server could not go on with it: {what}")
             context.exit(job, Outcome.FAILED, error=problem, result={"undone": False, "left": left})
             context.stale += steps
-        lanes.free([job.ve])
+        (lanes.leave if job.state == JobState.COMPLETE else lanes.move_on)([job.pk])
         about = {"ve": job.ve, "ve_name": job.ve_name, "owner": job.owner, "project": job.project, "node": job.node}
         events.note(EventType.RULE, f"job {job.ref} was set aside: {what}", at=now, job=job.pk, **about)
 

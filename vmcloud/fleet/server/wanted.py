@@ -11,20 +11,19 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from vmcloud.directory.store import Found
+from vmcloud.domain import verbs
 from vmcloud.domain.errors import VmcloudError
-from vmcloud.domain.foreign import Wish
-from vmcloud.domain.messages import POWER_AFTER
 from vmcloud.domain.records import VERecord
 from vmcloud.domain.spec import Spec
 from vmcloud.domain.vocabulary import Desired, Drift, EventType, JobState, Kind, LeaseAction, Restart, Verb
+from vmcloud.domain.wish import Wish
 from vmcloud.fleet import gather
 from vmcloud.fleet.models import VE, Accepted, Job
-from vmcloud.fleet.services import events
+from vmcloud.fleet.services import events, lanes
 
 from .context import Context
 
@@ -62,12 +61,7 @@ def expected(row: Accepted, entry: VERecord | Found, jobs: Mapping[int, Job] | N
 
 def asked_by(job: Job, wish: Wish) -> Wish:
     """What is wanted once a job has begun, of a VE of which ``wish`` was wanted before."""
-    verb, spec = Verb(job.verb), wish.spec
-    if verb is Verb.RESIZE:
-        spec = spec.resized(job.args["size"])
-    if verb is Verb.ALTER:
-        spec = spec.altered(job.args)
-    return replace(wish, desired=POWER_AFTER.get(verb, wish.desired), spec=spec)
+    return verbs.of(job.verb).wants(wish, job.args)
 
 
 def learn(context: Context, records: Iterable[VERecord]) -> None:
@@ -143,6 +137,7 @@ def _release(context: Context, row: Accepted, writing: dict[str, Any]) -> None:
     for job in Job.objects.filter(pk__in=writing["jobs"], state=JobState.CLAIMING).order_by("id"):
         ended = {"state": JobState.COMPLETE, "settled": True, "started_at": now, "ended_at": now}
         job.change(**(ended if job.outcome else {"state": JobState.QUEUED}))
+        lanes.enter([job])
         context.again = True
     about = VE.objects.filter(pk=row.ve).values_list("node", flat=True).first() or ""
     for type, text, job_id in writing["events"]:

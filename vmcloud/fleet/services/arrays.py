@@ -15,7 +15,7 @@ from vmcloud.domain.vocabulary import JobState, Outcome
 from vmcloud.fleet import ports
 from vmcloud.fleet.models import MANY, UNBEGUN, VE, Job
 
-from . import archive, jobs
+from . import archive, jobs, lanes
 from .accounts import Actor
 
 FAILED_SHOWN = 100
@@ -86,6 +86,7 @@ def write_parts(array: Job, each: Sequence[Mapping[str, Any]]) -> list[Job]:
         [Job(array=array.pk, index=index, **{**shared, **own}) for index, own in rows], batch_size=MANY
     )
     if array.state != JobState.CLAIMING:
+        lanes.enter(made)
         note_submitted(made)
     return made
 

@@ -21,12 +21,12 @@ from vmcloud.directory.errors import Exists, Gone
 from vmcloud.domain.errors import Conflict, NotFound, Unavailable
 from vmcloud.domain.records import VERecord
 from vmcloud.domain.terms import Terms
-from vmcloud.domain.vocabulary import JobState, Verb
+from vmcloud.domain.vocabulary import JobState
 from vmcloud.faults import point
 from vmcloud.fleet import database, ports
 from vmcloud.fleet.models import VE, Job
 
-from . import admission, arrays, jobs, submission
+from . import admission, arrays, jobs, lanes, submission
 from .accounts import Actor
 
 CLAIMED_TOGETHER = 100
@@ -34,7 +34,7 @@ CLAIMED_TOGETHER = 100
 
 
 def claim_one(
-    actor: Actor, verb: Verb, record: VERecord, asked: dict[str, Any], terms: Terms, *, node: str = "", **request: Any
+    actor: Actor, verb: str, record: VERecord, asked: dict[str, Any], terms: Terms, *, node: str = "", **request: Any
 ) -> Job:
     """Steps 2 to 4 of the module's docstring. ``request``: queue, origin, key, fingerprint."""
     if VE.objects.filter(project=record.project, name=record.name).exists():
@@ -85,7 +85,7 @@ def _insert_many(
     own: dict[str, Any] = {"kind": record.spec.kind.value, "args": asked}
     about: dict[str, Any] = {"project": record.project, "ve_name": record.name, "state": JobState.CLAIMING, "generation": 1}
     with transaction.atomic():
-        array = submission.insert(actor, Verb.CREATE, terms, **own, **about, **request)
+        array = submission.insert(actor, "create", terms, **own, **about, **request)
         if array.state != JobState.CLAIMING:
             return array, []
         return array, arrays.write_parts(array, [{**own, "ve": uuid.uuid4(), "ve_name": name} for name in wanted])
@@ -132,9 +132,11 @@ def queue_claimed(job: Job, version: str) -> bool:
         if claimed.update(**changes) != 1 + job.size:
             transaction.set_rollback(True)
             return False
-        arrays.note_submitted([job, *(jobs.parts_of(job) if job.size else [])])
-    for name, value in changes.items():
-        setattr(job, name, value)
+        for name, value in changes.items():
+            setattr(job, name, value)
+        queued = [job, *(jobs.parts_of(job) if job.size else [])]
+        lanes.enter(queued)
+        arrays.note_submitted(queued)
     return True
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from vmcloud.domain import signals
+from django.db import transaction
+
+from vmcloud.domain import signals, verbs
 from vmcloud.domain.arrays import JOB_MAX, JobRef
 from vmcloud.domain.errors import Conflict, Forbidden, Invalid, NotFound
-from vmcloud.domain.vocabulary import SESSIONS, Ending, JobState, Verb
+from vmcloud.domain.vocabulary import Ending, JobState
 from vmcloud.fleet import database, gather, ports
 from vmcloud.fleet.models import VE, Job, JobEvent
 
@@ -110,32 +112,36 @@ def cancel(actor: Actor, ref: Ref, *, force: bool = False) -> Job:
     said. For administrators."""
     if force:
         actor.demand_admin("end a job by force")
-    found = meant(actor, ref)
-    asked: dict[str, list[Job]] = {}
-    for job in _all_meant(found):
-        ending = Ending.FORCE.value if force and job.state in BEGUN else job.ending if job.ending == Ending.FORCE else ""
-        if job.state != JobState.COMPLETE and (job.cancel_requested_at is None or ending != job.ending):
-            asked.setdefault(ending, []).append(job)
-    for ending, some in asked.items():
-        _ask(actor, some, f"{'end by force' if ending else 'cancel'} asked for", ending=ending)
-    found.job.refresh_from_db()
+    with transaction.atomic():
+        found = meant(actor, ref)
+        asked: dict[str, list[Job]] = {}
+        for job in _all_meant(found):
+            ending = Ending.FORCE.value if force and job.state in BEGUN else job.ending if job.ending == Ending.FORCE else ""
+            if job.state != JobState.COMPLETE and (job.cancel_requested_at is None or ending != job.ending):
+                asked.setdefault(ending, []).append(job)
+        for ending, some in asked.items():
+            _ask(actor, some, f"{'end by force' if ending else 'cancel'} asked for", ending=ending)
+    _wake(asked)
     return found.job
 
 
+@database.again
 def rerun(actor: Actor, ref: Ref) -> Job:
     """Have a job that runs, or those parts of an array that do, stopped, undone and put back into its queue (Torque's qrerun):
     the same job begins anew."""
-    found = meant(actor, ref)
-    running = _running(found)
-    if found.parts is None:
-        _check_rerun(found.job)
-    _ask(actor, [job for job in running if not job.ending], "to be put back into its queue, asked for", ending=Ending.RERUN.value)
-    found.job.refresh_from_db()
+    with transaction.atomic():
+        found = meant(actor, ref)
+        running = _running(found)
+        if found.parts is None:
+            _check_rerun(found.job)
+        asked = [job for job in running if not job.ending]
+        _ask(actor, asked, "to be put back into its queue, asked for", ending=Ending.RERUN.value)
+    _wake(asked)
     return found.job
 
 
 def _check_rerun(job: Job) -> None:
-    if job.state != JobState.RUNNING or job.verb in SESSIONS:
+    if job.state != JobState.RUNNING or job.verb in verbs.sessions():
         ended, what = job.state == JobState.COMPLETE, "is a session"
         if job.state != JobState.RUNNING:
             what = "is complete" if ended else "is ending" if job.state == JobState.EXITING else "has not begun"
@@ -145,18 +151,21 @@ def _check_rerun(job: Job) -> None:
         raise Conflict(f"the end of job {job.ref} was asked for", where="job", todo="Retry it when it is over.")
 
 
+@database.again
 def signal(actor: Actor, ref: Ref, name: object) -> Job:
     """Send a job, or those parts of an array that run, a signal (Torque's qsig), as far as that makes sense
     (:mod:`vmcloud.domain.signals`)."""
     wanted = signals.parse(name)
-    found = meant(actor, ref)
-    running = _running(found)
-    if signals.effect(running[0].ref, wanted, Verb(running[0].verb), JobState(running[0].state)) is signals.Effect.CANCEL:
-        return cancel(actor, ref)
-    actor.demand_admin("kill what carries out a step")
-    Job.change_all(running, signal=wanted)
-    _tell(running, f"signal {wanted} from {actor.username}")
-    found.job.refresh_from_db()
+    with transaction.atomic():
+        found = meant(actor, ref)
+        running = _running(found)
+        first = running[0]
+        if signals.effect(first.ref, wanted, first.verb, JobState(first.state)) is signals.Effect.CANCEL:
+            return cancel(actor, ref)
+        actor.demand_admin("kill what carries out a step")
+        Job.change_all(running, signal=wanted)
+        note_all(running, f"signal {wanted} from {actor.username}")
+    _wake(running)
     return found.job
 
 
@@ -178,10 +187,10 @@ def _running(found: Meant) -> list[Job]:
 def _ask(actor: Actor, jobs: Sequence[Job], words: str, **changes: str) -> None:
     Job.change_all((job for job in jobs if job.cancel_requested_at is not None), **changes)
     Job.change_all((job for job in jobs if job.cancel_requested_at is None), cancel_requested_at=time.time(), **changes)
-    if jobs:
-        _tell(jobs, f"{words} by {actor.username}")
+    note_all(jobs, f"{words} by {actor.username}")
 
 
-def _tell(jobs: Sequence[Job], text: str) -> None:
-    note_all(jobs, text)
-    ports.sender().wake("jobs")
+def _wake(changed: Collection[object]) -> None:
+    """Have the leader look, once what was changed is committed."""
+    if changed:
+        ports.sender().wake("jobs")

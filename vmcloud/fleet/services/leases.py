@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from vmcloud.domain import lease
-from vmcloud.domain.errors import Conflict, Invalid
 from vmcloud.domain.reconcile import Rule
-from vmcloud.domain.spec import LEASE, Spec
+from vmcloud.domain.spec import Spec
 from vmcloud.domain.vocabulary import JobState, LeaseAction
 from vmcloud.fleet.models import Job, JobEvent
 
@@ -21,17 +19,6 @@ from .moments import moment
 
 ORIGIN = f"reconcile:{Rule.R13}"
 """That of the jobs which the end of a lease leads to."""
-
-
-def taken_out(data: Mapping[str, Any], now: float, begins: float | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A request without its member ``lease``, and what that says as fields of a spec (empty: nothing). Raises for those fields
-    themselves: their times are the server's."""
-    asked = dict(data)
-    for name in LEASE:
-        if name in asked:
-            todo = 'Send {"lease": {"for": 28800}}, or {"lease": null} for none.'
-            raise Invalid(f"no field is called {name!r}", where=name, todo=todo)
-    return asked, lease.fields(asked.pop("lease"), now, begins) if "lease" in asked else {}
 
 
 def seconds_of(fields: Mapping[str, Any], now: float) -> float | None:
@@ -47,14 +34,6 @@ def granted(spec: Spec, fields: Mapping[str, Any], queue: str, begins: float) ->
     return spec.altered(wanted) if wanted else spec
 
 
-def demand_alive(name: str, spec: Mapping[str, Any]) -> None:
-    """Raise :class:`Conflict` for a VE whose lease is over."""
-    known = Spec.parse(spec).lease
-    if known.over(time.time()):
-        todo = f"Renew it: `vmcloud ve lease {name} +8h`."
-        raise Conflict(f"the lease of VE {name!r} is over", where="lease", why=known.words(time.time()), todo=todo, code="lease")
-
-
 def call_off(ve: UUID, actor: Actor) -> None:
     """The lease was renewed: what its end has led to, and is not over yet, is cancelled; inside the caller's transaction."""
     now = time.time()
@@ -66,16 +45,6 @@ def call_off(ve: UUID, actor: Actor) -> None:
 def renews(fields: Mapping[str, Any], now: float) -> bool:
     """Whether these fields give a VE more time."""
     return "lease_end" in fields and lease.length(fields["lease_end"], now) > 0
-
-
-def checked(row_spec: Mapping[str, Any], fields: Mapping[str, Any], now: float) -> None:
-    """Raise where these fields can not be given to a VE that has this spec."""
-    spec = Spec.parse(row_spec)
-    after = replace(spec, **{name: fields[name] for name in LEASE if name in fields})
-    if "lease_end" in fields:
-        lease.to_come(after.lease_end, now)
-    if not after.lease_end and set(fields) & set(LEASE) and "lease_end" not in fields:
-        raise Invalid("it has no lease", where="lease", todo="Say how long it may live too.")
 
 
 def lease_json(spec: Mapping[str, Any]) -> dict[str, Any] | None:

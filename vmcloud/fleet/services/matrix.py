@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from vmcloud.domain import verbs
 from vmcloud.domain.kinds import KINDS, KindInfo, parse_kind
 from vmcloud.domain.vocabulary import Kind, NodeState, Power
 from vmcloud.fleet.models import Node
@@ -41,7 +42,7 @@ def _kind_json(info: KindInfo, nodes: list[str], states: dict[str, NodeState]) -
             name: {"lowest": low, "highest": high}
             for name, (low, high) in (("vcpus", info.vcpus), ("memory_mib", info.memory_mib), ("disk_mib", info.disk_mib))
         },
-        "verbs": sorted(info.verbs),
+        "verbs": sorted(verbs.able(info.kind)),
         "powers": [
             {"power": power.value, "support": found.support.value, "why": found.why, "source": found.source}
             for power in Power

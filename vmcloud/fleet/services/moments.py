@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from vmcloud.domain.clocks import as_iso as moment
 
-
-def moment(seconds: float | None) -> str | None:
-    """A time as ISO 8601 in UTC; None for none."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds") if seconds else None
+__all__ = ["moment"]

@@ -8,12 +8,13 @@ from uuid import UUID
 
 from django.db.models import Q, QuerySet, Sum
 
+from vmcloud.domain import verbs
 from vmcloud.domain.arrays import Indices, JobRef
 from vmcloud.domain.clocks import elapsed
 from vmcloud.domain.errors import Invalid, NotFound
 from vmcloud.domain.lease import duration
 from vmcloud.domain.placement import Candidate
-from vmcloud.domain.vocabulary import SESSIONS, JobState, Kind, NodeState
+from vmcloud.domain.vocabulary import JobState, Kind, NodeState
 from vmcloud.fleet import ports
 from vmcloud.fleet.models import OPEN_JOBS, VE, ArchivedJob, Image, Job, Lease, Liveness, Node, Stray
 
@@ -227,7 +228,7 @@ def _placed_memory() -> Iterable[tuple[str, int]]:
 def changing() -> QuerySet[Job]:
     """Open jobs that change something; a session with a VE does not, and one that never began wants nothing yet."""
     tried = Q(state=JobState.WAITING, tries__gt=0)
-    return Job.objects.filter(Q(state__in=OPEN_JOBS) | tried).exclude(verb__in=SESSIONS)
+    return Job.objects.filter(Q(state__in=OPEN_JOBS) | tried).exclude(verb__in=verbs.sessions())
 
 
 def open_verbs(ves: Iterable[UUID] | None = None) -> dict[UUID, str]:

@@ -8,11 +8,11 @@ from collections.abc import Collection, Iterable
 from typing import Any
 from uuid import UUID
 
-from vmcloud.domain import reconcile
+from vmcloud.domain import reconcile, verbs
 from vmcloud.domain.errors import Invalid, VmcloudError
 from vmcloud.domain.reconcile import Action, DeleteStray, NodeView, Plan, Report, Rule, RunVerb, StrayView, VEView, Want
 from vmcloud.domain.spec import DEFAULT_PROJECT, Spec
-from vmcloud.domain.vocabulary import SESSIONS, Desired, Drift, JobState, Kind, Observed, Outcome, Restart, Verb
+from vmcloud.domain.vocabulary import Desired, Drift, JobState, Kind, Observed, Outcome, Restart, Verb
 from vmcloud.fleet.models import VE, Accepted, Budget, Finding, Job, Liveness, Misses, Node, Stray, Tombstone
 
 from . import archive, queries, submit
@@ -20,8 +20,6 @@ from .accounts import Actor
 
 log = logging.getLogger("server.reconcile")
 
-LEAVE_POWER = (Verb.RESIZE, Verb.ALTER, Verb.SNAPSHOT, Verb.DELETE_SNAPSHOT)
-"""Verbs that change something of a VE and never whether it runs."""
 LOOKED_BACK = 20
 """Of a VE's last jobs, how many are asked whether they had to do with its power."""
 
@@ -218,8 +216,10 @@ def ran(row: VE) -> bool:
     if row.observed_state != Observed.STOPPED or row.desired != Desired.RUNNING:
         return True
     last = Job.objects.filter(pk=row.job).first()
-    if last is not None and (last.verb in LEAVE_POWER or _never_ran(last)):
-        about = Job.objects.filter(ve=row.uuid, state=JobState.COMPLETE).exclude(verb__in=[*LEAVE_POWER, *SESSIONS])
+    if last is not None and (last.verb in verbs.leaving_power() or _never_ran(last)):
+        about = Job.objects.filter(ve=row.uuid, state=JobState.COMPLETE).exclude(
+            verb__in=verbs.leaving_power() | verbs.sessions()
+        )
         recent = [job for job in about.order_by("-id")[:LOOKED_BACK] if not _never_ran(job)]
         last = next(iter(recent), None) or _last_archived(row)
     if last is None:
@@ -231,7 +231,7 @@ def ran(row: VE) -> bool:
 def _last_archived(row: VE) -> Job | None:
     """The last of a VE's archived jobs that had to do with its power."""
     jobs = archive.of_ve(row.uuid, LOOKED_BACK)
-    return next((job for job in jobs if job.verb not in (*LEAVE_POWER, *SESSIONS) and not _never_ran(job)), None)
+    return next((job for job in jobs if job.verb not in verbs.leaving_power() | verbs.sessions() and not _never_ran(job)), None)
 
 
 def _never_ran(job: Job) -> bool:

@@ -6,31 +6,15 @@ order carried, and the person opens the other one. :mod:`vmcloud.api.sessions` j
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from vmcloud.domain import verbs
 from vmcloud.domain.errors import Conflict, NotFound, Problem
-from vmcloud.domain.session import check_arguments
-from vmcloud.domain.vocabulary import SESSIONS, JobState, Observed, Outcome, Verb
-from vmcloud.fleet.models import VE, Job
+from vmcloud.domain.vocabulary import JobState, Outcome
+from vmcloud.fleet.models import Job
 
 from . import jobs
 from .accounts import SERVER, Actor
-
-SECONDS_MAX = 86400.0
-"""How long a session may last."""
-
-
-def checked(verb: Verb, args: Mapping[str, Any], row: VE) -> dict[str, Any]:
-    """The arguments of a session, checked; :class:`Conflict` where the VE is not in a state to have one."""
-    found = check_arguments(verb, args)
-    if not row.observed_state:
-        raise Conflict(f"VE {row.name!r} was not seen yet", where="ve", todo="Wait until it is made: `vmcloud ve show`.")
-    if verb is not Verb.LOGS and row.observed_state != Observed.RUNNING:
-        wake = "Let it run on: `vmcloud ve resume" if row.observed_state == Observed.SUSPENDED else "Start it: `vmcloud ve start"
-        raise Conflict(f"VE {row.name!r} is {row.observed_state}", where="ve", todo=f"{wake} {row.name}`.")
-    return found
 
 
 @dataclass(frozen=True)
@@ -56,7 +40,7 @@ def progress(number: int) -> Progress:
 
 def demand(actor: Actor, number: int) -> Job:
     """The open session with this job's number, if the actor may use it: it is theirs, or they are an administrator."""
-    job = Job.objects.filter(pk=number, verb__in=SESSIONS).first()
+    job = Job.objects.filter(pk=number, verb__in=verbs.sessions()).first()
     if job is None or not actor.may(job.owner):
         raise NotFound(f"there is no session {number}", where="session", todo="Ask for one: POST /api/v1/ves/<name>/console.")
     if job.state in (JobState.EXITING, JobState.COMPLETE):
@@ -67,5 +51,5 @@ def demand(actor: Actor, number: int) -> Job:
 
 def abandon(number: int) -> None:
     """Have the node end a session whose person has left, if it has not done so by itself."""
-    if Job.objects.filter(pk=number, verb__in=SESSIONS).exclude(state__in=(JobState.EXITING, JobState.COMPLETE)).exists():
+    if Job.objects.filter(pk=number, verb__in=verbs.sessions()).exclude(state__in=(JobState.EXITING, JobState.COMPLETE)).exists():
         jobs.cancel(SERVER, number)

@@ -12,19 +12,19 @@ from django.db import IntegrityError, transaction
 
 from vmcloud.domain.errors import Conflict, Invalid
 from vmcloud.domain.terms import Terms
-from vmcloud.domain.vocabulary import JobState, Verb
+from vmcloud.domain.vocabulary import JobState
 from vmcloud.faults import point
 from vmcloud.fleet import database, gather, ports
 from vmcloud.fleet.models import Job
 
-from . import archive, arrays, leases, waiting
+from . import archive, arrays, lanes, leases, waiting
 from .accounts import Actor
 
 ANY_TIME = Terms()
 
 
 @database.again
-def write(actor: Actor, verb: Verb, terms: Terms, **fields: Any) -> Job:
+def write(actor: Actor, verb: str, terms: Terms, **fields: Any) -> Job:
     """The job's row and its first words; or that of the same request, made before."""
     plain = terms == ANY_TIME and not fields["key"]  # nothing that could be refused after its row is written
     with transaction.atomic(savepoint=not plain), gather.gathering():
@@ -34,6 +34,7 @@ def write(actor: Actor, verb: Verb, terms: Terms, **fields: Any) -> Job:
                 found = waiting.verdict(job)
                 job.state, job.reason, job.to_review = found.state, found.reason, found.state == JobState.HELD
                 job.save(update_fields=["state", "reason", "to_review"])
+            lanes.enter([job])
             arrays.note_submitted([job])
     return job
 
@@ -44,12 +45,12 @@ def wake() -> None:
     ports.sender().wake("jobs")
 
 
-def insert(actor: Actor, verb: Verb, terms: Terms, *, key: str, fingerprint: str, **fields: Any) -> Job:
+def insert(actor: Actor, verb: str, terms: Terms, *, key: str, fingerprint: str, **fields: Any) -> Job:
     """Write the job's row, and on whom it waits; where a request with the same key was first in the meantime, that one's job."""
     now = time.time()
     about: dict[str, Any] = {
         "owner": actor.username,
-        "verb": verb.value,
+        "verb": verb,
         "key": key,
         "fingerprint": fingerprint,
         "created_at": now,
@@ -73,9 +74,9 @@ def insert(actor: Actor, verb: Verb, terms: Terms, *, key: str, fingerprint: str
         return first
 
 
-def fingerprint(verb: Verb, target: str, args: Mapping[str, Any]) -> str:
+def fingerprint(verb: str, target: str, args: Mapping[str, Any]) -> str:
     """What tells a request from another one under the same key."""
-    asked = json.dumps([verb.value, target, dict(args)], sort_keys=True, separators=(",", ":"), default=str)
+    asked = json.dumps([verb, target, dict(args)], sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(asked.encode()).hexdigest()
 
 

@@ -1,34 +1,33 @@
-"""Submitting: every verb on a VE or node becomes a job, or is refused at once with nothing left behind."""
+"""Submitting: every verb becomes a job, or is refused at once with nothing left behind. What a verb takes and checks is its own
+(:mod:`vmcloud.domain.verbs`)."""
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from vmcloud.domain import kinds
+from vmcloud.domain import lease, verbs
 from vmcloud.domain.arrays import ArrayRequest, Indices
-from vmcloud.domain.errors import Conflict, Impossible, Invalid, NotFound, Problem, VmcloudError
-from vmcloud.domain.messages import POWER_AFTER
+from vmcloud.domain.errors import Conflict, Invalid, NotFound, Problem, VmcloudError
 from vmcloud.domain.names import check_label
-from vmcloud.domain.placement import Candidate, impossible
 from vmcloud.domain.records import VERecord
-from vmcloud.domain.spec import DEFAULT_PROJECT, LEASE, AdoptRequest, CreateRequest, Spec
+from vmcloud.domain.spec import DEFAULT_PROJECT, AdoptRequest, CreateRequest, Spec
 from vmcloud.domain.terms import Terms
-from vmcloud.domain.vocabulary import SESSIONS, Desired, JobState, Kind, Observed, Outcome, Verb
+from vmcloud.domain.verbs import Verb
+from vmcloud.domain.verbs.base import Right, refuse_absent
+from vmcloud.domain.vocabulary import Desired, JobState, Kind, Observed, Outcome
 from vmcloud.fleet import database, gather
-from vmcloud.fleet.models import OPEN_JOBS, VE, Image, Job
+from vmcloud.fleet.models import OPEN_JOBS, VE, Job
 
-from . import arrays, claiming, filters, jobs, leases, queries, queues, sessions, snapshots, submission
+from . import arrays, claiming, filters, jobs, leases, queries, queues, submission
 from .accounts import Actor
+from .world import World, facts
 
-GRACE = (0.0, 3600.0)
-"""Seconds a graceful stop may take before it is forced: lowest and highest."""
-DEFAULT_GRACE = 10.0
 BATCH = 1000
 """Requests in one batch."""
 _ONLY_FAILED = "only what failed or was cancelled is asked for again"
@@ -40,18 +39,19 @@ def create_ve(actor: Actor, data: object, *, origin: str = "api", key: str = "")
     body, said = _without_terms(data)
     terms, now = Terms.parse(said, time.time()), time.time()
     begins = terms.not_before or now
-    lease = {"lease": body["lease"]} if isinstance(body, Mapping) and "lease" in body else {}
-    body, fields = leases.taken_out(body, now, begins) if isinstance(body, Mapping) else (body, {})
+    asked_lease = {"lease": body["lease"]} if isinstance(body, Mapping) and "lease" in body else {}
+    body, fields = lease.taken_out(body, now, begins) if isinstance(body, Mapping) else (body, {})
     wanted = arrays.names(terms.array, body.get("name"), where="name") if terms.array else []
     request = CreateRequest.parse({**body, "name": wanted[0]} if wanted else body)
     name = body["name"] if wanted else request.name
-    asked = {"power": request.power.value, "spec": request.spec.to_json(), **lease}
-    print_ = submission.fingerprint(Verb.CREATE, f"{request.project}/{name}", {**asked, **({"job": said} if said else {})})
+    asked = {"power": request.power.value, "spec": request.spec.to_json(), **asked_lease}
+    about_job = {"job": said} if said else {}
+    print_ = submission.fingerprint("create", f"{request.project}/{name}", {**asked, **about_job})
     if earlier := submission.earlier(actor, key, print_):
         return earlier
     check_new(actor, request.spec)
     shown = {"project": request.project, "ve": name, "args": {**asked, "job": said}}
-    filters.ask(actor, Verb.CREATE, shown, origin=origin)
+    filters.ask(actor, "create", shown, origin=origin)
     spec = request.spec
     sizes = {"vcpus": spec.vcpus, "memory_mib": spec.memory_mib}
     queue = queues.choose(actor, terms.queue, **sizes, lease=leases.seconds_of(fields, begins), count=len(wanted) or 1)
@@ -61,30 +61,16 @@ def create_ve(actor: Actor, data: object, *, origin: str = "api", key: str = "")
     about = {"queue": queue, "origin": origin, "key": key, "fingerprint": print_}
     if wanted:
         return claiming.claim_many(actor, record, wanted, asked, terms, **about)
-    return claiming.claim_one(actor, Verb.CREATE, record, asked, terms, **about)
+    return claiming.claim_one(actor, "create", record, asked, terms, **about)
 
 
 def check_new(actor: Actor, spec: Spec) -> None:
     """Refuse a VE that no node of this cloud could ever be, or that ``actor`` may not have."""
-    kinds.check_verb(spec.kind, Verb.CREATE)
-    kinds.check(spec)
+    create = verbs.of("create")
+    verbs.check_able(spec.kind, create)
     if spec.privileged:
         actor.demand_admin("create a privileged VE")
-    image = Image.objects.filter(name=spec.image).first()
-    if image is None:
-        known = ", ".join(Image.objects.order_by("name").values_list("name", flat=True)[:10]) or "none yet"
-        raise Impossible(
-            f"no image is called {spec.image!r}",
-            where="image",
-            why=f"known images: {known}",
-            todo="`vmcloud image list` shows all.",
-        )
-    if image.kind not in (spec.kind.value, "any") and spec.kind is not Kind.SIMULATED:
-        raise Impossible(f"image {image.name!r} is for kind {image.kind}", where="image", why=f"the VE is to be {spec.kind}")
-    if spec.node and not queries.nodes(actor).filter(name=spec.node).exists():
-        raise NotFound(f"no node is called {spec.node!r}", where="node", todo="`vmcloud node list` shows all.")
-    if reason := impossible(spec, queries.candidates(time.time())):
-        raise Impossible("no node could ever run this VE", where="spec", why=reason, todo="Ask for less, or add a node.")
+    create.check(World(), None, spec)
 
 
 def adopt(actor: Actor, node: str, native: str, data: object, *, origin: str = "api", key: str = "") -> Job:
@@ -96,11 +82,11 @@ def adopt(actor: Actor, node: str, native: str, data: object, *, origin: str = "
     owner = request.owner or actor.username
     about = {"owner": owner, "restart": request.restart, "drift": request.drift, "description": request.description}
     target = f"{node}/{native}"
-    print_ = submission.fingerprint(Verb.ADOPT, f"{request.project}/{request.name}", {"from": target, **request.sizes, **about})
+    print_ = submission.fingerprint("adopt", f"{request.project}/{request.name}", {"from": target, **request.sizes, **about})
     if earlier := submission.earlier(actor, key, print_):
         return earlier
     stray = queries.stray(actor, node, native)
-    kinds.check_verb(Kind(stray.kind), Verb.ADOPT)
+    verbs.check_able(Kind(stray.kind), verbs.of("adopt"))
     if stray.ve is not None:
         why = f"it bears the UUID {stray.ve} of a VE"
         todo = "Add the VE's entry to the directory again, with this vmcUUID and its old name; or remove the guest by hand."
@@ -113,15 +99,19 @@ def adopt(actor: Actor, node: str, native: str, data: object, *, origin: str = "
         raise Invalid(f"{target} has no limit of memory", where="memory_mib", todo=todo)
     if owner != actor.username and not User.objects.filter(username=owner).exists():
         raise NotFound(f"no user is called {owner!r}", where="owner")
-    if Job.objects.filter(verb=Verb.ADOPT, state__in=OPEN_JOBS, args__target=target).exists():
+    if Job.objects.filter(verb="adopt", state__in=OPEN_JOBS, args__target=target).exists():
         raise Conflict(f"{target} is being adopted", where="stray", todo="`vmcloud job list` shows the job.")
     spec = request.spec(Kind(stray.kind), stray.vcpus, stray.memory_mib)
     asked = {"target": target, "orphan": native, "sizes": request.sizes, "spec": spec.to_json()}
-    filters.ask(actor, Verb.ADOPT, {"project": request.project, "ve": request.name, "node": node, "args": asked}, origin=origin)
+    filters.ask(actor, "adopt", {"project": request.project, "ve": request.name, "node": node, "args": asked}, origin=origin)
     record = VERecord(uuid.uuid4(), request.name, request.project, owner, spec, Desired.STOPPED, generation=1, job=0)
     queue = queues.choose(actor, "")
     about = {"queue": queue, "node": node, "origin": origin, "key": key, "fingerprint": print_}
-    return claiming.claim_one(actor, Verb.ADOPT, record, asked, submission.ANY_TIME, **about)
+    return claiming.claim_one(actor, "adopt", record, asked, submission.ANY_TIME, **about)
+
+
+_OWN_WAYS = frozenset({"create", "adopt"})
+"""Verbs that make a VE of nothing that has an entry."""
 
 
 def _without_terms(data: Any) -> tuple[Any, Any]:
@@ -135,16 +125,17 @@ def _without_terms(data: Any) -> tuple[Any, Any]:
 def act(
     actor: Actor,
     ve_ref: str,
-    verb: Verb,
+    verb: str,
     args: Mapping[str, Any] | None = None,
     *,
     project: str = "main",
     origin: str = "api",
     key: str = "",
 ) -> Job:
-    """Ask for a verb on an existing VE: one that changes its power or size, about its snapshots, a session with it, or delete.
-    The member ``job`` of ``args`` says when it may run (:class:`~vmcloud.domain.terms.Terms`)."""
-    job = _act(actor, ve_ref, verb, args, project=project, origin=origin, key=key, filtered=False)
+    """Ask for a verb on an existing VE. The member ``job`` of ``args`` says when it may run
+    (:class:`~vmcloud.domain.terms.Terms`)."""
+    about = {"project": project, "origin": origin, "key": key}
+    job = _act(actor, ve_ref, verbs.parse(verb), args, World(), filtered=False, **about)
     submission.wake()
     return job
 
@@ -156,20 +147,21 @@ def act_many(actor: Actor, requests: object, *, origin: str = "api") -> list[Job
     if not isinstance(requests, list) or not requests or len(requests) > BATCH:
         raise Invalid(f"a list of 1 to {BATCH} requests is needed", where="requests")
     made: list[Job | Problem] = []
+    world = World()
     refused = filters.refusals(actor, requests, origin=origin)
     with transaction.atomic(), gather.gathering():
         for number, request in enumerate(requests):
             try:
                 if number in refused:
                     raise refused[number]
-                made.append(_one_of_many(actor, request, f"requests[{number}]", origin))
+                made.append(_one_of_many(actor, request, f"requests[{number}]", origin, world))
             except VmcloudError as error:
                 made.append(error.problem)
     submission.wake()
     return made
 
 
-def _one_of_many(actor: Actor, request: object, where: str, origin: str) -> Job:
+def _one_of_many(actor: Actor, request: object, where: str, origin: str, world: World) -> Job:
     fields = ("verb", "ve", "project", "args", "key")
     if not isinstance(request, dict) or set(request) - set(fields):
         raise Invalid("a JSON object is needed", where=where, todo=f"Its fields are {', '.join(fields)}.")
@@ -177,10 +169,8 @@ def _one_of_many(actor: Actor, request: object, where: str, origin: str) -> Job:
     args = request.get("args", {})
     if not isinstance(args, dict) or not all(isinstance(value, str) for value in said.values()):
         raise Invalid("verb, ve, project and key are texts, args is an object", where=where)
-    if said["verb"] not in list(Verb):
-        raise Invalid(f"no verb is called {said['verb'][:60]!r}", where=f"{where}.verb")
     about = {"project": said["project"] or DEFAULT_PROJECT, "origin": origin, "key": said["key"]}
-    return _act(actor, said["ve"], Verb(said["verb"]), args, filtered=True, **about)
+    return _act(actor, said["ve"], verbs.parse(said["verb"], f"{where}.verb"), args, world, filtered=True, **about)
 
 
 def _act(
@@ -188,6 +178,7 @@ def _act(
     ve_ref: str,
     verb: Verb,
     args: Mapping[str, Any] | None,
+    world: World,
     *,
     project: str,
     origin: str,
@@ -196,27 +187,27 @@ def _act(
 ) -> Job:
     """``filtered``: the submit filter was asked already."""
     args = dict(args or {})
-    if earlier := submission.earlier(actor, key, print_ := submission.fingerprint(verb, f"{project}/{ve_ref}", args)):
+    if earlier := submission.earlier(actor, key, print_ := submission.fingerprint(verb.name, f"{project}/{ve_ref}", args)):
         return earlier
     said = args.pop("job", {})
     terms = Terms.parse(said, time.time())
     row = None if terms.array else queries.ve(actor, ve_ref, project)
-    if terms != submission.ANY_TIME and verb in SESSIONS:
+    if terms != submission.ANY_TIME and verb.session:
         raise Invalid("a session begins at once or not at all", where="job")
-    if verb is Verb.CREATE or verb not in (*POWER_AFTER, Verb.ALTER, Verb.RESIZE, *snapshots.VERBS, *SESSIONS):
+    if verb.object != "ve" or verb.name in _OWN_WAYS:
         raise Invalid(f"{verb} is no verb for an existing VE", where="verb")
     about = {"key": key, "fingerprint": print_, "origin": origin}
     if row is None:
         shown = {"project": project, "ve": ve_ref, "args": {**args, "job": said}}
         if not filtered:
-            filters.ask(actor, verb, shown, origin=origin)
-        return _act_array(actor, ve_ref, verb, args, terms, project=project, **about)
-    asked = checked(row, verb, args)
+            filters.ask(actor, verb.name, shown, origin=origin)
+        return _act_array(actor, ve_ref, verb, args, terms, world, project=project, **about)
+    asked = checked(row, verb, args, world, actor)
     if not filtered:
         shown = {"project": row.project, "ve": row.name, "node": row.node, "args": {**asked, "job": said}}
-        filters.ask(actor, verb, shown, origin=origin)
-    queue = "" if verb in SESSIONS else queue_for(actor, asked, terms.queue)
-    return submission.write(actor, verb, terms, project=row.project, queue=queue, **_of(row, asked), **about)
+        filters.ask(actor, verb.name, shown, origin=origin)
+    queue = "" if verb.session else queue_for(actor, asked, terms.queue)
+    return submission.write(actor, verb.name, terms, project=row.project, queue=queue, **_of(row, asked), **about)
 
 
 def _of(row: VE, asked: dict[str, Any]) -> dict[str, Any]:
@@ -224,15 +215,16 @@ def _of(row: VE, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 @database.again
-def _act_array(actor: Actor, pattern: str, verb: Verb, args: dict[str, Any], terms: Terms, *, project: str, **about: Any) -> Job:
+def _act_array(
+    actor: Actor, pattern: str, verb: Verb, args: dict[str, Any], terms: Terms, world: World, *, project: str, **about: Any
+) -> Job:
     """An array of a verb on existing VEs. What is refused for one of them is refused for all."""
     assert terms.array is not None
     rows = arrays.ves(actor, arrays.names(terms.array, pattern, where="ve"), project)
-    nodes = queries.candidates(time.time()) if verb is Verb.RESIZE else None
-    asked = [checked(row, verb, dict(args), nodes) for row in rows]
+    asked = [checked(row, verb, dict(args), world, actor) for row in rows]
     queue = queue_for(actor, asked[0], terms.queue, count=len(rows))
     with transaction.atomic():
-        array = submission.write(actor, verb, terms, project=project, ve_name=pattern, args=asked[0], queue=queue, **about)
+        array = submission.write(actor, verb.name, terms, project=project, ve_name=pattern, args=asked[0], queue=queue, **about)
         if not Job.objects.filter(array=array.pk).exists():
             arrays.write_parts(array, [_of(row, each) for row, each in zip(rows, asked, strict=True)])
             for row in (row for row, each in zip(rows, asked, strict=True) if leases.renews(each, array.created_at)):
@@ -247,47 +239,14 @@ def queue_for(actor: Actor, asked: Mapping[str, Any], name: str = "", *, count: 
     return queues.choose(actor, name, **sizes, lease=leases.seconds_of(asked, time.time()), count=count)
 
 
-def checked(row: VE, verb: Verb, args: dict[str, Any], nodes: Sequence[Candidate] | None = None) -> dict[str, Any]:
-    """The arguments of ``verb`` on this VE, with their defaults; refuses what could never work. ``nodes``: as they are now, for
-    who asks about many."""
-    kinds.check_verb(Kind(row.kind), verb)
-    if row.desired == Desired.ABSENT and verb is not Verb.DELETE:
-        raise Conflict(f"VE {row.name!r} is being deleted", where="ve", todo="Create it anew once it is gone.")
-    if POWER_AFTER.get(verb) is Desired.RUNNING:
-        leases.demand_alive(row.name, row.spec)
-    return _checked_args(verb, args, row, nodes)
-
-
-def _checked_args(verb: Verb, args: dict[str, Any], row: VE, nodes: Sequence[Candidate] | None) -> dict[str, Any]:
-    """The arguments that ``verb`` takes, checked and with their defaults."""
-    if verb is Verb.RESIZE:
-        wanted = Spec.parse(row.spec).resized(args)
-        kinds.check(wanted)
-        nodes = queries.candidates(time.time()) if nodes is None else nodes
-        if reason := impossible(wanted, [each for each in nodes if row.node in ("", each.name)]):
-            raise Impossible("its node could never hold this size", where="spec", why=reason)
-        return {"size": args}
-    if verb is Verb.ALTER:
-        said, fields = leases.taken_out(args, now := time.time())
-        leases.checked(row.spec, fields, now)
-        Spec.parse(row.spec).altered({**said, **fields})
-        return {**said, **fields}
-    if verb in snapshots.VERBS:
-        return snapshots.checked(verb, args, row)
-    if verb in SESSIONS:
-        return sessions.checked(verb, args, row)
-    checked: dict[str, Any] = {}
-    if verb in (Verb.STOP, Verb.RESTART):
-        checked = {"force": args.pop("force", False), "grace": args.pop("grace", DEFAULT_GRACE)}
-        if not isinstance(checked["force"], bool):
-            raise Invalid("true or false is needed", where="force")
-        if isinstance(checked["grace"], bool) or not isinstance(checked["grace"], int | float):
-            raise Invalid("seconds are needed, as a number", where="grace")
-        if not GRACE[0] <= checked["grace"] <= GRACE[1]:
-            raise Invalid(f"{checked['grace']} is out of range", where="grace", why="0 to 3600 seconds are allowed")
-    if args:
-        raise Invalid(f"{verb} takes no {next(iter(args))!r}", where=next(iter(args)))
-    return checked
+def checked(row: VE, verb: Verb, args: Mapping[str, Any], world: World, actor: Actor) -> dict[str, Any]:
+    """The arguments of ``verb`` on this VE, with their defaults; refuses what could never work."""
+    if verb.right is Right.ADMINISTRATOR:
+        actor.demand_admin(f"{verb} a VE")
+    subject = facts(row)
+    verbs.check_able(subject.kind, verb)
+    refuse_absent(subject, verb)
+    return verb.check(world, subject, verb.parse(args))
 
 
 def retry(actor: Actor, ref: jobs.Ref, *, origin: str = "api", key: str = "") -> Job:
@@ -298,52 +257,54 @@ def retry(actor: Actor, ref: jobs.Ref, *, origin: str = "api", key: str = "") ->
     if (meant.parts is None or meant.ref.parts is None) and (job.state != JobState.COMPLETE or job.outcome == Outcome.OK):
         what = "ended well" if job.state == JobState.COMPLETE else "is not complete"
         raise Conflict(f"job {job.ref} {what}", where="job", why=_ONLY_FAILED)
-    args, verb, terms = job.args, Verb(job.verb), {"queue": job.queue}
+    terms: dict[str, Any] = {"queue": job.queue}
     if meant.parts is not None:
         over = [part for part in meant.parts if part.state == JobState.COMPLETE and part.outcome != Outcome.OK]
         if not over:
             raise Conflict(f"none of {meant.ref} is over and did not end well", where="job", why=_ONLY_FAILED)
         terms |= {"array": str(ArrayRequest(Indices.of([part.index or 0 for part in over]), job.slots))}
-    if verb is Verb.CREATE:
-        about = {"name": job.ve_name, "project": job.project, "power": args["power"]}
-        about |= {"lease": args["lease"]} if "lease" in args else {}
-        spec = {name: value for name, value in args["spec"].items() if name not in LEASE}
-        return create_ve(actor, {**spec, **about, "job": terms}, origin=origin, key=key)
-    if verb in (Verb.CORDON, Verb.UNCORDON):
-        return node_action(actor, job.node, verb, origin=origin, key=key)
-    if verb not in (*POWER_AFTER, Verb.ALTER, Verb.RESIZE) or "stray" in args or set(args) & set(LEASE):
+    verb = verbs.parse(job.verb)
+    asked = verb.again(job.args)
+    if asked is None:
         raise Invalid(f"{verb} is not asked for again by its number", where="job", todo="Give the command anew.")
-    asked = {**args.get("size", args), "job": terms}
+    if verb.name == "create":
+        about = {"name": job.ve_name, "project": job.project}
+        return create_ve(actor, {**asked, **about, "job": terms}, origin=origin, key=key)
+    if verb.object == "node":
+        return node_action(actor, job.node, verb.name, origin=origin, key=key)
     target = job.ve_name if job.size else str(job.ve)
-    return act(actor, target, verb, asked, project=job.project, origin=origin, key=key)
+    return act(actor, target, verb.name, {**asked, "job": terms}, project=job.project, origin=origin, key=key)
 
 
-def node_action(actor: Actor, name: str, verb: Verb, *, origin: str = "api", key: str = "") -> Job:
-    """Cordon a node (no new placements) or lift that."""
+def node_action(actor: Actor, name: str, verb: str, *, origin: str = "api", key: str = "") -> Job:
+    """Ask for a verb on a node, such as cordon (no new placements), which uncordon lifts."""
     actor.demand_admin(f"{verb} a node")
     if earlier := submission.earlier(actor, key, print_ := submission.fingerprint(verb, name, {})):
         return earlier
     node = queries.node(actor, check_label(name, where="node"))
-    if verb not in (Verb.CORDON, Verb.UNCORDON):
+    if verbs.parse(verb).object != "node":
         raise Invalid(f"{verb} is no verb for a node", where="verb")
     return _queue(actor, verb, key=key, fingerprint=print_, node=node.name, origin=origin)
 
 
 def queue_reconcile(actor: Actor, part: dict[str, Any], *, origin: str, key: str) -> Job:
     """Queue the job with which the leader mends what it finds (``part``: of one VE by its UUID, of one node)."""
-    print_ = submission.fingerprint(Verb.RECONCILE, "", part)
-    about = {"key": key, "fingerprint": print_, "args": part}
-    return submission.earlier(actor, key, print_) or _queue(actor, Verb.RECONCILE, origin=origin, **about)
+    return _once(actor, "reconcile", "", part, origin=origin, key=key)
 
 
 def queue_import(actor: Actor, asked: dict[str, Any], *, origin: str, key: str) -> Job:
     """Queue the job that records a stored archive as an image (``asked``: image, kind, sha256, size, description)."""
-    print_ = submission.fingerprint(Verb.IMPORT, asked["image"], asked)
-    about = {"key": key, "fingerprint": print_, "args": asked}
-    return submission.earlier(actor, key, print_) or _queue(actor, Verb.IMPORT, origin=origin, **about)
+    return _once(actor, "import", asked["image"], asked, origin=origin, key=key)
 
 
-def _queue(actor: Actor, verb: Verb, *, origin: str, **fields: Any) -> Job:
+def _once(actor: Actor, verb: str, target: str, args: dict[str, Any], *, origin: str, key: str) -> Job:
+    """Queue a job that is about no VE and no node; or the one that the same request made before."""
+    print_ = submission.fingerprint(verb, target, args)
+    about = {"key": key, "fingerprint": print_, "args": args}
+    return submission.earlier(actor, key, print_) or _queue(actor, verb, origin=origin, **about)
+
+
+def _queue(actor: Actor, verb: str, *, origin: str, **fields: Any) -> Job:
     filters.ask(actor, verb, {name: value for name, value in fields.items() if name in ("node", "args")}, origin=origin)
     job = submission.write(actor, verb, submission.ANY_TIME, origin=origin, **fields)
     submission.wake()

@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 from vmcloud.domain.reconcile import BUDGET
 from vmcloud.domain.status import Shown, Situation, derive
 from vmcloud.domain.terms import depend_text
-from vmcloud.domain.vocabulary import Desired, JobState, NodeState, Observed, Status, Verb
+from vmcloud.domain.vocabulary import Desired, JobState, NodeState, Observed, Status
 from vmcloud.fleet.models import UNBEGUN, VE, Budget, Finding, Image, Job, Liveness, Misses, Node, Stray, Tombstone
 
 from . import arrays, leases, queries, snapshots, waiting
@@ -68,7 +68,7 @@ def _statuses(rows: Sequence[tuple[UUID, str, str, str, str]]) -> dict[UUID, Sho
                     observed=Observed(observed) if observed else None,
                     node=node,
                     node_state=states.get(node, NodeState.UNKNOWN),
-                    verb=Verb(verbs[ve]) if ve in verbs else None,
+                    verb=verbs.get(ve, ""),
                     misses=misses.get(ve, 0),
                     elsewhere=elsewhere,
                     error=error,

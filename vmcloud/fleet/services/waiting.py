@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from django.db import transaction
+from django.db.models import F
 
 from vmcloud.domain.admission import Admission, Verdict, cycle
 from vmcloud.domain.arrays import JobRef, parse_slots
@@ -56,7 +57,7 @@ def link(actor: Actor, job: Job, depends: Iterable[Dependency]) -> None:
         if other.state not in UNBEGUN:
             raise Conflict(f"job {other.ref} has begun", where="job.depend", why=f"{each.type} says that it is to wait")
         JobLink.objects.get_or_create(job=other, type=each.type.turned.value, other=job.pk, defaults={"counted": True})
-        Job.objects.filter(pk=other.pk).update(to_review=True)
+        Job.objects.filter(pk=other.pk).update(to_review=True, version=F("version") + 1)
     if way := cycle(job.pk, _waits_for(job)):
         refs = {row.pk: row.ref for row in Job.objects.filter(pk__in=map(abs, way))}
         words = " → ".join(word for word, _ in groupby(refs[abs(number)] for number in way))

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.db.models import Q
 
+from vmcloud.domain import verbs
 from vmcloud.domain.admission import HOLD_WORDS, met
 from vmcloud.domain.errors import Problem, VmcloudError
 from vmcloud.domain.lease import duration, said
@@ -17,7 +18,7 @@ from vmcloud.domain.placement import place
 from vmcloud.domain.queueing import Filling, keeps_waiting
 from vmcloud.domain.spec import Spec
 from vmcloud.domain.terms import PRIORITY, Hold
-from vmcloud.domain.vocabulary import SESSIONS, JobState, NodeState, Outcome, Verb
+from vmcloud.domain.vocabulary import JobState, NodeState, Outcome, Verb
 from vmcloud.fleet.models import HOLDING, UNBEGUN, VE, Job, JobLink, Lease, Liveness, StepState
 
 from . import admission, arrays, jobs, queries, queues, views
@@ -146,11 +147,13 @@ def _slots(job: Job) -> Iterator[Cause]:
 
 def _lane(job: Job) -> Iterator[Cause]:
     """Jobs on the same VE that come first."""
-    if job.ve is None or job.verb in SESSIONS:
+    if job.ve is None or job.verb in verbs.sessions():
         return
     begun = Q(state__in=(JobState.RUNNING, JobState.EXITING))
     first = Q(state=JobState.QUEUED) & (Q(rank__lt=job.rank) | Q(rank=job.rank, pk__lt=job.pk))
-    found = Job.objects.filter(begun | first, ve=job.ve).exclude(pk=job.pk).exclude(verb__in=SESSIONS).order_by("rank", "pk")
+    found = (
+        Job.objects.filter(begun | first, ve=job.ve).exclude(pk=job.pk).exclude(verb__in=verbs.sessions()).order_by("rank", "pk")
+    )
     rows = list(found[: NAMED + 1])
     if rows:
         words = ", ".join(f"job {each.pk} ({each.verb}, {views.STATE_WORDS[JobState(each.state)]})" for each in rows[:NAMED])

@@ -1,0 +1,1 @@
+"""Verbs on the cloud as a whole."""

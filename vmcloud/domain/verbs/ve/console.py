@@ -1,0 +1,58 @@
+"""Open a VE's console: a session between a person's terminal and that of the guest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from ...errors import Conflict
+from ...session import check_arguments
+from ...steps import StepPlan
+from ...vocabulary import Observed, Power
+from ..base import Ended, Picture, Scene, Verb, Words, World
+
+SECONDS_MAX = 86400.0
+"""How long a session may last."""
+
+
+class Session(Verb):
+    """What verbs have in common that connect a person to a guest."""
+
+    session = True
+    wants_nothing = True
+    fits = frozenset()
+    not_offered: ClassVar[Mapping[str, str]] = {"ldap": "a session is a connection, and a directory has none"}
+
+    def parse(self, data: Mapping[str, Any]) -> Any:
+        return check_arguments(self.name, data)
+
+    def check(self, world: World, subject: Any, asked: Any) -> dict[str, Any]:
+        if not subject.observed:
+            raise Conflict(f"VE {subject.name!r} was not seen yet", where="ve", todo="Wait until it is made: `vmcloud ve show`.")
+        if self.demands_running and subject.observed is not Observed.RUNNING:
+            suspended = subject.observed is Observed.SUSPENDED
+            wake = "Let it run on: `vmcloud ve resume" if suspended else "Start it: `vmcloud ve start"
+            raise Conflict(f"VE {subject.name!r} is {subject.observed}", where="ve", todo=f"{wake} {subject.name}`.")
+        return dict(asked)
+
+    demands_running = True
+    """Whether the guest must run."""
+
+    def steps(self, scene: Scene) -> Sequence[StepPlan]:
+        return [scene.step(self.name, scene.args, lane=f"session:{scene.job}", timeout=SECONDS_MAX)]
+
+    def to_settle(self, end: Ended) -> bool:
+        return False
+
+    def missing(self, end: Ended, ve: Any, picture: Picture) -> str:
+        return ""
+
+
+class Console(Session):
+    name = "console"
+    words = Words("Open a VE's console.")
+    needs = Power.CONSOLE
+    place = 30
+
+
+VERB = Console()

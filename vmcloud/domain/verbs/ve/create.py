@@ -1,0 +1,101 @@
+"""Create a VE from an image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from ... import kinds
+from ...errors import Impossible, NotFound
+from ...placement import impossible
+from ...spec import LEASE, CreateRequest, Spec
+from ...steps import StepPlan
+from ...vocabulary import Desired, Kind, Observed, Status
+from ..base import Ended, Lane, Picture, Right, Scene, Settlement, Verb, Words, World
+from ..fetching import fetch_step
+
+TIMEOUT = 600.0
+"""Seconds that making a guest may take."""
+
+
+class Create(Verb):
+    name = "create"
+    request = CreateRequest
+    words = Words("Create a VE from an image.", inverse="delete")
+    right = Right.OWNER
+    claims = True
+    wants_nothing = True
+    fits = frozenset()
+    place = 0
+
+    def parse(self, data: Mapping[str, Any]) -> Any:
+        return CreateRequest.parse(data)
+
+    def check(self, world: World, subject: Any, asked: Any) -> dict[str, Any]:
+        """Refuse a VE that no node of this cloud could ever be. ``subject`` is nobody yet; ``asked``: its spec."""
+        spec: Spec = asked
+        kinds.check(spec)
+        image = world.image(spec.image)
+        if image is None:
+            raise Impossible(
+                f"no image is called {spec.image!r}",
+                where="image",
+                why=f"known images: {', '.join(world.image_names()) or 'none yet'}",
+                todo="`vmcloud image list` shows all.",
+            )
+        if image.kind not in (spec.kind.value, "any") and spec.kind is not Kind.SIMULATED:
+            what = f"image {image.name!r} is for kind {image.kind}"
+            raise Impossible(what, where="image", why=f"the VE is to be {spec.kind}")
+        nodes = world.candidates()
+        if spec.node and not any(each.name == spec.node for each in nodes):
+            raise NotFound(f"no node is called {spec.node!r}", where="node", todo="`vmcloud node list` shows all.")
+        if reason := impossible(spec, nodes):
+            todo = "Ask for less, or add a node."
+            raise Impossible("no node could ever run this VE", where="spec", why=reason, todo=todo)
+        return {"spec": spec.to_json()}
+
+    def lanes(self, job: int, ve: UUID | None, node: str, args: Mapping[str, Any]) -> tuple[Lane, ...]:
+        image = args.get("spec", {}).get("image")
+        return (Lane(f"ve:{ve}"), *([Lane(f"image:{image}", shared=True)] if image else []))
+
+    def again(self, args: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        about = {"power": args["power"], **({"lease": args["lease"]} if "lease" in args else {})}
+        return {**{name: value for name, value in args["spec"].items() if name not in LEASE}, **about}
+
+    def steps(self, scene: Scene) -> Sequence[StepPlan]:
+        assert scene.wish is not None
+        spec, plans = scene.wish.spec, list[StepPlan]()
+        args: dict[str, Any] = {"spec": spec.to_json(), "power": scene.wish.desired.value, "image_sha256": ""}
+        if spec.kind is not Kind.SIMULATED:
+            image = scene.image(spec.image)
+            if image is None:
+                raise NotFound(f"image {spec.image!r} is recorded no more", where="image")
+            args["image_sha256"] = image.sha256
+            if not scene.stored(scene.node, image.sha256):
+                plans.append(fetch_step(image, scene.node))
+        after = tuple(plan.key for plan in plans)
+        return [*plans, scene.step(self.name, args, timeout=TIMEOUT, after=after)]
+
+    def to_settle(self, end: Ended) -> bool:
+        return not end.ok
+
+    def settle(self, end: Ended, placed: bool) -> Settlement:
+        if end.ok:
+            return Settlement.KEEP
+        return Settlement.BURY if end.undone or not placed else Settlement.ABSENT
+
+    def gone(self, end: Ended) -> bool:
+        return self.removed(end)
+
+    def missing(self, end: Ended, ve: UUID | None, picture: Picture) -> str:
+        assert ve is not None
+        if self.removed(end):
+            return "" if picture.ve(ve) is None else "the entry's removal"
+        return super().missing(end, ve, picture)
+
+    def status(self, desired: Desired, observed: Observed) -> Status | None:
+        return Status.STARTING if desired is Desired.RUNNING and observed is not Observed.RUNNING else None
+
+
+VERB = Create()

@@ -1,0 +1,31 @@
+"""Run a program in a VE, with its input and output at the person's end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ...vocabulary import Power
+from .. import request
+from ..base import Words
+from .console import Session
+
+
+@dataclass(frozen=True)
+class Request:
+    """The program."""
+
+    argv: Sequence[str] = request.anything((), "The program and its arguments.")
+    environment: Mapping[str, str] | None = request.anything(None, "Variables of its environment, besides those it has there.")
+    tty: bool = request.anything(False, "Give it a terminal.")
+
+
+class Exec(Session):
+    name = "exec"
+    request = Request
+    words = Words("Run a program in a VE.")
+    needs = Power.EXEC
+    place = 31
+
+
+VERB = Exec()

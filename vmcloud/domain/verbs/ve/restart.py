@@ -1,0 +1,26 @@
+"""Restart a VE: stop it, and start it again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...steps import StepPlan
+from ...vocabulary import Observed
+from ..base import Right, Scene, Words
+from .start import Starting
+from .stop import Request, stopping_step
+
+
+class Restart(Starting):
+    name = "restart"
+    request = Request
+    words = Words("Restart a VE.", confirm="It is stopped and started again. Whoever uses it is cut off for that time.")
+    right = Right.OWNER
+    fits = frozenset({Observed.RUNNING, Observed.UNKNOWN})
+    place = 3
+
+    def steps(self, scene: Scene) -> Sequence[StepPlan]:
+        return [stopping_step(self, scene)]
+
+
+VERB = Restart()
