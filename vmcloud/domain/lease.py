@@ -40,7 +40,9 @@ ASKED_SECONDS = 60.0
 TOLD_BEFORE = 3600.0
 """Seconds before its end that a lease is told of."""
 NO_LEASE: dict[str, Any] = {"lease_end": 0.0, "lease_action": LeaseAction.STOP.value, "lease_grace": DEFAULT_GRACE}
-"""The fields of a spec that has none."""
+"""The fields of a spec that has none, as plain values."""
+NO_LEASE_VALUES: dict[str, Any] = {**NO_LEASE, "lease_action": LeaseAction.STOP}
+"""The same as a spec has them."""
 
 
 class Stage(StrEnum):

@@ -140,6 +140,10 @@ class Spec:
         wanted = type(self).parse({**self.to_json(), **data})
         return replace(self, **{name: getattr(wanted, name) for name in ALTERABLE})
 
+    def forever(self) -> Self:
+        """This spec without a lease, and without a request for a node."""
+        return replace(self, node="", **lease.NO_LEASE_VALUES)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values under the API's field names; :meth:`parse` takes them back."""
         return {name: plain(getattr(self, name)) for name in self.__dataclass_fields__}

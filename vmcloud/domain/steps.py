@@ -72,6 +72,8 @@ class StepPlan:
     """How often it is tried again where it failed in a way that is worth another try."""
     commits: bool = False
     """Whether there is no way back once it has ended well."""
+    gives_up: bool = False
+    """Whether it counts as failed when its node is down: of what nothing comes until a later step of the job asks for it."""
     ve: UUID | None = None
     """The VE that it is about."""
     native: str = ""
@@ -83,8 +85,10 @@ class ServerVerb(StrEnum):
 
     CHANGE_NODE = "change-node"
     ADD_IMAGE = "add-image"
-    REMOVE_IMAGE = "remove-image-entry"
+    REMOVE_IMAGE = "forget-image"
     PLACE_VE = "place-ve"
+    CLAIM_VE = "claim-ve"
+    REMOVE_VE = "remove-ve"
     RENAME_VE = "rename-ve"
     MEND = "mend"
     DRAIN = "drain"

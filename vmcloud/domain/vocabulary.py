@@ -53,6 +53,7 @@ class Status(StrEnum):
     WRONG_NODE = "wrong-node"
     DUPLICATE = "duplicate"
     DELETING = "deleting"
+    MIGRATING = "migrating"
 
 
 class NodeState(StrEnum):

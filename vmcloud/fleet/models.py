@@ -318,6 +318,8 @@ class Step(models.Model):
     """Of a step that takes another one back: that one's number."""
     commits = models.BooleanField(default=False)
     """Whether there is no way back once it has ended well."""
+    gives_up = models.BooleanField(default=False)
+    """Whether it counts as failed when its node is down."""
     retries = models.IntegerField(default=0)
     """How often it is tried again where it failed in a way that is worth it."""
     first_attempt = models.IntegerField(default=1)

@@ -94,6 +94,12 @@ class World(Protocol):
     def taken(self, project: str, name: str) -> bool:
         """Whether a VE of the project is called so."""
 
+    def made_from(self, image: str) -> Sequence[str]:
+        """Names of the VEs that were made from an image."""
+
+    def new_uuid(self) -> UUID:
+        """A UUID that no VE has."""
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -116,6 +122,8 @@ class Scene:
     """The image with a name."""
     stored: Callable[[str, str], bool]
     """Whether a node has an image (node, SHA-256), as far as it is known."""
+    holders: Callable[[str], Sequence[str]]
+    """The nodes that are up and have an image (SHA-256) which nobody else needs: no other image is the same."""
 
     @property
     def lane(self) -> str:
@@ -215,6 +223,10 @@ class Verb:
     """Whether it connects a person to a guest: such a job begins at once, wants nothing and holds up nobody."""
     claims: ClassVar[bool] = False
     """Whether it makes a VE with a name that must be free."""
+    moves: ClassVar[bool] = False
+    """Whether another node is to have the VE: ``node`` of its arguments, chosen when it begins where none is named."""
+    command: ClassVar[str] = ""
+    """What it is called among the verbs of its object; empty: its name."""
     power_after: ClassVar[Desired | None] = None
     """The power that is wanted once it has begun; None: as before."""
     goes_back: ClassVar[bool] = False

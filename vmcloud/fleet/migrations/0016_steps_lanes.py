@@ -56,6 +56,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name='step',
+            name='gives_up',
+            field=models.BooleanField(default=False),
+        ),
+        migrations.AddField(
+            model_name='step',
             name='first_attempt',
             field=models.IntegerField(default=1),
         ),

@@ -11,20 +11,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from vmcloud.domain import verbs
 from vmcloud.domain.names import native_name
 from vmcloud.domain.records import VERecord
 from vmcloud.domain.steps import StepPlan
 from vmcloud.domain.verbs.base import Scene, Verb
-from vmcloud.domain.vocabulary import JobState, Outcome
+from vmcloud.domain.vocabulary import JobState, NodeState, Outcome
 from vmcloud.domain.wish import Wish
 from vmcloud.faults import point
 from vmcloud.fleet import gather
-from vmcloud.fleet.models import Accepted, Job, Liveness, Step, StepState
-from vmcloud.fleet.services import world
+from vmcloud.fleet.models import Accepted, Image, Job, Liveness, Step, StepState
+from vmcloud.fleet.services import queries, world
 
 from . import arrays, orders, progress, wanted
 from .context import Context, at_hand
@@ -46,6 +47,8 @@ class Ready:
     node: str
     plans: Sequence[StepPlan]
     """Its steps."""
+    args: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments that were decided just now, such as the node that a VE moves to."""
     record: VERecord | None = None
     """Its VE's entry as it is before; None where nothing is to be wanted of it."""
 
@@ -149,8 +152,10 @@ def is_wanted(verb: Verb, job: Job, record: VERecord) -> bool:
     return verb.wants_nothing or record.job == job.pk
 
 
-def plan(context: Context, job: Job, verb: Verb, node: str, record: VERecord | None) -> Sequence[StepPlan]:
-    """The steps of a job that is about to begin on what ``record`` says of its VE."""
+def plan(
+    context: Context, job: Job, verb: Verb, node: str, record: VERecord | None, args: Mapping[str, Any]
+) -> Sequence[StepPlan]:
+    """The steps of a job that is about to begin on what ``record`` says of its VE. ``args``: what was decided just now."""
     wish: Wish | None = None
     if record is not None:
         now = wanted.wish_of(record)
@@ -158,7 +163,7 @@ def plan(context: Context, job: Job, verb: Verb, node: str, record: VERecord | N
     native = native_name(record.name if record is not None else job.ve_name, job.ve) if job.ve else ""
     scene = Scene(
         job=job.pk,
-        args=job.args,
+        args={**job.args, **args},
         node=node,
         ve=job.ve,
         native=str(job.args.get("stray") or native),  # a stray is what its node called it
@@ -167,6 +172,7 @@ def plan(context: Context, job: Job, verb: Verb, node: str, record: VERecord | N
         now=context.clock(),
         image=world.image,
         stored=_stored,
+        holders=_holders,
     )
     return verb.steps(scene)
 
@@ -174,6 +180,14 @@ def plan(context: Context, job: Job, verb: Verb, node: str, record: VERecord | N
 def _stored(node: str, sha256: str) -> bool:
     images = Liveness.objects.filter(node=node).values_list("images", flat=True).first()
     return sha256 in (images or ())
+
+
+def _holders(sha256: str) -> Sequence[str]:
+    if Image.objects.filter(sha256=sha256).count() > 1:
+        return []
+    states = queries.node_states(time.time())
+    nodes = Liveness.objects.order_by("node").values_list("node", "images")
+    return [node for node, images in nodes if sha256 in images and states.get(node) is NodeState.UP]
 
 
 def _rows(job: Job, plans: Sequence[StepPlan]) -> list[Step]:
@@ -195,6 +209,7 @@ def _rows(job: Job, plans: Sequence[StepPlan]) -> list[Step]:
             takes={name: [numbers[key], output] for name, (key, _, output) in _given(plan)},
             undo={"verb": plan.undo.verb, "args": dict(plan.undo.args), "timeout": plan.undo.timeout} if plan.undo else None,
             commits=plan.commits,
+            gives_up=plan.gives_up,
             retries=plan.retries,
             ve=plan.ve,
             native=plan.native,
@@ -216,6 +231,8 @@ def _begun(context: Context, ready: Ready, record: VERecord | None) -> None:
         about = {"generation": record.generation, "directory_version": record.version}
     if ready.node:
         about["node"] = ready.node
+    if ready.args:
+        about["args"] = {**job.args, **ready.args}
     # Whoever has held it since it was decided came too late: what it wants was written.
     job.change(state=JobState.RUNNING, started_at=job.started_at or now, reason="", holds="", to_review=False, **about)
     context.touched.add(job.pk)

@@ -48,8 +48,8 @@ class Picture:
         self._ves = VE.objects.in_bulk([job.ve for job in jobs if job.ve is not None])
 
     def ve(self, ve: UUID) -> VE | None:
-        """The VE's row, of one of the jobs' own."""
-        return self._ves.get(ve)
+        """The VE's row."""
+        return self._ves[ve] if ve in self._ves else VE.objects.filter(pk=ve).first()
 
     def image(self, name: str) -> bool:
         """Whether there is an image with this name."""

@@ -17,9 +17,12 @@ from vmcloud.fleet import gather
 from vmcloud.fleet.models import HOLDING, Job, Step, StepState
 from vmcloud.fleet.services import queries, tickets
 
+from . import progress
 from .context import Context, at_hand
 
 NO_BROKER = "the broker does not answer; the step is sent when it is back"
+NODE_DOWN = "node-down"
+"""The code of a step that was given up because its node is down."""
 BACKOFF_MAX = 6
 """A step unanswered is sent again after 1, 2, ... at most this many times the resend interval."""
 
@@ -81,10 +84,14 @@ def resend(context: Context) -> None:
     again: list[Step] = []
     cancels: list[Step] = []
     told: dict[Job, str] = {}
+    lost: list[Step] = []
     for step in Step.objects.filter(state__in=HOLDING).exclude(node="").select_related("job"):
         # Who hears nothing from the broker can not tell a silent node from a lost message.
         state = states.get(step.node)
         if state is not NodeState.UP and state is not NodeState.UNKNOWN and not context.broker_down:
+            if step.gives_up:
+                lost.append(step)
+                continue
             told[step.job] = f"node {step.node} is {state or 'not recorded any more'}; the step waits for it"
         elif step.cancel_sent_at is not None:
             if elapsed(step.cancel_sent_at, now) >= times.resend:
@@ -92,8 +99,20 @@ def resend(context: Context) -> None:
         elif _is_due(step, now, times):
             again.append(step)
     context.tell_all(told)
+    _give_up(context, lost)
     _send_again(context, again)
     cancel(context, cancels)
+
+
+def _give_up(context: Context, steps: Sequence[Step]) -> None:
+    """Count steps as failed whose nodes are down, where nothing can come of them any more: their jobs go on from there."""
+    for step in steps:
+        what = f"node {step.node} is down"
+        error = {"code": NODE_DOWN, "what": what, "todo": f"See `vmcloud node show {step.node}`; ask again when it is back."}
+        with context.leader.transaction(), gather.gathering():
+            context.note(step.job, f"{what}: step {step.key} is given up")
+            progress.failed(step, error, undone=False, now=context.clock())
+    context.again = True
 
 
 def _is_due(step: Step, now: float, times: Intervals) -> bool:
@@ -129,11 +148,11 @@ def cancel(context: Context, steps: Sequence[Step]) -> None:
     if context.broker_rests or not steps:
         return
     states = queries.node_states(context.clock())
-    reached = [step for step in steps if states.get(step.node) in (NodeState.UP, NodeState.UNKNOWN)]
+    reached = [step for step in steps if step.node and states.get(step.node) in (NodeState.UP, NodeState.UNKNOWN)]
     with context.leader.transaction(), gather.gathering():
         for step in reached:
             gather.change(step, cancel_sent_at=context.clock())
-    context.tell_all({step.job: f"waits for node {step.node} to stop and undo the step" for step in steps})
+    context.tell_all({step.job: f"waits for node {step.node} to stop and undo the step" for step in steps if step.node})
     say(context, *map(stop, reached))
 
 

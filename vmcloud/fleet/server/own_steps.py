@@ -9,26 +9,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from vmcloud.directory.errors import Exists, Gone, Stale
 from vmcloud.directory.errors import Unavailable as DirectoryUnavailable
-from vmcloud.domain.errors import Problem, Unavailable, VmcloudError
-from vmcloud.domain.records import ImageRecord
+from vmcloud.domain.errors import Conflict, Problem, Unavailable, VmcloudError
+from vmcloud.domain.records import ImageRecord, Tombstone, VERecord
+from vmcloud.domain.spec import Spec
 from vmcloud.domain.steps import ServerVerb
-from vmcloud.domain.vocabulary import JobState, Outcome
+from vmcloud.domain.vocabulary import Desired, JobState, Outcome
 from vmcloud.faults import point
 from vmcloud.fleet import gather
-from vmcloud.fleet.models import HOLDING, Job, Step, StepState
+from vmcloud.fleet.models import HOLDING, Accepted, Job, Step, StepState
 
-from . import mend, orders, progress
+from . import drain, mend, orders, progress, wanted
 from .context import Context, at_hand
+from .drain import NotYet
 
 log = logging.getLogger("server.steps")
 Output = dict[str, Any]
-
-
-class NotYet(Exception):
-    """The step is under way and not over; it is looked at again. Its text says what is waited for."""
 
 
 def run(context: Context) -> None:
@@ -43,6 +42,8 @@ def _carried_out(context: Context, step: Step) -> bool:
     """Carry one step out, and go on with its job. False: the directory is away; so it would be for all others."""
     job = step.job
     try:
+        if step.cancel_sent_at is not None and step.undo_of is None and not drain.called_off(context, job, step):
+            return True
         output = _WRITES[ServerVerb(step.verb)](context, job, step.args)
     except NotYet as error:
         context.tell(job, str(error))
@@ -115,6 +116,58 @@ def _remove_image(context: Context, job: Job, args: dict[str, Any]) -> Output:
     return {}
 
 
+def _claim_ve(context: Context, job: Job, args: dict[str, Any]) -> Output:
+    """The entry of a VE that the job makes besides its own: the claim of its name, on the node where it will be."""
+    spec, power = Spec.parse(args["spec"]), Desired(args["power"])
+    about = {"name": args["name"], "project": args["project"], "owner": args["owner"]}
+    record = VERecord(ve=UUID(args["ve"]), spec=spec, desired=power, generation=1, job=job.pk, node=args["node"], **about)
+    try:
+        stored = context.directory.claim(record)
+    except Exists:
+        todo = "Choose another one."
+        raise Conflict(f"the name {record.name!r} is taken", where="name", todo=todo, code="name-taken") from None
+    return {"directory_version": stored.version}
+
+
+def _remove_ve(context: Context, job: Job, args: dict[str, Any]) -> Output:
+    """Take such a claim back: the guest was never made, or is gone again."""
+    ve = UUID(args["ve"])
+    record = context.directory.ve(ve)
+    with context.leader.transaction():
+        wanted.gone(ve)
+    if record is not None:
+        context.directory.bury(Tombstone(ve=ve, name=record.name, project=record.project, at=context.clock()))
+        context.directory.remove_ve(record)
+    return {}
+
+
+def _rename_ve(context: Context, job: Job, args: dict[str, Any]) -> Output:
+    """The VE's entry gets another name. What was accepted of it is told of that first: an entry that is not where it was accepted
+    goes back there (:mod:`.foreign`), which then is its new place."""
+    assert job.ve is not None
+    found = context.directory.find_ve(job.ve)
+    if found is None or found.record is None:
+        raise Gone(f"VE {job.ve_name!r} is recorded no more", where="ve")
+    name, before = str(args["name"]), found.record.name
+    if before != name:
+        with context.leader.transaction():
+            Accepted.objects.filter(pk=job.ve).update(name=name)
+        context.entries.forget(job.ve)
+        try:
+            context.directory.move_back(found, found.record.project, name)
+        except Exists:
+            with context.leader.transaction():
+                Accepted.objects.filter(pk=job.ve).update(name=before)
+            raise Conflict(f"the name {name!r} is taken", where="name", todo="Choose another one.", code="name-taken") from None
+    written = context.directory.ve(job.ve)
+    return {"directory_version": written.version} if written is not None else {}
+
+
+def _drain(context: Context, job: Job, args: dict[str, Any]) -> Output:
+    """Migrate what is on a node, by a job for each VE; over when all of these are."""
+    return drain.go_on(context, job, str(args["node"]), live=bool(args["live"]))
+
+
 def _mend(context: Context, job: Job, args: dict[str, Any]) -> Output:
     return {"jobs": mend.fix(context, job)}
 
@@ -135,5 +188,9 @@ _WRITES: dict[ServerVerb, Callable[[Context, Job, dict[str, Any]], Output]] = {
     ServerVerb.ADD_IMAGE: _add_image,
     ServerVerb.REMOVE_IMAGE: _remove_image,
     ServerVerb.PLACE_VE: _place_ve,
+    ServerVerb.CLAIM_VE: _claim_ve,
+    ServerVerb.REMOVE_VE: _remove_ve,
+    ServerVerb.RENAME_VE: _rename_ve,
+    ServerVerb.DRAIN: _drain,
     ServerVerb.MEND: _mend,
 }

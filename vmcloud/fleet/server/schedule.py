@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
+from typing import Any
 
 from django.db.models import Case, Exists, OuterRef, Q, When
 
@@ -166,7 +167,8 @@ class Turn:
         elif not verb.claims and not verb.without_node:
             self._check_node(record)
             self._room.grow(record, verb.wants(wanted.wish_of(record), job.args).spec.memory_mib, already=record.job == job.pk)
-        self._add(job, verb, record.node, record)
+        args = {"node": self._room.other(record, str(job.args.get("node", "")))} if verb.moves else {}
+        self._add(job, verb, record.node, record, **args)
 
     def _begin_without_entry(self, job: Job, verb: Verb) -> None:
         context = self._context
@@ -183,15 +185,15 @@ class Turn:
         with context.leader.transaction():
             context.exit(job, Outcome.OK, result={"undone": True})
 
-    def _add(self, job: Job, verb: Verb, node: str, record: VERecord | None) -> None:
+    def _add(self, job: Job, verb: Verb, node: str, record: VERecord | None, **args: Any) -> None:
         """Have it begin, unless one of its first steps needs what another job's step has just now."""
-        plans = plan(self._context, job, verb, node, record)
+        plans = plan(self._context, job, verb, node, record, args)
         shared = [each.lane for each in plans if each.node and each.ve is None]
         holder = Step.objects.filter(lane__in=shared, state__in=HOLDING).first() if shared else None
         if holder is not None:
             what = f"image {holder.args['image']}" if "image" in holder.args else holder.lane
             raise Wait(f"waits for job {holder.job_id}, which has {what} on node {holder.node} in hand")
-        self._beginnings.add(Ready(job, verb, node, plans, record))
+        self._beginnings.add(Ready(job, verb, node, plans, args, record))
         if shared:
             self._beginnings.commit()  # whoever needs the same must see that it is on its way
 
@@ -230,6 +232,15 @@ class Room:
         if not placement.node:
             raise Wait(f"no node has room: {placement.why_not()}")
         self._give(record, placement.node, record.spec.memory_mib, record.spec.memory_mib)
+        return placement.node
+
+    def other(self, record: VERecord, wanted: str) -> str:
+        """The node that a VE moves to: the one that is ``wanted``, or the one with the most room."""
+        spec = replace(record.spec, node=wanted)
+        placement = place(spec, [each for name, each in self._nodes.items() if name != record.node])
+        if not placement.node:
+            raise Wait(f"no other node has room: {placement.why_not()}")
+        self._give(record, placement.node, spec.memory_mib, spec.memory_mib)
         return placement.node
 
     def grow(self, record: VERecord, memory_mib: int, *, already: bool) -> None:

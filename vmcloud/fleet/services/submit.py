@@ -271,20 +271,39 @@ def retry(actor: Actor, ref: jobs.Ref, *, origin: str = "api", key: str = "") ->
         about = {"name": job.ve_name, "project": job.project}
         return create_ve(actor, {**asked, **about, "job": terms}, origin=origin, key=key)
     if verb.object == "node":
-        return node_action(actor, job.node, verb.name, origin=origin, key=key)
+        return node_action(actor, job.node, verb.name, asked, origin=origin, key=key)
     target = job.ve_name if job.size else str(job.ve)
     return act(actor, target, verb.name, {**asked, "job": terms}, project=job.project, origin=origin, key=key)
 
 
-def node_action(actor: Actor, name: str, verb: str, *, origin: str = "api", key: str = "") -> Job:
+def node_action(
+    actor: Actor, name: str, verb: str, args: Mapping[str, Any] | None = None, *, origin: str = "api", key: str = ""
+) -> Job:
     """Ask for a verb on a node, such as cordon (no new placements), which uncordon lifts."""
     actor.demand_admin(f"{verb} a node")
-    if earlier := submission.earlier(actor, key, print_ := submission.fingerprint(verb, name, {})):
+    said = dict(args or {})
+    if earlier := submission.earlier(actor, key, print_ := submission.fingerprint(verb, name, said)):
         return earlier
-    node = queries.node(actor, check_label(name, where="node"))
-    if verbs.parse(verb).object != "node":
+    node, known = queries.node(actor, check_label(name, where="node")), verbs.parse(verb)
+    if known.object != "node":
         raise Invalid(f"{verb} is no verb for a node", where="verb")
-    return _queue(actor, verb, key=key, fingerprint=print_, node=node.name, origin=origin)
+    asked = known.check(World(), node.name, known.parse(said))
+    return _queue(actor, verb, key=key, fingerprint=print_, node=node.name, args=asked, origin=origin)
+
+
+def image_action(
+    actor: Actor, name: str, verb: str, args: Mapping[str, Any] | None = None, *, origin: str = "api", key: str = ""
+) -> Job:
+    """Ask for a verb on an image that is there, such as delete-image."""
+    known = verbs.parse(verb)
+    actor.demand_admin(f"{known.command or verb} an image")
+    if known.object != "image" or verb == "import":
+        raise Invalid(f"{verb} is no verb for an image that is there", where="verb")
+    said = {**(args or {}), "image": name}
+    if earlier := submission.earlier(actor, key, print_ := submission.fingerprint(verb, name, said)):
+        return earlier
+    asked = known.check(World(), name, known.parse(said))
+    return _queue(actor, verb, key=key, fingerprint=print_, args=asked, origin=origin)
 
 
 def queue_reconcile(actor: Actor, part: dict[str, Any], *, origin: str, key: str) -> Job:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from vmcloud.domain.messages import Snapshot
 from vmcloud.domain.placement import Candidate
@@ -50,6 +50,14 @@ class World:
     def taken(self, project: str, name: str) -> bool:
         """Whether a VE of the project is called so."""
         return VE.objects.filter(project=project, name=name).exists()
+
+    def made_from(self, image: str) -> Sequence[str]:
+        """Names of the VEs that were made from an image."""
+        return list(VE.objects.filter(image=image).order_by("name").values_list("name", flat=True))
+
+    def new_uuid(self) -> UUID:
+        """A random one (RFC 9562)."""
+        return uuid4()
 
 
 def image(name: str) -> ImageRecord | None:
