@@ -5,7 +5,7 @@ from __future__ import annotations
 from ninja import Field, Schema
 
 from vmcloud.domain.kinds import Support
-from vmcloud.domain.vocabulary import Kind, Power, Verb
+from vmcloud.domain.vocabulary import Kind, Power
 
 
 class PowerOut(Schema):
@@ -41,7 +41,7 @@ class KindOut(Schema):
     nodes: int = Field(description="how many offer it")
     nodes_up: int
     limits: LimitsOut
-    verbs: list[Verb] = Field(description="what can be asked of a VE of this kind")
+    verbs: list[str] = Field(description="what can be asked of a VE of this kind")
     powers: list[PowerOut]
 
 

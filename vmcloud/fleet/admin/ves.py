@@ -29,6 +29,10 @@ from .forms import ChangeForm, CreateForm, LeaseForm, SnapshotForm, restart_need
 _ID_BEGINS = re.compile(r"[0-9a-f]{8}[0-9a-f-]{0,28}", re.IGNORECASE)
 
 
+PAGED = frozenset({"alter", "snapshot", *verbs.VERBS})
+"""Verbs that have a button or a form on a VE's page."""
+
+
 class StatusFilter(admin.SimpleListFilter):
     """By derived status: what is chosen by the tabs above the list."""
 
@@ -206,7 +210,9 @@ class VEAdmin(base.CloudAdmin):
             "row": row,
             "kind": KINDS[Kind(row.kind)].title,
             "verbs": [
-                (verbs.words(verb), reverse(f"admin:fleet_ve_{verb}", args=[row.pk]), verb) for verb in offers.fitting(row)
+                (verbs.words(verb), reverse(f"admin:fleet_ve_{verb}", args=[row.pk]), verb)
+                for verb in offers.fitting(row)
+                if verb in PAGED
             ],
             "asks": [verb.value for verb in (*verbs.CONFIRMED, Verb.ALTER, Verb.SNAPSHOT)],
             "first": [Verb.START.value, Verb.RESUME.value],

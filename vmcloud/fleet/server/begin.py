@@ -4,7 +4,8 @@ Order of writes for one job: (1) what a failure must go back to, in SQL; (2) pla
 compare-and-swap in the directory, recognised when done before; (3) the rows of its steps, in SQL; (4) the messages. Jobs that
 begin in the same moment take each of these steps together. A crash after any of them is taken up by doing the whole again.
 
-Once what it wants is written (2), a job has begun: whoever holds or alters it between (2) and (3) came too late, and is told so.
+Who holds, alters or cancels a job before (3) is committed was in time: what was written for it is taken back, and it is looked at
+again. (Only where the server is killed just then does the directory go on wanting what the job asks for.)
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from vmcloud.domain import verbs
@@ -21,7 +23,7 @@ from vmcloud.domain.records import VERecord
 from vmcloud.domain.steps import StepPlan
 from vmcloud.domain.verbs.base import Scene, Verb
 from vmcloud.domain.vocabulary import JobState, NodeState, Outcome
-from vmcloud.domain.wish import Wish
+from vmcloud.domain.wish import Wish, differences
 from vmcloud.faults import point
 from vmcloud.fleet import gather
 from vmcloud.fleet.models import Accepted, Image, Job, Liveness, Step, StepState
@@ -90,15 +92,24 @@ class Beginnings:
             except gather.Clash:
                 if not left:
                     raise
-                fresh = Job.objects.in_bulk([ready.job.pk for ready, _ in begun])
-                # What is over, or gone, meanwhile does not begin; nothing else changes the state of a job that is about to.
-                begun = [
-                    (replace(ready, job=fresh[ready.job.pk]), record)
-                    for ready, record in begun
-                    if ready.job.pk in fresh and fresh[ready.job.pk].state == JobState.QUEUED
-                ]
+                begun = self._still(begun)
         point("server.dispatch.committed")
         orders.send(context, [step for step in steps if step.node and step.state == StepState.SENT])
+
+    def _still(self, begun: Sequence[tuple[Ready, VERecord | None]]) -> list[tuple[Ready, VERecord | None]]:
+        """Those that are to begin all the same, as they are now; of the others what was written is taken back."""
+        fresh = Job.objects.in_bulk([ready.job.pk for ready, _ in begun])
+        still: list[tuple[Ready, VERecord | None]] = []
+        for ready, record in begun:
+            job = fresh.get(ready.job.pk)
+            if job is None:
+                continue
+            if is_free(job):
+                still.append((replace(ready, job=job), record))
+            elif record is not None and ready.record is not None and record.generation != ready.record.generation:
+                self._tried(job, partial(_take_back, self._context, job, ready.record, record))
+            self._context.again = True
+        return still
 
     def _remember(self, group: Sequence[Ready]) -> None:
         """Write down what a failure must go back to."""
@@ -147,9 +158,25 @@ class Beginnings:
         return to_send
 
 
+def is_free(job: Job) -> bool:
+    """Whether nothing keeps a job that was ready from beginning: nobody has held it, asked for its end, or changed what it waits
+    for since."""
+    return job.state == JobState.QUEUED and not (job.holds or job.to_review or job.cancel_requested_at)
+
+
+def _take_back(context: Context, job: Job, before: VERecord, written: VERecord) -> None:
+    """What was wanted before the job was about to begin is wanted again, unless somebody wants something else by now."""
+    asked, wish = wanted.wish_of(written), wanted.wish_of(before)
+    names = differences(wish, asked)
+    context.entries.learn(wanted.write(context, written, job, lambda now: now.taking(wish, names)))
+
+
 def is_wanted(verb: Verb, job: Job, record: VERecord) -> bool:
     """Whether the directory says already what the job asks for."""
-    return verb.wants_nothing or record.job == job.pk
+    if verb.wants_nothing:
+        return True
+    now = wanted.wish_of(record)
+    return record.job == job.pk and wanted.asked_by(job, now) == now
 
 
 def plan(
@@ -233,8 +260,7 @@ def _begun(context: Context, ready: Ready, record: VERecord | None) -> None:
         about["node"] = ready.node
     if ready.args:
         about["args"] = {**job.args, **ready.args}
-    # Whoever has held it since it was decided came too late: what it wants was written.
-    job.change(state=JobState.RUNNING, started_at=job.started_at or now, reason="", holds="", to_review=False, **about)
+    job.change(state=JobState.RUNNING, started_at=job.started_at or now, reason="", **about)
     context.touched.add(job.pk)
     on_nodes = [plan for plan in plans if plan.node]
     if on_nodes:

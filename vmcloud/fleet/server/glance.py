@@ -15,7 +15,7 @@ SELECT
   EXISTS (SELECT 1 FROM fleet_job WHERE to_review AND cancel_requested_at IS NULL AND state IN ('Q', 'H', 'W', 'B')),
   EXISTS (SELECT 1 FROM fleet_job WHERE state = 'W' AND not_before <= %s AND cancel_requested_at IS NULL),
   EXISTS (SELECT 1 FROM fleet_job WHERE cancel_requested_at IS NOT NULL AND state IN ('Q', 'H', 'W', 'R') AND size = 0),
-  EXISTS (SELECT 1 FROM fleet_job WHERE state = 'Q' AND behind = %s AND size = 0)
+  EXISTS (SELECT 1 FROM fleet_job WHERE state = 'Q' AND behind = %s AND size = 0 AND holds = '' AND cancel_requested_at IS NULL)
 """
 
 

@@ -166,7 +166,8 @@ class Turn:
             record = context.directory.change_ve(record, node=job.node) if job.node else self._placed(job, record)
         elif not verb.claims and not verb.without_node:
             self._check_node(record)
-            self._room.grow(record, verb.wants(wanted.wish_of(record), job.args).spec.memory_mib, already=record.job == job.pk)
+            after = verb.wants(wanted.wish_of(record), job.args)
+            self._room.grow(record, after.spec.memory_mib)
         args = {"node": self._room.other(record, str(job.args.get("node", "")))} if verb.moves else {}
         self._add(job, verb, record.node, record, **args)
 
@@ -243,10 +244,10 @@ class Room:
         self._give(record, placement.node, spec.memory_mib, spec.memory_mib)
         return placement.node
 
-    def grow(self, record: VERecord, memory_mib: int, *, already: bool) -> None:
-        """Let a VE have so much memory on its node. ``already``: the read model, or a promise, counts it as having it."""
+    def grow(self, record: VERecord, memory_mib: int) -> None:
+        """Let a VE have so much memory on its node."""
         more = memory_mib - record.spec.memory_mib
-        if more <= 0 or already or record.node not in self._nodes:
+        if more <= 0 or record.node not in self._nodes:
             return
         if why := short_of(more, self._nodes[record.node]):
             raise Wait(f"node {record.node} has no room for it now: {why}")
@@ -305,7 +306,8 @@ def _batch(context: Context, lines: Lines, slots: arrays.Slots) -> list[Job]:
 
     ``behind__in``: of ``NOT behind``, which Django writes for ``behind=False``, SQLite's planner makes no use."""
     first = [When(queue=name, then=queue.priority) for name, queue in lines.queues.items() if queue.priority]
-    rows = Job.objects.filter(state=JobState.QUEUED, behind__in=[False], size=0).order_by("-priority", "rank", "id")
+    ready = {"state": JobState.QUEUED, "behind__in": [False], "size": 0, "holds": "", "to_review__in": [False]}
+    rows = Job.objects.filter(**ready, cancel_requested_at=None).order_by("-priority", "rank", "id")
     rows = rows.annotate(line=Case(*first, default=0)).order_by("-line", "-priority", "rank", "id") if first else rows
     parts, rows = slots.next_parts(context, rows), slots.without_limited(rows)
     if context.cursor is not None:
