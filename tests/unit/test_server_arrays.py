@@ -227,7 +227,7 @@ def test_an_array_whose_request_broke_off_is_queued_or_dropped_as_a_whole(web: W
     from django.db.models import Q
 
     from vmcloud.fleet.models import Job
-    from vmcloud.fleet.server import claims
+    from vmcloud.fleet.server import sweep_claims
 
     scene = Scene(web)
     body = {"name": "db-%i", "image": "busybox", "memory_mib": 16, "job": {"array": "0-2"}}
@@ -235,7 +235,7 @@ def test_an_array_whose_request_broke_off_is_queued_or_dropped_as_a_whole(web: W
     Job.objects.filter(Q(pk=number) | Q(array=number)).update(state="-", created_at=scene.now - 60)
     for record in web.directory.ves()[claimed:]:
         web.directory.remove_ve(record)
-    claims.sweep(scene.context)
+    sweep_claims.sweep(scene.context)
     left = list(Job.objects.order_by("id").values_list("state", flat=True))
     assert left == (["Q"] * 4 if claimed == 3 else [])
 

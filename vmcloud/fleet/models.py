@@ -15,6 +15,7 @@ from django.db.models import F, Q
 from vmcloud.domain.vocabulary import JobState
 
 from . import (
+    audit_models,  # noqa: F401 - tables too
     gather,
     webhook_models,  # noqa: F401 - tables too
 )

@@ -25,7 +25,7 @@ from vmcloud.fleet import database, ports
 from vmcloud.fleet.models import Liveness, Node, Step
 from vmcloud.fleet.services import queries
 
-from . import abandon, admit, claims, finish, foreign, glance, liveness, mend, orders, removals, replies, schedule, wanted
+from . import abandon, admit, finish, foreign, glance, liveness, mend, orders, removals, replies, schedule, sweep_claims, wanted
 from .context import Context
 from .heralding import HeraldKeeper
 from .inbox import Broker, Inbox, Item, Report
@@ -242,7 +242,7 @@ class Server:
 
     def _sweep(self, context: Context) -> None:
         try:
-            claims.sweep(context)
+            sweep_claims.sweep(context)
         except Unavailable as error:
             context.projection.down = str(error)
         self.upkeep.run(context)

@@ -21,7 +21,7 @@ from vmcloud.fleet import gather
 from vmcloud.fleet.models import HOLDING, VE, Job, Liveness, Misses, Step, StepState
 from vmcloud.fleet.services import usage
 
-from . import abandon, lanes
+from . import abandon, dropped, lanes
 from .context import Context
 from .inbox import Report
 
@@ -84,6 +84,7 @@ def _handle(context: Context, reports: Sequence[Report]) -> list[Step]:
                     to_send += _about_step(context, step, message, steps.planned.get(step.job_id, ()))
                 else:
                     gather.flush()
+                    dropped.strangers(context, node, [message.job])
                     abandon.late(context, node, message)
             case _:
                 log.error("dropped a %s message from node %s: it does not belong to the server", message.type, node)
@@ -97,11 +98,13 @@ def _read(report: Report) -> tuple[str, Message] | None:
         message = parse(report.body)
     except Invalid as error:
         log.error("dropped a message on %s: %s", report.list_name, error)
+        dropped.message(report.list_name, error.problem.what)
         return None
     node = speaker(report.list_name)
     said = getattr(message, "node", node)
     if said != node:
         log.error("dropped a message on %s that claims to be from node %s", report.list_name, said)
+        dropped.message(report.list_name, f"it claims to be from node {said}")
         return None
     return node, message
 
@@ -303,6 +306,7 @@ def _digest(context: Context, node: str, digest: Digest) -> list[Step]:
     live.save()
     working = {(job, step) for job, step, _ in digest.working}
     abandon.under_way(context, node, {job for job, _ in working})
+    dropped.strangers(context, node, {job for job, _ in working})
     forgotten = [
         step
         for step in Step.objects.filter(node=node, state__in=(StepState.ACCEPTED, StepState.RUNNING)).select_related("job")

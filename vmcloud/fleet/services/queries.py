@@ -16,7 +16,9 @@ from vmcloud.domain.vocabulary import SESSIONS, JobState, Kind, NodeState
 from vmcloud.fleet import ports
 from vmcloud.fleet.models import OPEN_JOBS, VE, ArchivedJob, Image, Job, Liveness, Node, Stray
 
+from . import audit, capacity
 from .accounts import SERVER, Actor
+from .audit import Door
 
 RANGES = 200
 """Ranges of indices in one question."""
@@ -36,6 +38,8 @@ def ve(actor: Actor, ref: str, project: str = "main") -> VE:
     """One VE by name (in ``project``) or UUID; :class:`NotFound` if there is none the actor may see."""
     found = VE.objects.filter(_ref(ref, project)).first()
     if found is None or not actor.may(found.owner):
+        if found is not None:
+            audit.denied(Door.RIGHTS, f"VE {found.name}", f"it is {found.owner}'s", who=actor.username)
         raise NotFound(f"no VE is called {ref!r} in project {project!r}", where="ve", todo="`vmcloud ve list` shows all.")
     return found
 
@@ -177,13 +181,15 @@ def candidates(now: float, reserved: Mapping[str, int] | None = None) -> list[Ca
     used = dict(reserved or {})
     for name, memory in _placed_memory():
         used[name] = used.get(name, 0) + memory
+    known = capacity.confirmed()
+    nodes = [(each, capacity.believed(each, known)) for each in Node.objects.all()]
     return [
         Candidate(
             name=each.name,
             state=states[each.name],
-            kinds=frozenset(Kind(kind) for kind in each.kinds),
-            cpus=each.cpus,
-            memory_mib=each.memory_mib,
+            kinds=frozenset(Kind(kind) for kind in has.kinds),
+            cpus=has.cpus,
+            memory_mib=has.memory_mib,
             used_mib=used.get(each.name, 0),
             cordoned=each.cordoned,
             maintenance=each.maintenance,
@@ -191,7 +197,7 @@ def candidates(now: float, reserved: Mapping[str, int] | None = None) -> list[Ca
             labels=frozenset(each.labels),
             note=each.description[:100],
         )
-        for each in Node.objects.all()
+        for each, has in nodes
     ]
 
 

@@ -13,9 +13,10 @@ from vmcloud.domain.errors import Invalid, VmcloudError
 from vmcloud.domain.reconcile import Action, DeleteStray, NodeView, Plan, Report, Rule, RunVerb, StrayView, VEView, Want
 from vmcloud.domain.spec import DEFAULT_PROJECT, Spec
 from vmcloud.domain.vocabulary import SESSIONS, Desired, Drift, JobState, Kind, Observed, Outcome, Restart, Verb
+from vmcloud.fleet import ports
 from vmcloud.fleet.models import VE, Accepted, Budget, Finding, Job, Liveness, Misses, Node, Stray, Tombstone
 
-from . import archive, queries, submit
+from . import archive, capacity, queries, submit
 from .accounts import Actor
 
 log = logging.getLogger("server.reconcile")
@@ -32,9 +33,12 @@ def plan(now: float, *, fix: bool = False, only: Collection[UUID] | None = None)
 
 
 def picture(now: float, *, fix: bool = False, only: Collection[UUID] | None = None) -> tuple[Plan, tuple[Report, ...]]:
-    """The plan, and what is to be told of leases beside it."""
+    """The plan, and what is to be told beside it: of leases, of claims by other nodes, of nodes that claim too much."""
     ves, strays = list(_ves(only)), _strays() if only is None else ()
-    return reconcile.compute(ves, strays, _nodes(now), now=now, fix=fix), reconcile.leases(ves, now=now)
+    nodes = _nodes(now) if only is None else _nodes(now, {ve.node for ve in ves})
+    made = reconcile.compute(ves, strays, nodes, now=now, fix=fix)
+    doubted = capacity.doubts() if only is None else ()
+    return made, (*reconcile.leases(ves, now=now), *reconcile.claims(ves, made), *doubted)
 
 
 def worth_a_look(ves: Collection[UUID]) -> set[UUID]:
@@ -161,19 +165,22 @@ def ask(actor: Actor, asked: dict[str, Any], *, origin: str, key: str) -> Job:
 # -------------------------------------------------------------------------------------------------------------------- views
 
 
-def _nodes(now: float) -> Iterable[NodeView]:
-    states = queries.node_states(now)
-    live = {row.node: row for row in Liveness.objects.all()}
-    for row in Node.objects.all():
-        heard = live.get(row.name)
-        gone = heard.previous_count - heard.count if heard else 0
+def _nodes(now: float, names: Collection[str] | None = None) -> Iterable[NodeView]:
+    """All nodes, or those of these names."""
+    rows, live = Node.objects.all(), Liveness.objects.all()
+    if names is not None:
+        rows, live = rows.filter(name__in=names), live.filter(node__in=names)
+    limit = ports.cloud().intervals.node_down
+    heard = {name: counts for name, *counts in live.values_list("node", "heard_at", "previous_count", "count")}
+    for name, maintenance in rows.values_list("name", "maintenance"):
+        at, before, count = heard.get(name, (0.0, 0, 0))
+        gone = before - count
         vanished = (
-            heard is not None
-            and gone >= reconcile.VANISHED_GUESTS
-            and gone > reconcile.VANISHED_SHARE * heard.previous_count
-            and not Job.objects.filter(node=row.name, verb=Verb.DELETE, ended_at__gt=now - 60).exists()
+            gone >= reconcile.VANISHED_GUESTS
+            and gone > reconcile.VANISHED_SHARE * before
+            and not Job.objects.filter(node=name, verb=Verb.DELETE, ended_at__gt=now - 60).exists()
         )
-        yield NodeView(row.name, states[row.name], maintenance=row.maintenance, vanished=vanished)
+        yield NodeView(name, queries.node_state(at, now, limit), maintenance=maintenance, vanished=vanished)
 
 
 def _ves(only: Collection[UUID] | None = None) -> Iterable[VEView]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from vmcloud.domain.messages import Digest
 from vmcloud.domain.vocabulary import NodeState
+from vmcloud.fleet import ports
 from vmcloud.fleet.models import VE, Liveness
 
 from . import queries
@@ -39,8 +40,9 @@ def newest(kept: dict[str, Any], digest: Digest) -> dict[str, Any]:
 def of(rows: Iterable[VE]) -> dict[str, dict[str, Any]]:
     """By UUID, what these VEs use, as far as it is known and their nodes are up."""
     rows = list(rows)
-    states = queries.node_states(time.time())
-    up = {row.node for row in rows if states.get(row.node) is NodeState.UP}
+    now, limit = time.time(), ports.cloud().intervals.node_down
+    heard = Liveness.objects.filter(node__in={row.node for row in rows if row.node}).values_list("node", "heard_at")
+    up = [node for node, at in heard if queries.node_state(at, now, limit) is NodeState.UP]
     found = dict(Liveness.objects.filter(node__in=up).values_list("node", "usage"))
     used: dict[str, dict[str, Any]] = {}
     for row in rows:

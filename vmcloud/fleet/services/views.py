@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Count, QuerySet, Sum
 
-from vmcloud.domain.reconcile import BUDGET
+from vmcloud.domain.reconcile import BUDGET, Rule
 from vmcloud.domain.status import Shown, Situation, derive
 from vmcloud.domain.terms import depend_text
 from vmcloud.domain.vocabulary import Desired, JobState, NodeState, Observed, Status, Verb
@@ -267,13 +267,18 @@ def nodes_json(rows: Iterable[Node]) -> list[dict[str, Any]]:
     """Many nodes."""
     rows = list(rows)
     now, limit = time.time(), ports.cloud().intervals.node_down
-    heard = {row.node: row for row in Liveness.objects.all()}
-    used: dict[str, list[int]] = {}
-    for node, memory in VE.objects.exclude(node="").values_list("node", "memory_mib"):
-        used.setdefault(node, []).append(memory)
+    names = [row.name for row in rows]
+    live_rows, placed_rows = Liveness.objects.defer("usage", "images"), VE.objects.exclude(node="")
+    if len(names) <= FEW:
+        live_rows, placed_rows = live_rows.filter(node__in=names), placed_rows.filter(node__in=names)
+    heard = {row.node: row for row in live_rows}
+    summed = placed_rows.order_by().values_list("node").annotate(count=Count("uuid"), memory=Sum("memory_mib"))
+    used = {node: (count, int(memory or 0)) for node, count, memory in summed}
+    doubted = dict(Finding.objects.filter(rule=Rule.R14).values_list("node", "reason"))
     result = []
     for row in rows:
         live = heard.get(row.name)
+        ves, memory = used.get(row.name, (0, 0))
         result.append(
             {
                 "name": row.name,
@@ -284,16 +289,16 @@ def nodes_json(rows: Iterable[Node]) -> list[dict[str, Any]]:
                 "simulated": row.simulated,
                 "cpus": row.cpus,
                 "memory_mib": row.memory_mib,
-                "memory_placed_mib": sum(used.get(row.name, ())),
+                "memory_placed_mib": memory,
                 "disk_mib": row.disk_mib,
-                "ves": len(used.get(row.name, ())),
+                "ves": ves,
                 "guests_seen": live.count if live else None,
                 "labels": row.labels,
                 "address": row.address or None,
                 "version": row.software,
                 "description": row.description,
                 "heard": moment(live.heard_at) if live else None,
-                "reason": live.refusal if live else "",
+                "reason": (live.refusal if live else "") or doubted.get(row.name, ""),
             }
         )
     return result
