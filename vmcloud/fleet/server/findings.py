@@ -50,7 +50,8 @@ def keep(context: Context, reports: Iterable[Report], only: Collection[UUID] | N
 def _row(context: Context, report: Report) -> Finding:
     about, subject, ve, reason = str(report.ve), report.name, report.ve, report.reason
     if report.rule in OF_NODES:
-        about, subject, ve, reason = report.node, f"node {report.node}", None, OF_NODES[report.rule] or reason
+        about = f"{report.node}/{report.name}" if report.rule is Rule.R14 else report.node
+        subject, ve, reason = f"node {report.node}", None, OF_NODES[report.rule] or reason
     elif report.native:
         about, subject = f"{report.node}/{report.native}", f"{report.native} on {report.node}"
     said = {"subject": subject[:200], "reason": reason[:1000], "since": context.clock()}

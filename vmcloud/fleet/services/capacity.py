@@ -55,14 +55,15 @@ def unknown() -> bool:
 def doubts() -> list[Report]:
     """What is not believed of which node (R14)."""
     known = confirmed()
-    told: dict[str, list[str]] = {}
-    for row in Node.objects.filter(name__in=known) if known else ():
+    told: list[Report] = []
+    for row in Node.objects.filter(name__in=known).order_by("name") if known else ():
         if words := capacity.doubt(_capacity(row), known[row.name]):
-            told.setdefault(row.name, []).append(words)
+            told.append(Report(Rule.R14, row.name, None, "capacity", words))
     crowded = Stray.objects.order_by().values_list("node").annotate(count=Count("key")).filter(count__gte=STRAYS_MAX)
     for name, count in crowded:
-        told.setdefault(name, []).append(f"{count} guests of it belong nowhere, and more are not shown")
-    return [Report(Rule.R14, name, None, "", "; ".join(words)) for name, words in sorted(told.items())]
+        words = f"{count} guests of it belong nowhere, and more are not shown"
+        told.append(Report(Rule.R14, name, None, "guests", words))
+    return told
 
 
 def confirm(actor: Actor, name: str) -> Node:
