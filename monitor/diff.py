@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
+from vmcloud.domain.capacity import STRAYS_MAX
 from vmcloud.domain.messages import Mark, NodeFacts, Seen, Sighting, Snapshot
 from vmcloud.domain.names import native_name
 from vmcloud.domain.records import NodeRecord, Observation, StrayRecord, VERecord
@@ -61,14 +62,23 @@ class ClearStray:
     mark: Mark
 
 
-Write = ObserveVE | ObserveNode | NoteStray | ClearStray
+@dataclass(frozen=True)
+class LeaveOut:
+    """Write nothing about so many guests of a node: it has :data:`~vmcloud.domain.capacity.STRAYS_MAX` strays already."""
+
+    node: str
+    count: int
+
+
+Write = ObserveVE | ObserveNode | NoteStray | ClearStray | LeaveOut
 
 
 def diff(sighting: Sighting, known: Known) -> list[Write]:
     """The writes that make the directory show ``sighting``; none for a node that the directory does not know.
 
     1. facts of the node, if they differ;
-    2. for each guest: its VE's entry if that is placed here, else a stray; what is there already and not older stays;
+    2. for each guest: its VE's entry if that is placed here, else a stray, of which one node has only so many; what is there
+       already and not older stays;
     3. strays that are proper now, named gone, said to have left, or not in a full list: cleared.
     """
     if known.node is None:
@@ -77,6 +87,7 @@ def diff(sighting: Sighting, known: Known) -> list[Write]:
     if sighting.facts is not None and _news(sighting.facts, sighting.mark, known.node):
         writes.append(ObserveNode(sighting.node, sighting.facts, sighting.mark))
     strays: set[str] = set()
+    room, left_out = STRAYS_MAX - len(known.strays), 0
     speakers = _speakers(sighting, known)
     for guest in sighting.guests:
         if guest.ve is not None and speakers.get(guest.ve) == guest.native:
@@ -85,6 +96,11 @@ def diff(sighting: Sighting, known: Known) -> list[Write]:
             if observation is not None:
                 writes.append(ObserveVE(record, observation))
         else:
+            if guest.native not in known.strays and guest.native not in strays:
+                if room <= 0:
+                    left_out += 1
+                    continue
+                room -= 1
             strays.add(guest.native)
             stray = StrayRecord(node=sighting.node, seen=guest, mark=sighting.mark)
             if _stray_differs(stray, known.strays.get(guest.native)):
@@ -95,7 +111,7 @@ def diff(sighting: Sighting, known: Known) -> list[Write]:
         missing = native not in listed and (sighting.full or native in sighting.left)
         if (over or missing) and noted.mark <= sighting.mark:
             writes.append(ClearStray(sighting.node, native, sighting.mark))
-    return writes
+    return [*writes, LeaveOut(sighting.node, left_out)] if left_out else writes
 
 
 def observe(guest: Seen, before: Observation | None, sighting: Sighting) -> Observation | None:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from vmcloud.directory.errors import Gone
 from vmcloud.directory.port import Store
+from vmcloud.domain.capacity import STRAYS_MAX
 from vmcloud.domain.messages import Sighting
 
-from .diff import ClearStray, Known, NoteStray, ObserveNode, ObserveVE, Write, diff
+from .diff import ClearStray, Known, LeaveOut, NoteStray, ObserveNode, ObserveVE, Write, diff
 
 log = logging.getLogger(__name__)
 
@@ -80,5 +81,8 @@ class Publisher:
                     return self._store.note_stray(stray)
                 case ClearStray(node, native, mark):
                     return self._store.clear_stray(node, native, mark)
+                case LeaveOut(node, count):
+                    log.warning("%d guests of node %s are left out: %d are shown that belong nowhere", count, node, STRAYS_MAX)
+                    return True
         except Gone:
             return False

@@ -9,6 +9,7 @@ import pytest
 
 from ldap_schema import access, config, convert, tree
 from vmcloud.directory import codec
+from vmcloud.domain import wire
 from vmcloud.domain.errors import Invalid
 from vmcloud.domain.messages import Mark, Snapshot
 from vmcloud.domain.records import Observation, VERecord
@@ -131,6 +132,6 @@ def test_times_keep_their_microseconds() -> None:
 
 def test_long_errors_are_cut() -> None:
     seen = Observation(Observed.CRASHED, "n1", Mark(1, 1), 1, error="x" * 5000)
-    assert len(codec.observed_attributes(seen)["vmcLastError"][0]) == codec.TEXT_MAX
+    assert len(codec.observed_attributes(seen)["vmcLastError"][0]) == wire.TEXT_MAX
     refused = replace(RECORD, refusal="x" * 5000)
-    assert len(codec.encode_ve(refused)["vmcRefusal"][0]) == codec.TEXT_MAX
+    assert len(codec.encode_ve(refused)["vmcRefusal"][0]) == wire.TEXT_MAX

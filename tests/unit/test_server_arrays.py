@@ -227,7 +227,7 @@ def test_an_array_whose_request_broke_off_is_queued_or_dropped_as_a_whole(web: W
     from django.db.models import Q
 
     from vmcloud.fleet.models import Job, JobLane
-    from vmcloud.fleet.server import claims
+    from vmcloud.fleet.server import sweep_claims
 
     scene = Scene(web)
     body = {"name": "db-%i", "image": "busybox", "memory_mib": 16, "job": {"array": "0-2"}}
@@ -236,7 +236,7 @@ def test_an_array_whose_request_broke_off_is_queued_or_dropped_as_a_whole(web: W
     JobLane.objects.all().delete()
     for record in web.directory.ves()[claimed:]:
         web.directory.remove_ve(record)
-    claims.sweep(scene.context)
+    sweep_claims.sweep(scene.context)
     left = list(Job.objects.order_by("id").values_list("state", flat=True))
     assert left == (["Q"] * 4 if claimed == 3 else [])
 

@@ -71,7 +71,7 @@ class BodyLimit:
                 await grow(int(announced[:20]))
             await self._app(scope, counted, send)
         except _Refused as refused:
-            await send_problem(send, refused.error)
+            await send_problem(scope, send, refused.error)
 
 
 async def _limit(scope: Scope, headers: dict[bytes, bytes]) -> int:

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from vmcloud.domain.errors import Unauthenticated
 from vmcloud.domain.vocabulary import JobState, NodeState, Outcome
 from vmcloud.fleet.models import VE, Job, Liveness, Node
-from vmcloud.fleet.services import archive, queries, usage, views
+from vmcloud.fleet.services import archive, audit, queries, usage, views
 
 from .auth import person
 from .problems import NotAllowed, answer, translate
@@ -66,6 +66,7 @@ class Cloud(Collector):
         yield from _of_ves()
         yield from _of_nodes(queries.node_states(time.time()))
         yield from _of_jobs()
+        yield from _of_audit()
 
 
 def _of_ves() -> Iterator[Metric]:
@@ -123,3 +124,12 @@ def _of_jobs() -> Iterator[Metric]:
     for outcome in Outcome:
         outcomes.add_metric([outcome.value], ended.get(outcome.value, 0) + archived.get(outcome.value, 0))
     yield outcomes
+
+
+def _of_audit() -> Iterator[Metric]:
+    text = f"Refusals within the last {audit.BURST_SECONDS:.0f} seconds, by door."
+    gauge = GaugeMetricFamily("vmcloud_recent_refusals", text, labels=["door"])
+    counted = audit.recent(time.time())
+    for door in audit.Door:
+        gauge.add_metric([door.value], counted.get(door.value, 0))
+    yield gauge

@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
 from vmcloud.domain.vocabulary import Verb
-from vmcloud.fleet.services import queries, submit, views
+from vmcloud.fleet.services import capacity, queries, submit, views
 
 from .answers import PAGING, accepted, after_write, idempotency_key, no_filters, origin, page, send
 from .auth import actor
@@ -43,6 +43,12 @@ def cordon(request: HttpRequest, name: str) -> HttpResponse:
 def uncordon(request: HttpRequest, name: str) -> HttpResponse:
     """New placements on this node again."""
     return _act(request, name, Verb.UNCORDON)
+
+
+@router.post("/{name}/confirm", response={200: NodeOut, 403: ProblemOut, 404: ProblemOut}, summary="Confirm what it has")
+def confirm(request: HttpRequest, name: str) -> HttpResponse:
+    """Have placement count on all that this node claims now: processors, memory, kinds."""
+    return send(views.node_json(capacity.confirm(actor(request), name)))
 
 
 def _act(request: HttpRequest, name: str, verb: Verb) -> HttpResponse:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -16,6 +16,8 @@ from ninja.errors import AuthenticationError, HttpError, ValidationError
 
 from vmcloud.domain.errors import MAKE_ROOM, Invalid, NoRoom, NotFound, Problem, Unauthenticated, Unavailable, VmcloudError
 from vmcloud.fleet import database
+from vmcloud.fleet.services import audit
+from vmcloud.fleet.services.audit import Door
 from vmcloud.fleet.services.logins import TooMany
 
 from .answers import encode
@@ -24,6 +26,9 @@ CONTENT_TYPE = "application/problem+json"
 TYPE = "urn:vmcloud:problem:"
 """Problem types are names, not addresses: ``urn:vmcloud:problem:<code>``."""
 
+LOGIN_PATH = "/api/v1/tokens"
+REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
+"""Answers that go to the audit."""
 RETRY_AFTER = "1"
 """Seconds after which what could not be done just now is worth another try."""
 
@@ -60,6 +65,7 @@ def answer(error: VmcloudError) -> HttpResponse:
     """The response for one of our errors."""
     status = error.http_status
     response = HttpResponse(encode(body_of(error.problem, status)), status=status, content_type=CONTENT_TYPE)
+    response.problem = error.problem
     if isinstance(error, TooMany):
         response["Retry-After"] = str(error.after)
     if isinstance(error, Unavailable):
@@ -69,13 +75,24 @@ def answer(error: VmcloudError) -> HttpResponse:
     return response
 
 
-async def send_problem(send: Callable[[Any], Awaitable[None]], error: VmcloudError, *, protocol: str = "http") -> None:
+async def send_problem(
+    scope: Mapping[str, Any], send: Callable[[Any], Awaitable[None]], error: VmcloudError, *, protocol: str = "http"
+) -> None:
     """The same as a whole ASGI response, where Django is not asked; ``protocol``: what the message types begin with."""
+    note_refusal(scope, error)
     response = answer(error)
     fields = [(name.lower().encode(), value.encode()) for name, value in response.items()]
     fields.append((b"content-length", str(len(response.content)).encode()))
     await send({"type": f"{protocol}.response.start", "status": response.status_code, "headers": fields})
     await send({"type": f"{protocol}.response.body", "body": response.content})
+
+
+def note_refusal(scope: Mapping[str, Any], error: VmcloudError) -> None:
+    """Have the audit know of a refusal that Django does not see."""
+    if error.http_status in REFUSED:
+        source, _ = scope.get("client") or ("", 0)
+        what = f"{scope.get('method', 'websocket')} {scope['path']}"
+        audit.denied(Door.REST, what, error.problem.what, source=str(source))
 
 
 def translate(request: HttpRequest, error: BaseException) -> VmcloudError:

@@ -23,7 +23,7 @@ from vmcloud.fleet.services import sessions, tickets
 
 from .auth import person
 from .bodies import App, Event, Receive, Scope, Send
-from .problems import send_problem
+from .problems import note_refusal, send_problem
 from .threads import ask
 
 log = logging.getLogger(__name__)
@@ -251,6 +251,7 @@ def _bearer(scheme: str, token: str) -> Any:
 async def _refuse(scope: Scope, send: Send, error: VmcloudError) -> None:
     """Answer the handshake with a problem document (ASGI's extension for that, which uvicorn has)."""
     if "websocket.http.response" not in scope.get("extensions", {}):
+        note_refusal(scope, error)
         await send({"type": "websocket.close", "code": POLICY})
         return
-    await send_problem(send, error, protocol="websocket.http")
+    await send_problem(scope, send, error, protocol="websocket.http")

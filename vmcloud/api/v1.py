@@ -10,7 +10,7 @@ from ninja import NinjaAPI, Swagger
 from vmcloud.domain.errors import Invalid
 from vmcloud.fleet.services import accounts, logins
 
-from . import events, images, jobs, kinds, nodes, problems, queues, reconcile, snapshots, strays, usage, ves, webhooks
+from . import audit, events, images, jobs, kinds, nodes, problems, queues, reconcile, snapshots, strays, usage, ves, webhooks
 from .answers import read_object, send
 from .auth import Bearer, actor, check_login_rate
 from .schemas.accounts import HealthOut, LoginIn, TokenOut, WhoOut
@@ -40,7 +40,7 @@ api = NinjaAPI(
     openapi_extra={
         "tags": [
             {"name": name}
-            for name in ("VEs", "jobs", "queues", "events", "webhooks", "kinds", "nodes", "images", "accounts", "health")
+            for name in ("VEs", "jobs", "queues", "events", "audit", "webhooks", "kinds", "nodes", "images", "accounts", "health")
         ]
     },
 )
@@ -59,6 +59,7 @@ api.add_router("/jobs", jobs.router, tags=["jobs"])
 api.add_router("/queues", queues.router, tags=["queues"])
 api.add_router("/webhooks", webhooks.router, tags=["webhooks"])
 api.add_router("/events", events.router, tags=["events"])
+api.add_router("/audit", audit.router, tags=["audit"])
 
 
 @api.post("/tokens", auth=None, response={201: TokenOut}, tags=["accounts"], openapi_extra=body(LoginIn), summary="Log in")
@@ -69,9 +70,11 @@ def create_token(request: HttpRequest) -> HttpResponse:
         where = unknown[0][:60]
         raise Invalid(f"no field is called {where!r}", where=where, todo="Known fields: username, password, name.")
     username, password, name = (_text(asked, each) for each in ("username", "password", "name"))
-    logins.refuse_reserved(username)
-    check_login_rate(request, username)
-    return send({"token": accounts.login(username, password, name), "username": username, "name": name[:100]}, 201)
+    with logins.noted(username, str(request.META.get("REMOTE_ADDR", "")), "get a token"):
+        logins.refuse_reserved(username)
+        check_login_rate(request, username)
+        token = accounts.login(username, password, name)
+    return send({"token": token, "username": username, "name": name[:100]}, 201)
 
 
 def _text(asked: dict[str, Any], where: str) -> str:

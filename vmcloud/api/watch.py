@@ -106,7 +106,7 @@ class Watch:
             finally:
                 self._listeners.discard(listener)
         except VmcloudError as error:
-            await send_problem(send, error)
+            await send_problem(scope, send, error)
 
     async def _serve(self, listener: Listener, after: int | None, receive: Receive, send: Send) -> None:
         number, missed = await ask(lambda: _begin(after))

@@ -20,6 +20,7 @@ COMMANDS = {
     "job": ("job", "group"),
     "queue": ("queue", "group"),
     "webhook": ("webhook", "group"),
+    "audit": ("audit", "group"),
     "why": ("job", "why"),
     "reconcile": ("reconcile", "reconcile"),
     "database": ("database", "group"),

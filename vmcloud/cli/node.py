@@ -81,5 +81,21 @@ def _action(verb: str, text: str) -> None:
         act(names, ask, form=form, wait=wait, timeout=timeout, key=key)
 
 
+@group.command()
+@node_names
+@output_option(default="name")
+def confirm(names: tuple[str, ...], form: str) -> None:
+    """Count on all that these nodes claim to have now.
+
+    Placement counts on what a node had when it was first heard, and on up to twice that; a node that claims more, or a kind that
+    it did not run before, is reported (rule R14), and what is too much is not counted on until somebody confirms it.
+
+    \b
+    Examples:
+      vmcloud node confirm node-1
+    """
+    each(names, lambda api, name: api.request("POST", f"/nodes{segment(name)}/confirm", again=True), NODES, form)
+
+
 _action("cordon", "No new placements on these nodes; what is there stays.")
 _action("uncordon", "New placements on these nodes again.")

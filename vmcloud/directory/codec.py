@@ -31,16 +31,11 @@ from vmcloud.domain.records import (
 )
 from vmcloud.domain.spec import Spec
 from vmcloud.domain.vocabulary import Desired, Drift, Kind, LeaseAction, Observed, Restart
+from vmcloud.domain.wire import CPUS_MAX, DISK_MIB_MAX, MEMORY_MIB_MAX, TEXT_MAX, WHOLE_DIGITS, WHOLE_MAX, whole
 
 Attributes = dict[str, list[bytes]]
 E = TypeVar("E", bound=StrEnum)
 T = TypeVar("T")
-
-TEXT_MAX = 1000
-"""Longest free text stored (characters); errors of hypervisors can be pages."""
-
-WHOLE_DIGITS = 15
-"""Longest whole number that is read (characters): LDAP's integers have no limit, those of SQL and JSON have."""
 
 DEFAULTS: dict[str, str] = {
     "vmcVCPUs": "1",
@@ -143,8 +138,15 @@ class _Entry:
             raise self._bad(name, f"has more than {digits} digits")
         return value
 
-    def whole_or_zero(self, name: str) -> int:
-        return self.whole(name) if self.text(name) else 0
+    def claimed(self, name: str, high: int = WHOLE_MAX) -> int:
+        """A number that a node said: within the limits that its messages have; 0 where nothing was said."""
+        if not self.text(name):
+            return 0
+        value = self.whole(name)
+        try:
+            return whole(value, high=high)
+        except ValueError as error:
+            raise self._bad(name, f"is {value}, {error}") from error
 
     def flag(self, name: str) -> bool:
         value = self.text(name, "FALSE").upper()
@@ -240,12 +242,12 @@ def _observation(entry: _Entry) -> Observation:
         state=entry.choice("vmcObservedState", Observed),
         node=entry.need("vmcObservedNode"),
         mark=entry.mark(),
-        generation=entry.whole_or_zero("vmcObservedGeneration"),
+        generation=entry.claimed("vmcObservedGeneration"),
         addresses=tuple(sorted(entry.many("ipHostNumber"))),
         mac=entry.text("macAddress"),
         since=entry.time("vmcStateSince"),
-        vcpus=entry.whole_or_zero("vmcObservedVCPUs"),
-        memory_mib=entry.whole_or_zero("vmcObservedMemoryMiB"),
+        vcpus=entry.claimed("vmcObservedVCPUs", CPUS_MAX),
+        memory_mib=entry.claimed("vmcObservedMemoryMiB", MEMORY_MIB_MAX),
         error=entry.text("vmcLastError"),
         snapshots=entry.snapshots(),
     )
@@ -255,9 +257,9 @@ def _node(entry: _Entry) -> NodeRecord:
     heard = bool(entry.text("vmcObservedEpoch"))
     facts = NodeFacts(
         kinds=tuple(sorted(_kind(entry, value) for value in entry.many("vmcOfferedKind"))),
-        cpus=entry.whole_or_zero("vmcCapacityCPUs"),
-        memory_mib=entry.whole_or_zero("vmcCapacityMemoryMiB"),
-        disk_mib=entry.whole_or_zero("vmcCapacityDiskMiB"),
+        cpus=entry.claimed("vmcCapacityCPUs", CPUS_MAX),
+        memory_mib=entry.claimed("vmcCapacityMemoryMiB", MEMORY_MIB_MAX),
+        disk_mib=entry.claimed("vmcCapacityDiskMiB", DISK_MIB_MAX),
         version=entry.text("vmcVersion"),
         simulated=entry.flag("vmcSimulated"),
         address=entry.text("ipHostNumber"),

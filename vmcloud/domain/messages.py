@@ -14,7 +14,29 @@ from uuid import UUID
 from .errors import Invalid, Problem
 from .names import check_label
 from .vocabulary import Kind, Observed, Outcome, StepVerb
-from .wire import COUNT_MAX, MOMENT_MAX, boolean, check_output, listing, moment, prose, whole, word
+from .wire import (
+    BYTES_MAX,
+    COUNT_MAX,
+    CPUS_MAX,
+    DISK_MIB_MAX,
+    IMAGES_MAX,
+    MEMORY_MIB_MAX,
+    MOMENT_MAX,
+    NODE_MAX,
+    RELEASE_MAX,
+    TEXT_MAX,
+    address,
+    boolean,
+    check_output,
+    distinct,
+    listing,
+    mac,
+    moment,
+    name,
+    prose,
+    whole,
+    word,
+)
 
 VERSION = 1
 NOTES_MAX = 20
@@ -199,7 +221,7 @@ class RelistOrder(Message):
 
     @classmethod
     def decode(cls, data: dict[str, Any]) -> Self:
-        return cls(node=word(data["node"]))
+        return cls(node=name(data["node"], most=NODE_MAX))
 
 
 # --------------------------------------------------------------------------------------------------------------- reports
@@ -245,7 +267,7 @@ class Usage:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
         """Inverse of :meth:`to_json`."""
-        counts = {each.name: whole(data[each.name]) for each in fields(cls) if each.type == "int"}
+        counts = {each.name: whole(data[each.name], high=BYTES_MAX) for each in fields(cls) if each.type == "int"}
         return cls(ve=_uuid(data["ve"]), cpu_seconds=moment(data["cpu_seconds"]), **counts)
 
 
@@ -278,18 +300,18 @@ class Seen:
     def from_json(cls, data: dict[str, Any]) -> Self:
         """Inverse of :meth:`to_json`."""
         return cls(
-            native=word(data["native"]),
+            native=name(data["native"]),
             kind=Kind(data["kind"]),
             state=Observed(data["state"]),
             ve=_uuid(data["ve"]) if data.get("ve") else None,
             generation=whole(data.get("generation", 0)),
-            addresses=listing(data.get("addresses", ()), word),
-            mac=word(data.get("mac", "")),
+            addresses=distinct(data.get("addresses", ()), address),
+            mac=mac(data.get("mac", "")),
             since=moment(data.get("since", 0.0)),
-            vcpus=whole(data.get("vcpus", 0), high=COUNT_MAX),
-            memory_mib=whole(data.get("memory_mib", 0), high=COUNT_MAX),
-            error=prose(data.get("error", "")),
-            snapshots=listing(data.get("snapshots", ()), Snapshot.from_json),
+            vcpus=whole(data.get("vcpus", 0), high=CPUS_MAX),
+            memory_mib=whole(data.get("memory_mib", 0), high=MEMORY_MIB_MAX),
+            error=prose(data.get("error", ""), most=TEXT_MAX),
+            snapshots=distinct(data.get("snapshots", ()), Snapshot.from_json),
         )
 
 
@@ -331,13 +353,13 @@ class NodeFacts:
     def from_json(cls, data: dict[str, Any]) -> Self:
         """Inverse of :meth:`to_json`."""
         return cls(
-            kinds=listing(data["kinds"], Kind),
-            cpus=whole(data["cpus"], high=COUNT_MAX),
-            memory_mib=whole(data["memory_mib"], high=COUNT_MAX),
-            disk_mib=whole(data["disk_mib"]),
-            version=word(data["version"]),
+            kinds=distinct(data["kinds"], Kind),
+            cpus=whole(data["cpus"], high=CPUS_MAX),
+            memory_mib=whole(data["memory_mib"], high=MEMORY_MIB_MAX),
+            disk_mib=whole(data["disk_mib"], high=DISK_MIB_MAX),
+            version=word(data["version"], most=RELEASE_MAX),
             simulated=boolean(data.get("simulated", False)),
-            address=word(data.get("address", "")),
+            address=address(data["address"]) if data.get("address") else "",
         )
 
 
@@ -364,14 +386,14 @@ class Sighting(Message):
     @classmethod
     def decode(cls, data: dict[str, Any]) -> Self:
         return cls(
-            node=word(data["node"]),
+            node=name(data["node"], most=NODE_MAX),
             mark=Mark.from_json(data["mark"]),
             at=moment(data["at"]),
             full=boolean(data["full"]),
             guests=listing(data["guests"], Seen.from_json),
             gone=listing(data["gone"], _uuid),
             facts=NodeFacts.from_json(data["facts"]) if data.get("facts") else None,
-            left=listing(data.get("left", ()), word),
+            left=listing(data.get("left", ()), name),
         )
 
 
@@ -509,13 +531,13 @@ class Digest(Message):
     @classmethod
     def decode(cls, data: dict[str, Any]) -> Self:
         return cls(
-            node=word(data["node"]),
+            node=name(data["node"], most=NODE_MAX),
             mark=Mark.from_json(data["mark"]),
             at=moment(data["at"]),
             count=whole(data["count"], high=COUNT_MAX),
             facts=NodeFacts.from_json(data["facts"]),
             missing=listing(data.get("missing", ()), _uuid),
-            images=listing(data.get("images", ()), word),
+            images=listing(data.get("images", ()), word, most=IMAGES_MAX),
             working=listing(data.get("working", ()), _triple),
             full=boolean(data.get("full", True)),
             usage=listing(data.get("usage", ()), Usage.from_json),
@@ -540,7 +562,7 @@ class Wake(Message):
 
 def _about(data: dict[str, Any]) -> dict[str, Any]:
     """Which step of which node a message is about."""
-    return {"node": word(data["node"]), **{name: whole(data[name]) for name in ("job", "step", "attempt")}}
+    return {"node": name(data["node"], most=NODE_MAX), **{name: whole(data[name]) for name in ("job", "step", "attempt")}}
 
 
 def _problem(data: dict[str, Any]) -> Problem:

@@ -43,6 +43,7 @@ class Rule(StrEnum):
     R11 = "R11"
     R12 = "R12"
     R13 = "R13"
+    R14 = "R14"
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,32 @@ def _about_ve(ve: VEView, node: NodeView | None, now: float, fix: bool) -> Actio
     if node.maintenance:
         return None
     if ve.elsewhere:
-        return _report(Rule.R5, ve, f"seen on {', '.join(ve.elsewhere)}, placed on {ve.node}")
+        own = _on_its_node(ve, now, fix) if _not_gainsaid(ve) else None
+        return own if isinstance(own, RunVerb | Want) else _claimed(ve)
+    return _on_its_node(ve, now, fix)
+
+
+def _not_gainsaid(ve: VEView) -> bool:
+    """Whether what another node says of the VE is only its word: the VE's own node shows it in its list, or nobody wants it.
+
+    A node could name any VE, and must not keep the rules from mending it where it is placed. Where its own node does not show
+    it, the claim may well be true, and to start the VE once more would make two of it."""
+    seen = ve.observed in (Observed.RUNNING, Observed.STOPPED, Observed.SUSPENDED, Observed.CRASHED)
+    return (seen and not ve.misses) or ve.desired is Desired.ABSENT
+
+
+def _claimed(ve: VEView) -> Report:
+    return _report(Rule.R5, ve, f"seen on {', '.join(ve.elsewhere)}, placed on {ve.node}")
+
+
+def claims(ves: Iterable[VEView], plan: Plan) -> tuple[Report, ...]:
+    """What is to be told of claims by other nodes, beside a plan that mends the same VEs."""
+    mended = {action.ve for action in plan if isinstance(action, RunVerb | Want)}
+    return tuple(_claimed(ve) for ve in ves if ve.elsewhere and ve.ve in mended)
+
+
+def _on_its_node(ve: VEView, now: float, fix: bool) -> Action | None:
+    """What is due on the node that the VE is placed on, which is up."""
     if ve.under_way:
         return None
     if ve.misses >= MISSES_UNTIL_LOST and ve.desired is not Desired.ABSENT:

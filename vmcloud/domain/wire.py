@@ -6,23 +6,43 @@ What passes can be stored in every database of ours, written to the directory, c
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Any, TypeVar
 
 from .errors import Invalid
 
 T = TypeVar("T")
 
-WHOLE_MAX = (1 << 63) - 1
+WHOLE_DIGITS = 15
+"""Longest whole number (characters) in an entry of the directory: LDAP's integers have no limit, those of SQL and JSON have."""
+WHOLE_MAX = 10**WHOLE_DIGITS - 1
+BYTES_MAX = (1 << 63) - 1
+"""The largest number of bytes that were moved; such numbers are never in the directory."""
 COUNT_MAX = (1 << 31) - 1
 """The largest number of things that a database's plain integer holds."""
+CPUS_MAX = 1 << 16
+MEMORY_MIB_MAX = 1 << 30
+DISK_MIB_MAX = 1 << 40
+"""The most that a machine is believed to have: 65,536 processors, 1 PiB of memory, 1 EiB of disk."""
 MOMENT_MAX = 253_402_300_799.0
 """The last second of the year 9999."""
 WORD_MAX = 255
+NODE_MAX = 63
+RELEASE_MAX = 100
+"""Longest name (characters) of a release of vmcloud."""
 PROSE_MAX = 4000
+TEXT_MAX = 1000
+"""Longest free text in an entry of the directory (characters); errors of hypervisors can be pages."""
 LIST_MAX = 100_000
 OUTPUT_BYTES_MAX = 16 << 10
 """Bytes, as JSON, of what one step gives to later steps of its job."""
+IMAGES_MAX = 10_000
+"""Images on one node."""
+KEPT_MAX = 1000
+"""Addresses, or snapshots, of one guest that are kept."""
+_MAC = re.compile(r"([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}", re.ASCII)
 
 
 def whole(value: object, *, low: int = 0, high: int = WHOLE_MAX) -> int:
@@ -46,24 +66,43 @@ def boolean(value: object) -> bool:
     return bool(value)
 
 
-def word(value: object) -> str:
-    """A name, an address, a code: short, and without what no database takes."""
-    if not isinstance(value, str) or len(value) > WORD_MAX or not value.isprintable():
-        raise ValueError(f"not a text of at most {WORD_MAX} printable characters")
+def word(value: object, *, most: int = WORD_MAX) -> str:
+    """A name or a code: short, and without what no database takes."""
+    if not isinstance(value, str) or len(value) > most or not value.isprintable():
+        raise ValueError(f"not a text of at most {most} printable characters")
     return value
 
 
-def prose(value: object) -> str:
+def name(value: object, *, most: int = WORD_MAX) -> str:
+    """A word that names something: it is not empty, and no blanks are around it, which LDAP would not keep apart."""
+    if not word(value, most=most) or value != str(value).strip():
+        raise ValueError("not a name")
+    return str(value)
+
+
+def address(value: object) -> str:
+    """An IP address in its canonical form, without a zone; LDAP knows two spellings of one address for the same."""
+    return str(ip_address(word(value).partition("%")[0]))
+
+
+def mac(value: object) -> str:
+    """A MAC address, or nothing."""
+    if value != "" and not _MAC.fullmatch(word(value)):
+        raise ValueError("not a MAC address")
+    return str(value)
+
+
+def prose(value: object, *, most: int = PROSE_MAX) -> str:
     """A sentence for people: cut where it is too long, and characters that no database takes are replaced."""
     if not isinstance(value, str):
         raise ValueError("not a text")
-    return value[:PROSE_MAX].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    return value[:most].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
-def listing(value: object, item: Callable[[Any], T]) -> tuple[T, ...]:
+def listing(value: object, item: Callable[[Any], T], *, most: int = LIST_MAX) -> tuple[T, ...]:
     """A list, each item read by ``item``."""
-    if not isinstance(value, list | tuple) or len(value) > LIST_MAX:
-        raise ValueError(f"not a list of at most {LIST_MAX} items")
+    if not isinstance(value, list | tuple) or len(value) > most:
+        raise ValueError(f"not a list of at most {most} items")
     return tuple(item(each) for each in value)
 
 
@@ -84,3 +123,8 @@ def check_output(output: object) -> dict[str, Any]:
     if size > OUTPUT_BYTES_MAX:
         raise Invalid(f"what the step gives has {size} bytes, at most {OUTPUT_BYTES_MAX} can be passed on", code="too-large")
     return output
+
+
+def distinct(value: object, item: Callable[[Any], T]) -> tuple[T, ...]:
+    """The first :data:`KEPT_MAX` of a list, each once: a guest may have any number of what its node must say of it."""
+    return tuple(dict.fromkeys(listing(value, item)))[:KEPT_MAX]

@@ -17,7 +17,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from unfold.sites import UnfoldAdminSite
 
-from vmcloud.domain.errors import VmcloudError
+from vmcloud.domain.errors import Unauthenticated, VmcloudError
 from vmcloud.fleet.services import accounts, feed, logins
 
 
@@ -27,13 +27,22 @@ class LoginForm(AdminAuthenticationForm):
     def clean(self) -> dict[str, Any]:
         """Count the try first, so that a guess too many is not even looked at."""
         username = self.cleaned_data.get("username") or ""
+        assert self.request is not None
+        source = str(self.request.META.get("REMOTE_ADDR", ""))
         try:
-            logins.refuse_reserved(username)
-            assert self.request is not None
-            logins.check_rate(str(self.request.META.get("REMOTE_ADDR", "")), username)
+            with logins.noted(username, source, "log in to the pages"):
+                logins.refuse_reserved(username)
+                logins.check_rate(source, username)
+                return self._judged()
         except VmcloudError as error:
             raise ValidationError(error.problem.sentence()) from error
-        return super().clean()
+
+    def _judged(self) -> dict[str, Any]:
+        """Django's own look at name and password."""
+        try:
+            return super().clean()
+        except ValidationError as error:
+            raise Unauthenticated(" ".join(error.messages)) from error
 
 
 class CloudSite(UnfoldAdminSite):
@@ -106,6 +115,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     ]
     more = [
         item("Users", "group", pages("auth_user"), user.has_perm("auth.view_user")),
+        item("Audit", "policy", pages("fleet_audit"), bool(user.is_superuser)),
         item("API", "api", "/api/v1/docs"),
     ]
     return [{"title": "Cloud", "items": cloud}, {"title": "More", "items": more}]

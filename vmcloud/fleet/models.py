@@ -17,6 +17,7 @@ from vmcloud.domain.steps import StepState as StepState
 from vmcloud.domain.vocabulary import JobState
 
 from . import (
+    audit_models,  # noqa: F401 - tables too
     gather,
     webhook_models,  # noqa: F401 - tables too
 )

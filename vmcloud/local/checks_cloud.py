@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import vmcloud
 from vmcloud.config import DEFAULT_DATA, Config
 
 from . import database as job_database
-from . import directory, layout, report, secrets, settings, status
+from . import directory, layout, prepare, report, secrets, settings, status
 from .parts import address
 
 Found = Iterator[tuple[str, str, str, str]]
@@ -121,6 +123,25 @@ def running(data: Path, config: Config | None) -> Found:
         )
     else:
         yield "parts", "OK", f"{len(found.rows)} up", ""
+
+
+def refusals(data: Path, config: Config | None) -> Found:
+    """Nobody is refused again and again just now."""
+    said = status.read(data)
+    if config is None or said is None or not any(part.name == "web" and part.up for part in said.parts):
+        return
+    token = (data / "secrets" / prepare.ADMIN_TOKEN).read_text().strip()
+    asked = Request(f"{config.web_url}/api/v1/audit/recent", headers={"Authorization": f"Bearer {token}"})
+    try:
+        with urlopen(asked, timeout=5.0) as answer:
+            burst = str(json.load(answer)["burst"])
+    except (OSError, ValueError, KeyError) as error:
+        yield "refusals", "WARN", f"the web part does not tell: {error}", "vmcloud status"
+        return
+    if burst:
+        yield "refusals", "WARN", burst, "vmcloud audit list --denied"
+    else:
+        yield "refusals", "OK", "no burst", ""
 
 
 def versions(data: Path, config: Config | None) -> Found:

@@ -4,4 +4,4 @@ A module for each thing that is shown; ``base`` what lists have in common, ``ver
 asked of a VE and the confirmation of it.
 """
 
-from . import events, images, jobs, nodes, queues, strays, users, ves, webhooks  # noqa: F401 - each registers its pages
+from . import audit, events, images, jobs, nodes, queues, strays, users, ves, webhooks  # noqa: F401 - each registers its pages

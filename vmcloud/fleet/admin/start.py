@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from django.urls import reverse
@@ -9,7 +10,7 @@ from django.utils.http import urlencode
 
 from vmcloud.domain.vocabulary import NodeState, Status
 from vmcloud.fleet.models import VE
-from vmcloud.fleet.services import events, queries, views
+from vmcloud.fleet.services import audit, events, queries, views
 from vmcloud.fleet.services.accounts import Actor
 
 from . import base
@@ -86,6 +87,8 @@ def _trouble(actor: Actor, statuses: dict[Any, Any], nodes: list[dict[str, Any]]
             {"word": "refused", "what": row.name, "why": row.refusal, "address": reverse("admin:fleet_ve_change", args=[row.pk])}
         )
     if actor.is_admin:
+        if words := audit.burst(time.time()):
+            found.append({"word": "refused", "what": "a burst", "why": words, "address": reverse("admin:fleet_audit_changelist")})
         for stray in queries.strays()[:SHOWN]:
             address = base.page_of("stray", stray.key)
             found.append(

@@ -16,8 +16,9 @@ from django.db.models import F
 from vmcloud.config import WebhookSettings
 from vmcloud.domain.happenings import NODE_TYPES, Happening, wants
 from vmcloud.domain.webhooks import ATTEMPTS, check_url, pause
-from vmcloud.fleet.services import webhooks
+from vmcloud.fleet.services import audit, webhooks
 from vmcloud.fleet.services.accounts import Actor, actor_of
+from vmcloud.fleet.services.audit import Door
 from vmcloud.fleet.webhook_models import Delivery, DeliveryState, Webhook
 
 from .gather import Line
@@ -116,6 +117,8 @@ def record(number: int, answers: Sequence[tuple[Message, Answer]], settings: Web
             row.failures, row.failing_since, row.next_at = 0, None, 0.0
         message, answer = answers[-1]
         row.last_at, row.last_code = now, answer.code
+        if answer.refused:
+            audit.denied(Door.WEBHOOK, f"webhook to {row.url}", answer.error, who=row.owner)
         if not answer.ok:
             _failed(row, message, answer, now, settings)
         row.save(update_fields=["failures", "failing_since", "next_at", "last_at", "last_code"])

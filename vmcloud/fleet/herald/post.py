@@ -20,14 +20,19 @@ GONE = 410
 """The receiver wants no more of it (Standard Webhooks, "Considerations for producers")."""
 
 
+class NotThere(OSError):
+    """Nothing may be sent to this address."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """How one attempt ended. ``code`` None: there was no answer, ``error`` says why; ``after``: seconds that the receiver asks to
-    wait."""
+    wait; ``refused``: nothing may be sent to its address."""
 
     code: int | None = None
     error: str = ""
     after: float = 0.0
+    refused: bool = False
 
     @property
     def ok(self) -> bool:
@@ -61,7 +66,7 @@ class Post:
             self.close()
             if self._late or isinstance(error, TimeoutError):
                 return Answer(error=f"no answer in {self._seconds:g} s")
-            return Answer(error=_words(error))
+            return Answer(error=_words(error), refused=isinstance(error, NotThere))
         finally:
             with self._lock:
                 self._end = float("inf")
@@ -117,7 +122,7 @@ class Post:
         addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
         refusals = [why for why in map(self._why_not, addresses) if why]
         if refusals:  # also where only one of several may not be reached: which of them answers is not for others to choose
-            raise OSError(refusals[0])
+            raise NotThere(refusals[0])
         opened = self._opened(addresses, port)
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # head and body are two writes
         if https:

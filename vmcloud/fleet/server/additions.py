@@ -20,7 +20,8 @@ from vmcloud.domain.vocabulary import Desired, EventType, Outcome, Verb
 from vmcloud.domain.wish import Wish
 from vmcloud.faults import point
 from vmcloud.fleet.models import Accepted, Stray
-from vmcloud.fleet.services import events, leases, queues, submit
+from vmcloud.fleet.services import audit, events, leases, queues, submit
+from vmcloud.fleet.services.audit import Door
 
 from . import wanted, writers
 from .context import Context
@@ -125,6 +126,7 @@ def _refuse(context: Context, found: Found, refusal: str) -> None:
     context.directory.refuse(found, refusal)
     record = found.record
     log.warning("%s: not taken up: %s", found.dn, refusal)
+    audit.denied(Door.LDAP, f"add {found.dn}", refusal, source="directory")
     about: dict[str, Any] = {"ve": found.ve}
     if record is not None:
         about |= {"ve_name": record.name, "project": record.project, "owner": record.owner}

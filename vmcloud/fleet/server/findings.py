@@ -8,16 +8,23 @@ from uuid import UUID
 from vmcloud.domain.reconcile import Report, Rule
 from vmcloud.domain.vocabulary import EventType, NodeState
 from vmcloud.fleet.models import VE, Finding
-from vmcloud.fleet.services import events, feed, queries
+from vmcloud.fleet.services import capacity, events, feed, queries
 
 from .context import Context
 
-OF_NODES = {Rule.R6: "it is left alone, and so are its VEs", Rule.R9: "many of its guests vanished from one list at once"}
-"""Rules that are told of a node, not of each of its VEs."""
+OF_NODES = {
+    Rule.R6: "it is left alone, and so are its VEs",
+    Rule.R9: "many of its guests vanished from one list at once",
+    Rule.R14: "",
+}
+"""Rules that are told of a node, not of each of its VEs, and in which words; empty: in the report's own."""
 
 
 def keep(context: Context, reports: Iterable[Report], only: Collection[UUID] | None) -> None:
     """Have exactly the findings of these reports; with ``only``, of those about these VEs."""
+    if only is None and capacity.unknown():
+        with context.leader.transaction():
+            capacity.keep(context.clock())
     now = {row.key: row for row in (_row(context, report) for report in reports)}
     known = Finding.objects.exclude(rule__in=OF_NODES) if only is not None else Finding.objects.all()
     if only is not None:
@@ -52,7 +59,8 @@ def _unjudged(context: Context) -> set[str]:
 def _row(context: Context, report: Report) -> Finding:
     about, subject, ve, reason = str(report.ve), report.name, report.ve, report.reason
     if report.rule in OF_NODES:
-        about, subject, ve, reason = report.node, f"node {report.node}", None, OF_NODES[report.rule]
+        about = f"{report.node}/{report.name}" if report.rule is Rule.R14 else report.node
+        subject, ve, reason = f"node {report.node}", None, OF_NODES[report.rule] or reason
     elif report.native:
         about, subject = f"{report.node}/{report.native}", f"{report.native} on {report.node}"
     said = {"subject": subject[:200], "reason": reason[:1000], "since": context.clock()}

@@ -26,7 +26,6 @@ from vmcloud.fleet.services import queries
 from . import (
     abandon,
     admit,
-    claims,
     finish,
     foreign,
     glance,
@@ -38,6 +37,7 @@ from . import (
     own_steps,
     removals,
     schedule,
+    sweep_claims,
 )
 from .context import Context
 from .heralding import HeraldKeeper
@@ -221,7 +221,7 @@ class Turns:
 
     def _sweep(self, context: Context) -> None:
         try:
-            claims.sweep(context)
+            sweep_claims.sweep(context)
         except Unavailable as error:
             context.projection.down = str(error)
         self._upkeep.run(context)

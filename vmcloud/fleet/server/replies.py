@@ -19,7 +19,7 @@ from vmcloud.fleet import gather
 from vmcloud.fleet.models import HOLDING, VE, Liveness, Misses, Step, StepState
 from vmcloud.fleet.services import usage
 
-from . import abandon, memory, progress, quarantine
+from . import abandon, dropped, memory, progress, quarantine
 from .context import Context, at_hand
 from .inbox import Report
 
@@ -65,6 +65,7 @@ def _handle(context: Context, reports: Sequence[Report]) -> list[Step]:
                 step = _spoken_of(steps.get(message.job, ()), node, message)
                 if step is None:
                     gather.flush()
+                    dropped.strangers(context, node, [message.job])
                     abandon.late(context, node, message)
                 elif _about_step(context, step, message):
                     to_send += progress.go_on(context, step.job, steps[step.job_id])
@@ -88,11 +89,13 @@ def _read(report: Report) -> tuple[str, Message] | None:
         message = parse(report.body)
     except Invalid as error:
         log.error("dropped a message on %s: %s", report.list_name, error)
+        dropped.message(report.list_name, error.problem.what)
         return None
     node = speaker(report.list_name)
     said = getattr(message, "node", node)
     if said != node:
         log.error("dropped a message on %s that claims to be from node %s", report.list_name, said)
+        dropped.message(report.list_name, f"it claims to be from node {said}")
         return None
     return node, message
 
@@ -185,6 +188,7 @@ def _digest(context: Context, node: str, digest: Digest) -> list[Step]:
     live.save()
     working = {(job, step) for job, step, _ in digest.working}
     abandon.under_way(context, node, {job for job, _ in working})
+    dropped.strangers(context, node, {job for job, _ in working})
     forgotten = [
         step
         for step in Step.objects.filter(node=node, state__in=(StepState.ACCEPTED, StepState.RUNNING)).select_related("job")

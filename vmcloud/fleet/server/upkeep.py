@@ -8,7 +8,7 @@ from django.contrib.sessions.models import Session
 from django.utils import timezone
 
 from vmcloud.directory.errors import Unavailable
-from vmcloud.fleet.services import archive, events, feed, tickets, webhooks
+from vmcloud.fleet.services import archive, audit, events, feed, tickets, webhooks
 
 from .context import Context
 
@@ -41,6 +41,7 @@ class Upkeep:
             pass
         if time.monotonic() - self._forgot > FORGET:
             events.prune(now - keep.events_days * archive.DAY)
+            audit.prune(now - keep.events_days * archive.DAY)
             Session.objects.filter(expire_date__lt=timezone.now()).delete()
             try:
                 context.directory.forget_tombstones(now - keep.tombstones_days * archive.DAY)

@@ -12,7 +12,9 @@ from vmcloud.domain.foreign import Writer
 from vmcloud.domain.records import VERecord
 from vmcloud.domain.vocabulary import JobState, Outcome, Verb
 from vmcloud.fleet.models import Job
+from vmcloud.fleet.services import audit
 from vmcloud.fleet.services.accounts import Actor
+from vmcloud.fleet.services.audit import Door
 
 from .context import Context
 
@@ -63,6 +65,7 @@ def actor(writer: Writer) -> Actor:
 
 def refused(context: Context, record: VERecord, writer: Writer, verb: Verb, error: VmcloudError, **fields: Any) -> Job:
     """A job that says what was asked for and why it is not done; inside a transaction."""
+    audit.denied(Door.LDAP, f"{verb} {record.name}", error.problem.what, who=writer.name, source="directory")
     ended = {"outcome": Outcome.FAILED.value, "result": {"undone": True, "never_ran": True}}
     return claim(context, record, writer, verb, error=error.problem.to_json(), **ended, **fields)
 

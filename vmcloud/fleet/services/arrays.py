@@ -15,8 +15,9 @@ from vmcloud.domain.vocabulary import JobState, Outcome
 from vmcloud.fleet import ports
 from vmcloud.fleet.models import MANY, UNBEGUN, VE, Job
 
-from . import archive, jobs, lanes
+from . import archive, audit, jobs, lanes
 from .accounts import Actor
+from .audit import Door
 
 FAILED_SHOWN = 100
 """Parts that did not end well which an array's page names."""
@@ -49,6 +50,8 @@ def ves(actor: Actor, wanted: Sequence[str], project: str) -> list[VE]:
     for start in range(0, len(wanted), MANY):
         rows = VE.objects.filter(project=project, name__in=wanted[start : start + MANY])
         found |= {row.name: row for row in rows if actor.may(row.owner)}
+        if others := sum(not actor.may(row.owner) for row in rows):
+            audit.denied(Door.RIGHTS, f"{others} VEs of a batch", "they are others'", who=actor.username)
     if missing := [name for name in wanted if name not in found]:
         todo = "Nothing was asked for. `vmcloud ve list` shows all."
         raise NotFound(f"{_some(missing)} of {len(wanted)} VEs: there is none in project {project!r}", where="ve", todo=todo)

@@ -2,8 +2,8 @@
 
 A create, in numbered steps: (1) check everything that can be checked; (2) one transaction writes the job as *claiming*; (3) the
 directory's add, which carries the job's id, claims the name: taken means the row goes again and the answer is 409; (4) the job is
-queued and the server woken. A crash between 2 and 4 is swept up by the leading server (``fleet/server/claims.py``). An array goes
-the same way as a whole: all of its parts are made, or none.
+queued and the server woken. A crash between 2 and 4 is swept up by the leading server (``fleet/server/sweep_claims.py``). An
+array goes the same way as a whole: all of its parts are made, or none.
 """
 
 from __future__ import annotations

@@ -16,8 +16,9 @@ from vmcloud.domain.vocabulary import Ending, JobState
 from vmcloud.fleet import database, gather, ports
 from vmcloud.fleet.models import VE, Job, JobEvent
 
-from . import archive
+from . import archive, audit
 from .accounts import SERVER, Actor
+from .audit import Door
 
 BEGUN = (JobState.RUNNING, JobState.EXITING)
 LOOK_EVERY = 0.01
@@ -43,6 +44,8 @@ def get(actor: Actor, ref: Ref) -> Job:
         raise Invalid(f"{said} are several jobs", where="job", todo=todo)
     job = archive.find(**{"pk": said.number} if said.parts is None else {"array": said.number, "index": said.index})
     if job is None or not (actor.may(job.owner) or _of_rules(actor, job)):
+        if job is not None:
+            audit.denied(Door.RIGHTS, f"job {job.ref}", f"it is {job.owner}'s", who=actor.username)
         raise NotFound(f"no job has the number {said}", where="job", todo="`vmcloud job list` shows all.")
     if said.whole and not job.size:
         raise NotFound(f"job {said.number} is no array", where="job", todo=f"Its number is {job.ref}.")

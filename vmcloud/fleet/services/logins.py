@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from vmcloud.domain.errors import Forbidden, VmcloudError
 
-from . import accounts
+from . import accounts, audit
+from .audit import Door
 
 
 class TooMany(VmcloudError):
@@ -31,6 +33,17 @@ def refuse_reserved(username: str) -> None:
             why="what the cloud does by itself is done in this name",
             todo="An administrator gives the user another name.",
         )
+
+
+@contextmanager
+def noted(username: str, source: str, what: str) -> Iterator[None]:
+    """Have the audit know how a try to log in goes, made from the address ``source``."""
+    try:
+        yield
+    except VmcloudError as error:
+        audit.denied(Door.LOGIN, what, error.problem.what, who=username, source=source)
+        raise
+    audit.granted(Door.LOGIN, what, who=username, source=source)
 
 
 class RateLimit:

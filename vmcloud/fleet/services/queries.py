@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from uuid import UUID
 
 from django.db.models import Q, QuerySet, Sum
@@ -16,9 +16,11 @@ from vmcloud.domain.lease import duration
 from vmcloud.domain.placement import Candidate
 from vmcloud.domain.vocabulary import JobState, Kind, NodeState
 from vmcloud.fleet import ports
-from vmcloud.fleet.models import OPEN_JOBS, VE, ArchivedJob, Image, Job, Lease, Liveness, Node, Stray
+from vmcloud.fleet.models import OPEN_JOBS, VE, ArchivedJob, Image, Job, Lease, Liveness, Node, Step, Stray
 
+from . import audit, capacity
 from .accounts import SERVER, Actor
+from .audit import Door
 
 RANGES = 200
 """Ranges of indices in one question."""
@@ -38,6 +40,8 @@ def ve(actor: Actor, ref: str, project: str = "main") -> VE:
     """One VE by name (in ``project``) or UUID; :class:`NotFound` if there is none the actor may see."""
     found = VE.objects.filter(_ref(ref, project)).first()
     if found is None or not actor.may(found.owner):
+        if found is not None:
+            audit.denied(Door.RIGHTS, f"VE {found.name}", f"it is {found.owner}'s", who=actor.username)
         raise NotFound(f"no VE is called {ref!r} in project {project!r}", where="ve", todo="`vmcloud ve list` shows all.")
     return found
 
@@ -159,13 +163,16 @@ def _filtered(found: QuerySet, filters: Mapping[str, str] | None, known: Iterabl
     return found
 
 
-def node_states(now: float) -> dict[str, NodeState]:
-    """Every known node's state: up if it was heard in time, down if it was not although the server has listened for as long, or
-    was told to be down before; else unknown."""
+def node_states(now: float, names: Collection[str] | None = None) -> dict[str, NodeState]:
+    """Every known node's state, or that of these: up if it was heard in time, down if it was not although the server has listened
+    for as long, or was told to be down before; else unknown."""
     limit, since = ports.cloud().intervals.node_down, listens_since(now)
-    live = {name: (heard_at, told) for name, heard_at, told in Liveness.objects.values_list("node", "heard_at", "told")}
-    nodes = Node.objects.values_list("name", flat=True)
-    return {name: node_state(*live.get(name, (0.0, "")), since=since, now=now, limit=limit) for name in nodes}
+    heard, nodes = Liveness.objects.all(), Node.objects.all()
+    if names is not None:
+        heard, nodes = heard.filter(node__in=names), nodes.filter(name__in=names)
+    live = {name: (heard_at, told) for name, heard_at, told in heard.values_list("node", "heard_at", "told")}
+    known = nodes.values_list("name", flat=True)
+    return {name: node_state(*live.get(name, (0.0, "")), since=since, now=now, limit=limit) for name in known}
 
 
 def node_state(heard_at: float, told: str, *, since: float | None, now: float, limit: float) -> NodeState:
@@ -202,13 +209,15 @@ def candidates(now: float, reserved: Mapping[str, int] | None = None) -> list[Ca
     used = dict(reserved or {})
     for name, memory in _placed_memory():
         used[name] = used.get(name, 0) + memory
+    known = capacity.confirmed()
+    nodes = [(each, capacity.believed(each, known)) for each in Node.objects.all()]
     return [
         Candidate(
             name=each.name,
             state=states[each.name],
-            kinds=frozenset(Kind(kind) for kind in each.kinds),
-            cpus=each.cpus,
-            memory_mib=each.memory_mib,
+            kinds=frozenset(Kind(kind) for kind in has.kinds),
+            cpus=has.cpus,
+            memory_mib=has.memory_mib,
             used_mib=used.get(each.name, 0),
             cordoned=each.cordoned,
             maintenance=each.maintenance,
@@ -216,13 +225,27 @@ def candidates(now: float, reserved: Mapping[str, int] | None = None) -> list[Ca
             labels=frozenset(each.labels),
             note=each.description[:100],
         )
-        for each in Node.objects.all()
+        for each, has in nodes
     ]
 
 
 def _placed_memory() -> Iterable[tuple[str, int]]:
     summed = VE.objects.exclude(node="").exclude(desired="absent").values_list("node").annotate(total=Sum("memory_mib"))
     return [(name, int(total or 0)) for name, total in summed]
+
+
+def elsewhere(ves: Collection[UUID] | None = None) -> dict[UUID, list[str]]:
+    """Of each VE, or of these: nodes that show a guest of it besides its own, where no step under way, as of a migration, has to do
+    with it there."""
+    found: dict[UUID, list[str]] = {}
+    about: dict[str, object] = {"ve__isnull": False} if ves is None else {"ve__in": ves}
+    for ve, name in Stray.objects.filter(**about).values_list("ve", "node"):
+        found.setdefault(ve, []).append(name)
+    if found:
+        steps = Step.objects.filter(ve__in=list(found), job__state__in=(JobState.RUNNING, JobState.EXITING)).exclude(node="")
+        for ve, name in set(steps.values_list("ve", "node")):
+            found[ve] = [each for each in found[ve] if each != name]
+    return found
 
 
 def changing() -> QuerySet[Job]:

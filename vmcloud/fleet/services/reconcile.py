@@ -15,7 +15,7 @@ from vmcloud.domain.spec import DEFAULT_PROJECT, Spec
 from vmcloud.domain.vocabulary import Desired, Drift, JobState, Kind, Observed, Outcome, Restart, Verb
 from vmcloud.fleet.models import VE, Accepted, Budget, Finding, Job, Liveness, Misses, Node, Stray, Tombstone
 
-from . import archive, queries, submit
+from . import archive, capacity, queries, submit
 from .accounts import Actor
 
 log = logging.getLogger("server.reconcile")
@@ -30,9 +30,12 @@ def plan(now: float, *, fix: bool = False, only: Collection[UUID] | None = None)
 
 
 def picture(now: float, *, fix: bool = False, only: Collection[UUID] | None = None) -> tuple[Plan, tuple[Report, ...]]:
-    """The plan, and what is to be told of leases beside it."""
+    """The plan, and what is to be told beside it: of leases, of claims by other nodes, of nodes that claim too much."""
     ves, strays = list(_ves(only)), _strays() if only is None else ()
-    return reconcile.compute(ves, strays, _nodes(now), now=now, fix=fix), reconcile.leases(ves, now=now)
+    nodes = _nodes(now) if only is None else _nodes(now, {ve.node for ve in ves})
+    made = reconcile.compute(ves, strays, nodes, now=now, fix=fix)
+    doubted = capacity.doubts() if only is None else ()
+    return made, (*reconcile.leases(ves, now=now), *reconcile.claims(ves, made), *doubted)
 
 
 def worth_a_look(ves: Collection[UUID]) -> set[UUID]:
@@ -159,19 +162,22 @@ def ask(actor: Actor, asked: dict[str, Any], *, origin: str, key: str) -> Job:
 # -------------------------------------------------------------------------------------------------------------------- views
 
 
-def _nodes(now: float) -> Iterable[NodeView]:
-    states = queries.node_states(now)
-    live = {row.node: row for row in Liveness.objects.all()}
-    for row in Node.objects.all():
-        heard = live.get(row.name)
-        gone = heard.previous_count - heard.count if heard else 0
+def _nodes(now: float, names: Collection[str] | None = None) -> Iterable[NodeView]:
+    """All nodes, or those of these names."""
+    rows, live = Node.objects.all(), Liveness.objects.all()
+    if names is not None:
+        rows, live = rows.filter(name__in=names), live.filter(node__in=names)
+    states = queries.node_states(now, names)
+    heard = {name: counts for name, *counts in live.values_list("node", "previous_count", "count")}
+    for name, maintenance in rows.values_list("name", "maintenance"):
+        before, count = heard.get(name, (0, 0))
+        gone = before - count
         vanished = (
-            heard is not None
-            and gone >= reconcile.VANISHED_GUESTS
-            and gone > reconcile.VANISHED_SHARE * heard.previous_count
-            and not Job.objects.filter(node=row.name, verb=Verb.DELETE, ended_at__gt=now - 60).exists()
+            gone >= reconcile.VANISHED_GUESTS
+            and gone > reconcile.VANISHED_SHARE * before
+            and not Job.objects.filter(node=name, verb=Verb.DELETE, ended_at__gt=now - 60).exists()
         )
-        yield NodeView(row.name, states[row.name], maintenance=row.maintenance, vanished=vanished)
+        yield NodeView(name, states[name], maintenance=maintenance, vanished=vanished)
 
 
 def _ves(only: Collection[UUID] | None = None) -> Iterable[VEView]:
@@ -180,9 +186,7 @@ def _ves(only: Collection[UUID] | None = None) -> Iterable[VEView]:
     misses = dict(Misses.objects.filter(**about).values_list("ve", "count"))
     budgets = {row.ve: row for row in Budget.objects.filter(**about)}
     told = dict(Finding.objects.filter(rule=Rule.R13, **about).values_list("ve", "since"))
-    elsewhere: dict[UUID, list[str]] = {}
-    for ve, node in Stray.objects.filter(**about).exclude(ve=None).values_list("ve", "node"):
-        elsewhere.setdefault(ve, []).append(node)
+    elsewhere = queries.elsewhere(only)
     for row in VE.objects.filter(**({} if only is None else {"pk__in": only})).exclude(node=""):
         try:
             spec = Spec.parse(row.spec)

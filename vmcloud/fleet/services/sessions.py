@@ -13,8 +13,9 @@ from vmcloud.domain.errors import Conflict, NotFound, Problem
 from vmcloud.domain.vocabulary import JobState, Outcome
 from vmcloud.fleet.models import Job
 
-from . import jobs
+from . import audit, jobs
 from .accounts import SERVER, Actor
+from .audit import Door
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ def demand(actor: Actor, number: int) -> Job:
     """The open session with this job's number, if the actor may use it: it is theirs, or they are an administrator."""
     job = Job.objects.filter(pk=number, verb__in=verbs.sessions()).first()
     if job is None or not actor.may(job.owner):
+        if job is not None:
+            audit.denied(Door.RIGHTS, f"session {number}", f"it is {job.owner}'s", who=actor.username)
         raise NotFound(f"there is no session {number}", where="session", todo="Ask for one: POST /api/v1/ves/<name>/console.")
     if job.state in (JobState.EXITING, JobState.COMPLETE):
         over = progress(number).over

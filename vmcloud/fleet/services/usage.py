@@ -39,8 +39,8 @@ def newest(kept: dict[str, Any], digest: Digest) -> dict[str, Any]:
 def of(rows: Iterable[VE]) -> dict[str, dict[str, Any]]:
     """By UUID, what these VEs use, as far as it is known and their nodes are up."""
     rows = list(rows)
-    states = queries.node_states(time.time())
-    up = {row.node for row in rows if states.get(row.node) is NodeState.UP}
+    states = queries.node_states(time.time(), {row.node for row in rows if row.node})
+    up = [node for node, state in states.items() if state is NodeState.UP]
     found = dict(Liveness.objects.filter(node__in=up).values_list("node", "usage"))
     used: dict[str, dict[str, Any]] = {}
     for row in rows:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Count, QuerySet, Sum
 
-from vmcloud.domain.reconcile import BUDGET
+from vmcloud.domain.reconcile import BUDGET, Rule
 from vmcloud.domain.status import Shown, Situation, derive
 from vmcloud.domain.terms import depend_text
 from vmcloud.domain.vocabulary import Desired, JobState, NodeState, Observed, Status
@@ -52,9 +52,7 @@ def _statuses(rows: Sequence[tuple[UUID, str, str, str, str]]) -> dict[UUID, Sho
     verbs = queries.open_verbs(ids if few else None)
     misses = dict(Misses.objects.filter(count__gt=0, **few).values_list("ve", "count"))
     spent = set(Budget.objects.filter(tries__gte=BUDGET, **few).values_list("ve", flat=True))
-    strays: dict[UUID, list[str]] = {}
-    for ve, node in Stray.objects.filter(**few or {"ve__isnull": False}).values_list("ve", "node"):
-        strays.setdefault(ve, []).append(node)
+    strays = queries.elsewhere(ids if few else None)
     found: dict[UUID, Shown] = {}
     alike: dict[tuple[Any, ...], Shown] = {}
     for ve, desired, observed, node, error in rows:
@@ -130,6 +128,7 @@ def strays_json(rows: Iterable[Stray]) -> list[dict[str, Any]]:
     rows = list(rows)
     bearing = [row.ve for row in rows if row.ve]
     recorded = {row.uuid: row for row in VE.objects.filter(pk__in=bearing)}
+    beside = queries.elsewhere(bearing)
     buried = set(Tombstone.objects.filter(pk__in=bearing).values_list("pk", flat=True))
     found = []
     for row in rows:
@@ -139,6 +138,8 @@ def strays_json(rows: Iterable[Stray]) -> list[dict[str, Any]]:
         elif (ve := recorded.get(row.ve)) is not None:
             status = Status.DUPLICATE if ve.observed_state else Status.WRONG_NODE
             reason = f"VE {ve.name} is placed on {ve.node or 'no node'}"
+            if row.node not in beside.get(ve.uuid, ()):
+                status, reason = Status.MIGRATING, f"{reason}; it is being migrated"
         elif row.ve:
             reason = f"it bears the UUID {row.ve}, of which there is no record"
         found.append(
@@ -274,13 +275,18 @@ def nodes_json(rows: Iterable[Node]) -> list[dict[str, Any]]:
     rows = list(rows)
     now = time.time()
     states, deaf = queries.node_states(now), queries.deafness(now)
-    heard = {row.node: row for row in Liveness.objects.all()}
-    used: dict[str, list[int]] = {}
-    for node, memory in VE.objects.exclude(node="").values_list("node", "memory_mib"):
-        used.setdefault(node, []).append(memory)
+    names = [row.name for row in rows]
+    live_rows, placed_rows = Liveness.objects.defer("usage", "images"), VE.objects.exclude(node="")
+    if len(names) <= FEW:
+        live_rows, placed_rows = live_rows.filter(node__in=names), placed_rows.filter(node__in=names)
+    heard = {row.node: row for row in live_rows}
+    summed = placed_rows.order_by().values_list("node").annotate(count=Count("uuid"), memory=Sum("memory_mib"))
+    used = {node: (count, int(memory or 0)) for node, count, memory in summed}
+    doubted = dict(Finding.objects.filter(rule=Rule.R14).values_list("node", "reason"))
     result = []
     for row in rows:
         live = heard.get(row.name)
+        ves, memory = used.get(row.name, (0, 0))
         result.append(
             {
                 "name": row.name,
@@ -291,16 +297,16 @@ def nodes_json(rows: Iterable[Node]) -> list[dict[str, Any]]:
                 "simulated": row.simulated,
                 "cpus": row.cpus,
                 "memory_mib": row.memory_mib,
-                "memory_placed_mib": sum(used.get(row.name, ())),
+                "memory_placed_mib": memory,
                 "disk_mib": row.disk_mib,
-                "ves": len(used.get(row.name, ())),
+                "ves": ves,
                 "guests_seen": live.count if live else None,
                 "labels": row.labels,
                 "address": row.address or None,
                 "version": row.software,
                 "description": row.description,
                 "heard": moment(live.heard_at) if live else None,
-                "reason": _node_reason(live, states.get(row.name), deaf),
+                "reason": _node_reason(live, states.get(row.name), deaf) or doubted.get(row.name, ""),
             }
         )
     return result

@@ -20,8 +20,9 @@ from vmcloud.fleet import ports
 from vmcloud.fleet.models import Watermark
 from vmcloud.fleet.webhook_models import Delivery, DeliveryState, Webhook
 
-from . import feed
+from . import audit, feed
 from .accounts import Actor
+from .audit import Door
 from .moments import moment
 
 EACH_MAX = 20
@@ -123,6 +124,7 @@ def _check_address(actor: Actor, url: str) -> None:
     except ValueError:
         return
     if why:
+        audit.denied(Door.WEBHOOK, f"webhook to {url}", why, who=actor.username)
         raise Invalid("nothing may be sent there", where="url", why=why)
 
 

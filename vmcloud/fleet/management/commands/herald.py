@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
 from vmcloud.fleet.herald.process import Herald
+from vmcloud.fleet.services import audit
 
 
 class Command(BaseCommand):
@@ -25,4 +26,5 @@ class Command(BaseCommand):
         """Run it."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)  # it ends with its server, which gets them too
+        audit.begin()
         Herald(settings.CLOUD, options["holder"], options["epoch"]).run()

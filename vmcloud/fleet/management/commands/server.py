@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from vmcloud.fleet.server.loop import Server
+from vmcloud.fleet.services import audit
 
 
 class Command(BaseCommand):
@@ -21,4 +22,5 @@ class Command(BaseCommand):
         server = Server(settings.CLOUD)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.stopping.set())
+        audit.begin()
         server.run()

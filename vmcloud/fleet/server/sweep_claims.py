@@ -6,9 +6,11 @@ from django.db.models import Exists, OuterRef, Q
 
 from vmcloud.domain.clocks import elapsed
 from vmcloud.domain.errors import NotFound
+from vmcloud.domain.records import VERecord
 from vmcloud.domain.vocabulary import JobState
 from vmcloud.fleet.models import VE, ArchivedJob, Job
-from vmcloud.fleet.services import archive
+from vmcloud.fleet.services import archive, audit
+from vmcloud.fleet.services.audit import Door
 from vmcloud.fleet.services.claiming import queue_claimed
 
 from . import wanted, writers
@@ -31,19 +33,28 @@ def sweep(context: Context) -> None:
                 Job.objects.filter(Q(pk=job.pk) | Q(array=job.pk), state=JobState.CLAIMING).delete()
     unplaced = VE.objects.filter(node="", observed_state="").exclude(generation=0)
     for model in (Job, ArchivedJob):
-        unplaced = unplaced.exclude(Exists(model.objects.filter(pk=OuterRef("job"))))
+        unplaced = unplaced.exclude(Exists(model.objects.filter(pk=OuterRef("job"), ve=OuterRef("uuid"))))
     for row in unplaced:
         _free(context, row)
 
 
 @at_hand
 def _free(context: Context, row: VE) -> None:
+    """Remove an entry that no job knows: its job is no more, or is about another VE, which only a claim by hand says."""
     record = context.directory.ve(row.uuid)
-    if record is None or record.node or archive.exists(record.job):
+    if record is None or record.node or _knows(record):
         return
+    if archive.exists(record.job):
+        what, why = f"claim of the name {record.name} for job {record.job}", "that job is about another VE"
+        audit.denied(Door.LDAP, what, why, who="cn=web", source="directory")
     with context.leader.transaction():
         wanted.gone(row.uuid)
     try:
         context.directory.remove_ve(record)
     except NotFound:
         return
+
+
+def _knows(record: VERecord) -> bool:
+    """Whether the job that the entry names is about it."""
+    return any(model.objects.filter(pk=record.job, ve=record.ve).exists() for model in (Job, ArchivedJob))
