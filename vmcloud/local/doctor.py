@@ -46,6 +46,7 @@ CHECKS: tuple[Check, ...] = (
     checks_cloud.database,
     checks_cloud.ports,
     checks_cloud.running,
+    checks_cloud.messages,
     checks_cloud.versions,
     checks_cloud.kinds,
     checks_hooks.hooks,
