@@ -188,6 +188,11 @@ class Config:
         return self.passfile.with_name(f"pgpass-{part}")
 
     @property
+    def denials(self) -> Path:
+        """What was denied on this machine, a line of JSON each; for the members of the cloud's group."""
+        return self.data / "run" / "denials"
+
+    @property
     def images(self) -> Path:
         """Where the web part keeps image archives, one file per SHA-256."""
         return self.data / "images"

@@ -104,7 +104,14 @@ def test_secrets_are_made_once_each_readable_by_one_user(tmp_path: Path) -> None
     (tmp_path / "secrets").mkdir()
     secrets.ensure(tmp_path, "vmcloud", ["n1"])
     files = sorted((tmp_path / "secrets").iterdir())
-    assert [file.name for file in files] == ["monitor.json", "node-n1.json", "reader.json", "server.json", "web.json"]
+    assert [file.name for file in files] == [
+        "monitor.json",
+        "node-n1.json",
+        "reader.json",
+        "server.json",
+        "supervisor.json",
+        "web.json",
+    ]
     assert {mode(file) for file in files} == {0o600}
     before = {file.name: file.read_text() for file in files}
     secrets.ensure(tmp_path, "vmcloud", ["n1", "n2"])
@@ -117,7 +124,7 @@ def test_secrets_are_made_once_each_readable_by_one_user(tmp_path: Path) -> None
 def test_the_reader_has_no_broker_user_and_nodes_none_in_the_directory(tmp_path: Path) -> None:
     (tmp_path / "secrets").mkdir()
     secrets.ensure(tmp_path, "vmcloud", ["n1"])
-    assert sorted(secrets.broker_passwords(tmp_path, ["n1"])) == ["monitor", "node-n1", "server", "web"]
+    assert sorted(secrets.broker_passwords(tmp_path, ["n1"])) == ["monitor", "node-n1", "server", "supervisor", "web"]
     assert sorted(secrets.directory_passwords(tmp_path)) == ["monitor", "reader", "server", "web"]
 
 
@@ -146,9 +153,8 @@ def test_foreign_folders_are_not_taken_over(tmp_path: Path) -> None:
 def test_folders_have_their_modes(tmp_path: Path) -> None:
     layout.make(tmp_path / "data", "vmcloud")
     assert mode(tmp_path / "data") == 0o711
-    assert {folder.name: folder.mode for folder in layout.folders("vmcloud")} == {
-        entry.name: mode(entry) for entry in (tmp_path / "data").iterdir()
-    }
+    found = {str(entry.relative_to(tmp_path / "data")): mode(entry) for entry in (tmp_path / "data").rglob("*") if entry.is_dir()}
+    assert {folder.name: folder.mode for folder in layout.folders("vmcloud")} == found
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

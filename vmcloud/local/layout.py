@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmcloud.config import PARTS_WITH_SQL, PARTS_WITH_USER, part_user
+from vmcloud.config import PARTS_WITH_SQL, PARTS_WITH_USER, Config, part_user
 from vmcloud.domain.errors import Invalid, Unavailable
 
 ROOT = "root"
@@ -82,6 +82,9 @@ def _take_over(data: Path, user: str) -> None:
     # Its first writer would make it for itself alone; SQLite makes the files beside it as this one is.
     if not database.exists():
         os.close(os.open(database, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    if not (denials := Config(data=data).denials).exists():
+        write(denials, "")
+    _hand_over(denials, ROOT, 0o640, user)
     for file in data.joinpath("sql").iterdir():
         _hand_over(file, part_user(user, "web"), 0o660, user)
     for file in data.joinpath("images").iterdir():

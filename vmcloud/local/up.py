@@ -114,7 +114,7 @@ def check_ports(config: Config, chosen: Sequence[str]) -> None:
 
 def foreground(config: Config, parts: Sequence[Part], lock: Lock, *, echo: bool) -> None:
     """Supervise in this process until told to stop. The lock is held until then."""
-    log = combined.CombinedLog(config.data / "log" / "vmcloud.log", config.keep, echo=echo)
+    log = combined.CombinedLog(config.data / "log" / "vmcloud.log", config.keep, echo=echo, denials=config.denials)
     try:
         Supervisor(parts, config.data, log, on_ready=notify_systemd, warden=_warden(config, parts, log)).run()
     finally:
