@@ -8,10 +8,28 @@ from pathlib import Path
 
 import pytest
 
-from vmcloud.domain.denials import LOGGER, TEXT_MAX, Denial, denied, parse
+from vmcloud.domain import denials
+from vmcloud.domain.denials import LOGGER, SINGLY, TEXT_MAX, Denial, Gate, denied, parse
 from vmcloud.local import combined
 
 pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(denials, "_gate", Gate())
+
+
+def test_a_flood_is_told_in_part_and_counted_whole_and_others_are_heard(caplog: pytest.LogCaptureFixture) -> None:
+    gate = Gate()
+    told = [gate.told("broker", "a", 1, 5.5) for _ in range(SINGLY + 100)]
+    assert sum(tell for tell, _ in told) == SINGLY
+    assert gate.told("broker", "b", 1, 5.5) == (True, 0)
+    assert gate.told("broker", "a", 1, 6.1) == (True, 100) and gate.told("broker", "a", 1, 6.2) == (True, 0)
+    with caplog.at_level(logging.WARNING, LOGGER):
+        for number in range(1000):
+            denied("broker", "a", str(number), "flood")
+    assert len(caplog.records) <= 3 * (SINGLY + 1)
 
 
 def test_what_is_told_is_read_again_from_the_line_of_any_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,7 @@ import pytest
 from vmcloud.config import Config
 from vmcloud.dispatch import acl
 from vmcloud.domain.errors import Conflict, Invalid
-from vmcloud.local import broker, layout, nodes, secrets, settings
+from vmcloud.local import broker, database, layout, nodes, secrets, settings
 from vmcloud.local.settings import Wishes, parse_listen
 
 pytestmark = pytest.mark.unit
@@ -119,6 +119,18 @@ def test_secrets_are_made_once_each_readable_by_one_user(tmp_path: Path) -> None
     assert secrets.load(tmp_path, "node-n2")["server_public_key"] == secrets.load(tmp_path, "server")["public_key"]
     assert secrets.load(tmp_path, "web")["secret_key"] == secrets.load(tmp_path, "server")["secret_key"]
     assert "private_key" not in before["web.json"] + before["node-n1.json"]
+
+
+def test_each_part_with_the_job_database_gets_the_password_as_libpq_wants_it(tmp_path: Path) -> None:
+    (tmp_path / "secrets").mkdir()
+    config = Config(data=tmp_path)
+    config.passfile.write_text("h:5432:jobs:vmcloud:secret\n")
+    database.check(config)
+    for part in ("web", "server"):
+        assert config.passfile_of(part).read_text() == config.passfile.read_text() and mode(config.passfile_of(part)) == 0o600
+    config.passfile.unlink()
+    database.check(config)
+    assert not config.passfile_of("web").exists()
 
 
 def test_the_reader_has_no_broker_user_and_nodes_none_in_the_directory(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ consumer had under way when its process died is counted, and set aside after :da
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable, Iterable
 from queue import Empty
@@ -24,8 +23,6 @@ from kombu.utils.encoding import bytes_to_str
 from vmcloud.domain.denials import denied
 
 from . import judge
-
-log = logging.getLogger(__name__)
 
 DEAD_MAX = 100
 """Messages set aside that are kept of one consumer; the oldest go."""
@@ -205,9 +202,7 @@ class Transport(base.Transport):  # type: ignore[misc, unused-ignore]
 
 
 def _dropped(name: str, error: BaseException) -> None:
-    why = f"{type(error).__name__}: {error}"[:300]
-    log.error("dropped an item of %s that is no message: %s", name, why)
-    denied("broker", name.partition(".")[2], f"an item on {name}", why)
+    denied("broker", name.partition(".")[2], f"an item on {name}", f"dropped, it is no message: {type(error).__name__}: {error}")
 
 
 def _link_errors(transport: Any) -> tuple[type[BaseException], ...]:
