@@ -21,6 +21,9 @@ MAP_SIZE = 16 << 30
 """Most bytes that each database may grow to. Address space, not disk; slapd's own default is 10 MiB."""
 LOG_PURGE = "01+00:00 00+00:15"
 """How long the access log is kept, and how often it is looked through. A job is some 9 KB of it, so a day of two million fits."""
+IDLE_SECONDS = 600
+"""Seconds after which a connection that asks nothing is ended. A watch (a persistent search) asks all the time by this count; our
+other clients connect anew when they have something to ask."""
 
 LABEL = "[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 INDICES = (
@@ -80,7 +83,7 @@ def _global(settings: Settings) -> str:
             "cn: config",
             "olcLogLevel: none",
             "olcThreads: 8",
-            "olcIdleTimeout: 0",
+            f"olcIdleTimeout: {IDLE_SECONDS}",
             "olcSizeLimit: unlimited",
             "olcConnMaxPendingAuth: 1000",
             f"olcAuthzRegexp: {{0}}{external} cn=root,ou=services,{settings.suffix}",

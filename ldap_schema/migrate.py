@@ -14,7 +14,7 @@ import ldap
 from ldap.controls import AssertionControl
 
 from . import access, config
-from .config import LOG_PURGE
+from .config import IDLE_SECONDS, LOG_PURGE
 from .convert import SCHEMA, parse
 from .tree import TREE_VERSION
 
@@ -61,7 +61,7 @@ def migrate(
     """Bring schema and tree to ``target``; a sentence for each thing done, none if there was nothing to do.
 
     1. refuse a tree that is newer (:class:`TooNew`);
-    2. add or replace definitions of ours, and how long the log is kept, where that differs in cn=config;
+    2. add or replace definitions of ours, how long the log is kept and connections may idle, where that differs in cn=config;
     3. for each missing version: migrate, then raise the version from the one before.
 
     Raises LDAPError; whatever was done stays done, and the next run continues there.
@@ -70,7 +70,7 @@ def migrate(
     current = version(connection, suffix)
     if current > target:
         raise TooNew(f"the tree has version {current}, this release knows {target}: run the newer release of vmcloud")
-    done = update_schema(connection) + purge_log(connection)
+    done = update_schema(connection) + purge_log(connection) + end_idle(connection)
     for number in range(current + 1, target + 1):
         sentence, step = migrations[number]
         step(connection, suffix)
@@ -92,6 +92,16 @@ def purge_log(connection: Any) -> list[str]:
         return []
     connection.modify_s(dn, [(ldap.MOD_REPLACE, "olcAccessLogPurge", [LOG_PURGE.encode()])])
     return [f"access log: kept {LOG_PURGE}"]
+
+
+def end_idle(connection: Any) -> list[str]:
+    """Have idle connections ended when this release ends them."""
+    [(dn, attributes)] = connection.search_s("cn=config", ldap.SCOPE_BASE, attrlist=["olcIdleTimeout"])
+    wanted = [str(IDLE_SECONDS).encode()]
+    if attributes.get("olcIdleTimeout") == wanted:
+        return []
+    connection.modify_s(dn, [(ldap.MOD_REPLACE, "olcIdleTimeout", wanted)])
+    return [f"idle connections: ended after {IDLE_SECONDS} s"]
 
 
 def update_schema(connection: Any) -> list[str]:

@@ -18,6 +18,7 @@ from celery.worker import state
 from vmcloud.config import Config
 from vmcloud.directory.errors import Denied, Unavailable
 from vmcloud.directory.store import Directory
+from vmcloud.dispatch import alive
 from vmcloud.dispatch.app import add_list, consumer_app
 from vmcloud.dispatch.routes import MONITOR_LIST, REPORT_TASK, monitor_list, speaker
 
@@ -95,7 +96,7 @@ def main() -> int:
         except Stopping as error:
             raise Reject("the directory is away", requeue=True) from error
 
-    app.steps["consumer"].add(_follower(nodes))
+    app.steps["consumer"].add(_follower(nodes, intake))
     worker = app.Worker(
         pool="threads",
         concurrency=AT_ONCE,
@@ -122,8 +123,12 @@ def _first_nodes(store: Directory) -> list[str]:
             time.sleep(0.1)
 
 
-def _follower(nodes: Nodes) -> type[bootsteps.StartStopStep]:
-    """A step of Celery's consumer that keeps ``nodes`` up to date from the consumer's own thread."""
+def _follower(nodes: Nodes, intake: Intake) -> type[bootsteps.StartStopStep]:
+    """A step of Celery's consumer that keeps ``nodes`` up to date, and gives signs of life, from the consumer's own thread."""
+
+    def live() -> None:
+        if intake.answers(time.monotonic()):
+            alive.beat()
 
     class Follower(bootsteps.StartStopStep):  # type: ignore[misc, unused-ignore]
         requires = ("celery.worker.consumer.tasks:Tasks",)
@@ -132,7 +137,8 @@ def _follower(nodes: Nodes) -> type[bootsteps.StartStopStep]:
             nodes.consumer = consumer
             nodes.refresh()
             timer = consumer.timer
-            self.timers = [timer.call_repeatedly(REFRESH, nodes.refresh), timer.call_repeatedly(WAKE, nodes.refresh_if_woken)]
+            calls = [(REFRESH, nodes.refresh), (WAKE, nodes.refresh_if_woken), (alive.EVERY, live)]
+            self.timers = [timer.call_repeatedly(seconds, call) for seconds, call in calls]
             log.info("%d lists, ready.", len(consumer.app.amqp.queues))
 
         def stop(self, consumer: Any) -> None:

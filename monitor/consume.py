@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from vmcloud import faults
 from vmcloud.directory.errors import Denied, Rejected, Unavailable
+from vmcloud.domain.denials import denied
 from vmcloud.domain.errors import Invalid
 from vmcloud.domain.messages import Sighting, Wake, parse
 
@@ -21,6 +23,10 @@ faults.declare("monitor", "monitor.received", "monitor.written")
 
 BACKOFF = (0.1, 3.0)
 """First and longest pause (s) between attempts while the directory is away; doubled each time."""
+
+
+STUCK = 60.0
+"""Seconds without progress on a message after which the monitor does not count as answering."""
 
 
 class Stopping(Exception):
@@ -67,6 +73,12 @@ class Intake:
         self._sleep = sleep
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)
         self._lock = threading.Lock()
+        self._progress: dict[int, float] = {}
+
+    def answers(self, now: float) -> bool:
+        """Whether every thread that has a message in hand got on with it lately. ``now``: of the monotonic clock."""
+        with self._lock:
+            return all(now - at < STUCK for at in self._progress.values())
 
     def take(self, speaker: str, data: object) -> None:
         """Handle one message; ``speaker`` is the node whose list it came on, empty for the list of wake-ups.
@@ -74,21 +86,33 @@ class Intake:
         What can not be believed or understood is logged and dropped: it would be no better the second time, and every node says
         everything again within seconds. Raises :class:`Stopping`.
         """
+        try:
+            self._take(speaker, data)
+        finally:
+            with self._lock:
+                self._progress.pop(threading.get_ident(), None)
+
+    def _proceed(self) -> None:
+        with self._lock:
+            self._progress[threading.get_ident()] = time.monotonic()
+
+    def _take(self, speaker: str, data: object) -> None:
+        self._proceed()
         faults.point("monitor.received")
         try:
             message = parse(data)
         except Invalid as error:
-            log.error("dropped a message on the list of %s: %s", speaker or "wake-ups", error)
+            denied("broker", speaker, f"a message on the list of {speaker or 'wake-ups'}", f"dropped: {error}")
             return
         if isinstance(message, Wake) and not speaker:
             if message.topic == "nodes":
                 self._wake()
         elif not isinstance(message, Sighting):
-            log.error("dropped a message of type %s on the list of %s", message.type, speaker or "wake-ups")
+            what = f"a message of type {message.type} on the list of {speaker or 'wake-ups'}"
+            denied("broker", speaker, what, "dropped: it does not belong there")
         elif message.node != speaker:
-            log.error(
-                "dropped a sighting that says it is of node %s and came on the list of %s", message.node, speaker or "wake-ups"
-            )
+            why = f"dropped: it says it is of node {message.node} and came on the list of {speaker or 'wake-ups'}"
+            denied("broker", speaker, "a sighting of another node", why)
         else:
             # The marks in the entries put changes of single guests in order; what is not there has no entry with a mark.
             whole = message.full or bool(message.gone or message.left) or message.facts is not None
@@ -101,6 +125,7 @@ class Intake:
     def _publish(self, sighting: Sighting) -> None:
         pause = BACKOFF[0]
         while True:
+            self._proceed()
             try:
                 outcome = self._publisher.publish(sighting)
             except Unavailable as error:
@@ -111,7 +136,7 @@ class Intake:
                 pause = min(pause * 2, BACKOFF[1])
                 continue
             except (Denied, Rejected, Invalid) as error:
-                log.error("dropped a sighting of node %s: %s", sighting.node, error)
+                denied("directory", sighting.node, "what a node saw", f"dropped a sighting of node {sighting.node}: {error}")
                 return
             if not outcome.node_known:
                 log.warning("dropped a sighting: the directory knows no node %s", sighting.node)

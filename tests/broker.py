@@ -74,4 +74,5 @@ def write_cloud(data: Path, url: str, passwords: dict[str, str], node: dict[str,
 
 def passwords_for(nodes: Iterable[str]) -> dict[str, str]:
     """A password for each central identity and each node."""
-    return {identity: f"pw-{identity}" for identity in ("server", "monitor", "web", *(f"node-{name}" for name in nodes))}
+    identities = ("server", "monitor", "web", "supervisor", *(f"node-{name}" for name in nodes))
+    return {identity: f"pw-{identity}" for identity in identities}

@@ -2,7 +2,8 @@
 
 A part is told one thing by its environment: ``VMCLOUD_DATA``, the data directory. There, ``config.toml`` holds what is no
 secret, and ``secrets/<identity>.json`` (mode 0600, owned by the user its part runs as) the passwords and keys of one identity:
-``web``, ``server``, ``monitor``, ``node-<name>``. A node on another machine has the same files with only its own secrets.
+``web``, ``server``, ``monitor``, ``node-<name>``. Each of the first three runs as a user of its own (:func:`part_user`). A node
+on another machine has the same files with only its own secrets.
 """
 
 from __future__ import annotations
@@ -16,6 +17,15 @@ from typing import Any, Self
 
 DEFAULT_DATA = Path("/var/lib/vmcloud")
 CONFIG_NAME = "config.toml"
+PARTS_WITH_USER = ("web", "server", "monitor")
+"""Parts that have a system user of their own."""
+PARTS_WITH_SQL = ("web", "server")
+"""Those of them that use the job database: their users are members of the cloud's group."""
+
+
+def part_user(user: str, part: str) -> str:
+    """The system user of a part, in a cloud whose group is called ``user``."""
+    return f"{user}-{part}"
 
 
 @dataclass(frozen=True)
@@ -163,10 +173,24 @@ class Config:
         """The URL of the job database: SQLite in the data directory unless another is set."""
         return self.database_url or f"sqlite:///{self.data / 'sql' / 'vmcloud.sqlite3'}"
 
+    def user_of(self, part: str) -> str:
+        """See :func:`part_user`."""
+        return part_user(self.user, part)
+
     @property
     def passfile(self) -> Path:
-        """The password for a PostgreSQL database, in the form of libpq's password file (PostgreSQL, 34.16)."""
+        """The password for a PostgreSQL database as an administrator writes it, in the form of libpq's password file
+        (PostgreSQL, 34.16)."""
         return self.data / "secrets" / "pgpass"
+
+    def passfile_of(self, part: str) -> Path:
+        """The copy of :attr:`passfile` that a part reads: libpq takes none that more than its own user may read."""
+        return self.passfile.with_name(f"pgpass-{part}")
+
+    @property
+    def denials(self) -> Path:
+        """What was denied on this machine, a line of JSON each; for the members of the cloud's group."""
+        return self.data / "run" / "denials"
 
     @property
     def images(self) -> Path:

@@ -17,8 +17,9 @@ from benchmarks.campaign.proxy import Proxy
 from tests.broker import Broker, passwords_for, write_cloud
 from vmcloud.config import Config
 from vmcloud.dispatch.app import RestoreOwn, consumer_app
+from vmcloud.dispatch.judge import item
 from vmcloud.dispatch.routes import REPORT_TASK
-from vmcloud.dispatch.transport import Held, item
+from vmcloud.dispatch.transport import Held
 
 pytestmark = pytest.mark.integration
 UNACKED = "unacked.monitor"

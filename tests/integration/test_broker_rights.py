@@ -14,7 +14,7 @@ from vmcloud.dispatch.acl import acl_file, rules
 
 pytestmark = pytest.mark.integration
 
-IDENTITIES = ("server", "monitor", "web", "node-a", "node-b")
+IDENTITIES = ("server", "monitor", "web", "supervisor", "node-a", "node-b")
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,15 @@ DENIED: list[tuple[str, tuple[str | int, ...]]] = [
     ("monitor", ("BRPOP", "server.a", 1)),
     ("server", ("BRPOP", "node.a", 1)),
     ("server", ("LPUSH", "monitor.a", FORGED)),
+    ("server", ("ACL", "SETUSER", "server", "+@all", "allkeys")),
+    ("server", ("ACL", "SETUSER", "node-c", "on", ">x")),
+    ("server", ("ACL", "DELUSER", "monitor")),
+    ("server", ("ACL", "SAVE")),
+    ("server", ("ACL", "LOG")),
+    ("monitor", ("LPUSH", "dead.node-a", FORGED)),
+    ("supervisor", ("LPUSH", "node.a", FORGED)),
+    ("supervisor", ("ACL", "SETUSER", "server", "+@all")),
+    ("supervisor", ("BRPOP", "node.a", 1)),
     ("server", ("FLUSHALL",)),
     ("server", ("CONFIG", "SET", "dir", "/")),
 ]

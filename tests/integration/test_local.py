@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import pwd
@@ -99,14 +100,16 @@ def test_secrets_and_folders_are_closed(cloud: Cloud) -> None:
         "monitor.json",
         "reader.json",
         "server.json",
+        "supervisor.json",
         "web.json",
     ]
     for file in secrets:
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
         central = file.stem in ("web", "server", "monitor")
-        assert owner(file) == ("vmcloud" if central else "root"), file
-    for name in ("broker", "sql"):
-        assert stat.S_IMODE((cloud.data / name).stat().st_mode) == 0o700
+        assert owner(file) == (f"vmcloud-{file.stem}" if central else "root"), file
+    assert stat.S_IMODE((cloud.data / "broker").stat().st_mode) == 0o700
+    assert stat.S_IMODE((cloud.data / "sql").stat().st_mode) == 0o2770
+    assert sorted(grp.getgrgid((cloud.data / "sql").stat().st_gid).gr_mem) == ["vmcloud-server", "vmcloud-web"]
     argv = b"".join(Path(f"/proc/{part['pid']}/cmdline").read_bytes() for part in cloud.status()["parts"])
     texts = [value for file in secrets for value in json.loads(file.read_text()).values()]
     assert not any(text.encode() in argv or text in cloud.log() for text in texts)

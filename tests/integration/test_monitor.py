@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(15)]
 __all__ = ["slapd"]
 
 FACTS = NodeFacts(kinds=(Kind.LXC,), cpus=4, memory_mib=4096, disk_mib=9000, version="0.1.0")
-IDENTITIES = ("web", "server", "monitor", "node-n1", "node-n2")
+IDENTITIES = ("web", "server", "monitor", "supervisor", "node-n1", "node-n2")
 
 
 class Cloud:

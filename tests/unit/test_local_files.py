@@ -12,7 +12,7 @@ import pytest
 from vmcloud.config import Config
 from vmcloud.dispatch import acl
 from vmcloud.domain.errors import Conflict, Invalid
-from vmcloud.local import broker, layout, nodes, secrets, settings
+from vmcloud.local import broker, database, layout, nodes, secrets, settings
 from vmcloud.local.settings import Wishes, parse_listen
 
 pytestmark = pytest.mark.unit
@@ -104,7 +104,14 @@ def test_secrets_are_made_once_each_readable_by_one_user(tmp_path: Path) -> None
     (tmp_path / "secrets").mkdir()
     secrets.ensure(tmp_path, "vmcloud", ["n1"])
     files = sorted((tmp_path / "secrets").iterdir())
-    assert [file.name for file in files] == ["monitor.json", "node-n1.json", "reader.json", "server.json", "web.json"]
+    assert [file.name for file in files] == [
+        "monitor.json",
+        "node-n1.json",
+        "reader.json",
+        "server.json",
+        "supervisor.json",
+        "web.json",
+    ]
     assert {mode(file) for file in files} == {0o600}
     before = {file.name: file.read_text() for file in files}
     secrets.ensure(tmp_path, "vmcloud", ["n1", "n2"])
@@ -114,10 +121,22 @@ def test_secrets_are_made_once_each_readable_by_one_user(tmp_path: Path) -> None
     assert "private_key" not in before["web.json"] + before["node-n1.json"]
 
 
+def test_each_part_with_the_job_database_gets_the_password_as_libpq_wants_it(tmp_path: Path) -> None:
+    (tmp_path / "secrets").mkdir()
+    config = Config(data=tmp_path)
+    config.passfile.write_text("h:5432:jobs:vmcloud:secret\n")
+    database.check(config)
+    for part in ("web", "server"):
+        assert config.passfile_of(part).read_text() == config.passfile.read_text() and mode(config.passfile_of(part)) == 0o600
+    config.passfile.unlink()
+    database.check(config)
+    assert not config.passfile_of("web").exists()
+
+
 def test_the_reader_has_no_broker_user_and_nodes_none_in_the_directory(tmp_path: Path) -> None:
     (tmp_path / "secrets").mkdir()
     secrets.ensure(tmp_path, "vmcloud", ["n1"])
-    assert sorted(secrets.broker_passwords(tmp_path, ["n1"])) == ["monitor", "node-n1", "server", "web"]
+    assert sorted(secrets.broker_passwords(tmp_path, ["n1"])) == ["monitor", "node-n1", "server", "supervisor", "web"]
     assert sorted(secrets.directory_passwords(tmp_path)) == ["monitor", "reader", "server", "web"]
 
 
@@ -146,9 +165,8 @@ def test_foreign_folders_are_not_taken_over(tmp_path: Path) -> None:
 def test_folders_have_their_modes(tmp_path: Path) -> None:
     layout.make(tmp_path / "data", "vmcloud")
     assert mode(tmp_path / "data") == 0o711
-    assert {folder.name: folder.mode for folder in layout.folders("vmcloud")} == {
-        entry.name: mode(entry) for entry in (tmp_path / "data").iterdir()
-    }
+    found = {str(entry.relative_to(tmp_path / "data")): mode(entry) for entry in (tmp_path / "data").rglob("*") if entry.is_dir()}
+    assert {folder.name: folder.mode for folder in layout.folders("vmcloud")} == found
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,5 +66,5 @@ def test_the_web_part_believes_no_header_about_addresses(tmp_path: Path) -> None
     from vmcloud.local import parts
 
     (tmp_path / "secrets").mkdir()
-    (tmp_path / "secrets" / "web.json").write_text(json.dumps({"broker_password": "x"}))
+    (tmp_path / "secrets" / "supervisor.json").write_text(json.dumps({"broker_password": "x"}))
     assert "--no-proxy-headers" in parts.catalogue(Config(data=tmp_path))["web"].argv

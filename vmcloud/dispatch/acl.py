@@ -1,7 +1,8 @@
 """The broker's users: who may read and write which list (Redis ACL, redis.io/docs/management/security/acl).
 
 A node can read its own list and write its two; it can not read, write or even see another's. Selectors (in brackets) bind a
-command to keys and need Redis 7.
+command to keys and need Redis 7. No user may make or change users: they are written to the broker's file by `vmcloud up`, as root
+of its machine. What root's own part does there, the user ``supervisor`` may: read what was denied, and keep lists in bounds.
 """
 
 from __future__ import annotations
@@ -10,10 +11,15 @@ import hashlib
 
 _CONNECT = "+hello +auth +ping +select +client|setname +multi +exec +discard +watch +unwatch"
 _CONSUME = "+brpop +lpush +rpush +zadd +zrem +hset +hdel +hget +hkeys"
+SUPERVISOR = "supervisor"
 
 
 def _own(identity: str) -> str:
     return f"~unacked.{identity} ~unacked_index.{identity}"
+
+
+def _dead(identity: str) -> str:
+    return f"(+lpush +ltrim +expire %W~dead.{identity})"
 
 
 def rules(identity: str) -> str:
@@ -21,15 +27,18 @@ def rules(identity: str) -> str:
     if identity == "server":
         return (
             f"{_CONNECT} ~server ~server.* {_own(identity)} {_CONSUME} "
-            "(+lpush %W~node.*) (+lpush %W~monitor) (+llen %R~monitor.*) +acl|setuser +acl|deluser +acl|save"
+            f"(+lpush %W~node.*) (+lpush %W~monitor) (+llen %R~monitor.*) {_dead(identity)}"
         )
+    if identity == SUPERVISOR:
+        return f"{_CONNECT} ~* +acl|log +info +scan +type +llen +lrange +ltrim +del +memory|usage +client|list +client|kill"
     if identity == "monitor":
-        return f"{_CONNECT} ~monitor ~monitor.* {_own(identity)} {_CONSUME}"
+        return f"{_CONNECT} ~monitor ~monitor.* {_own(identity)} {_CONSUME} {_dead(identity)}"
     if identity == "web":
         return f"{_CONNECT} (+lpush %W~server)"
     if identity.startswith("node-"):
         node = identity.removeprefix("node-")
-        return f"{_CONNECT} ~node.{node} {_own(identity)} {_CONSUME} (+lpush %W~monitor.{node}) (+lpush %W~server.{node})"
+        lists = f"(+lpush %W~monitor.{node}) (+lpush %W~server.{node})"
+        return f"{_CONNECT} ~node.{node} {_own(identity)} {_CONSUME} {lists} {_dead(identity)}"
     raise ValueError(f"identity {identity!r} has no broker user")
 
 

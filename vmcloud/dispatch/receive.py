@@ -7,7 +7,6 @@ with a dying process is asked for again. What can not be decoded is dropped with
 from __future__ import annotations
 
 import contextlib
-import logging
 import socket
 from collections import deque
 from collections.abc import Iterable
@@ -21,7 +20,8 @@ from vmcloud.config import Config
 
 from .app import broker_url, queue, transport_options
 
-log = logging.getLogger(__name__)
+PORTION = 16 << 20
+"""Bytes after which :meth:`Receiver.get` takes no more at once: how much waits is its senders' choice."""
 
 
 class Lost(Exception):
@@ -35,6 +35,7 @@ class Receiver:
         self._config, self._identity = config, identity
         self._lists = list(dict.fromkeys(lists))
         self._inbox: deque[tuple[str, Any]] = deque()
+        self._bytes = 0
         self._connection: Connection | None = None
         self._consumer: Consumer | None = None
 
@@ -47,13 +48,15 @@ class Receiver:
                 self._consumer.consume(no_ack=True)
 
     def get(self, timeout: float) -> list[tuple[str, Any]]:
-        """Wait up to ``timeout`` seconds; all (list, argument) pairs that have come, in order of arrival. :class:`Lost`."""
+        """Wait up to ``timeout`` seconds; all (list, argument) pairs that have come, in order of arrival, but no more than a
+        portion. :class:`Lost`."""
+        self._bytes = 0
         try:
             self._connect()
             assert self._connection is not None
             with contextlib.suppress(socket.timeout, TimeoutError):
                 self._connection.drain_events(timeout=timeout)
-                while True:
+                while self._bytes < PORTION:
                     self._connection.drain_events(timeout=0.001)
         except (KombuError, OSError, *_errors(self._connection)) as error:
             self.close()
@@ -83,11 +86,8 @@ class Receiver:
         self._consumer.consume(no_ack=True)
 
     def _take(self, body: Any, delivery: Delivery) -> None:
-        try:
-            (argument,) = body[0]
-        except (TypeError, ValueError, LookupError):
-            log.error("dropped a malformed message on %s", delivery.delivery_info["routing_key"])
-            return
+        (argument,) = body[0]
+        self._bytes += len(delivery.body)
         self._inbox.append((delivery.delivery_info["routing_key"], argument))
 
 

@@ -22,8 +22,8 @@ from vmcloud.domain.messages import Message, Wake
 
 from .app import base_app
 from .envelope import Order, seal
+from .judge import item
 from .routes import ORDER_TASK, REPORT_TASK, route, wake_list
-from .transport import item
 
 WAKE_PAUSE = 2.0
 """Seconds without wake-ups after one that failed."""

@@ -1,76 +1,53 @@
 """kombu's Redis transport for lists that a hostile node may write to.
 
-Whoever may push on a list chooses every byte of the item, and kombu believes it: a malformed item ends the consumer, and the
-item itself says which list it came on. Here what can not be read is dropped with a line in the log; the list is the one that the
-broker named; and of the headers only what a task of ours needs is left (no compression bombs, no times to wait for).
+Whoever may push on a list chooses every byte of the item, and kombu believes it: a malformed item ends the consumer, the item
+itself says which list it came on, which codec reads its body, and which tasks to publish once it was handled. Here an item is
+judged (:mod:`.judge`) before any code of kombu or Celery touches it; what does not pass is dropped and told as a denial. What a
+consumer had under way when its process died is counted, and set aside after :data:`.judge.DELIVERIES_MAX` times (:class:`QoS`).
 """
 
 from __future__ import annotations
 
-import base64
 import json
-import logging
+import time
 from collections.abc import Callable, Iterable
+from queue import Empty
 from typing import Any, ClassVar
-from uuid import uuid4
 
+import kombu.serialization
 import kombu.transport
 import kombu.transport.redis as base
 from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
-from kombu.utils.json import dumps
 
-log = logging.getLogger(__name__)
+from vmcloud.domain.denials import denied
 
-HEADERS = ("lang", "task", "id", "root_id", "parent_id", "argsrepr", "kwargsrepr", "origin")
-"""Headers of a Celery task message that are kept."""
+from . import judge
 
-UNREADABLE = (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError)
-"""What kombu raises over an item of a list that is no message."""
+DEAD_MAX = 100
+"""Messages set aside that are kept of one consumer; the oldest go."""
+DEAD_SECONDS = 7 * 86400
+"""How long they are kept after the last of them was set aside."""
+DEAD_PIECE = 2000
+"""Characters that are kept of one: enough to tell what it was."""
 
 
-def item(task: str, argument: object) -> bytes:
-    """What stands on a list: a task message with one argument as Celery makes it (docs.celeryq.dev, message protocol 2), with
-    those of its headers that the other end keeps. Made here because Celery and kombu take ten times as long for it."""
-    number = str(uuid4())
-    embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-    body = json.dumps([[argument], {}, embed], separators=(",", ":")).encode()
-    message = {
-        "body": base64.b64encode(body).decode(),
-        "content-type": "application/json",
-        "content-encoding": "utf-8",
-        "headers": {
-            "lang": "py",
-            "task": task,
-            "id": number,
-            "root_id": number,
-            "parent_id": None,
-            "argsrepr": "-",
-            "kwargsrepr": "{}",
-            "origin": "vmcloud",
-        },
-        "properties": {
-            "correlation_id": number,
-            "reply_to": "",
-            "delivery_mode": 2,
-            "delivery_info": {"exchange": "", "routing_key": ""},
-            "priority": 0,
-            "body_encoding": "base64",
-            "delivery_tag": number,
-        },
-    }
-    return json.dumps(message, separators=(",", ":")).encode()
+def dead_list(identity: str) -> str:
+    """The list of what one consumer set aside."""
+    return f"dead.{identity}"
 
 
 class Held:
     """What this process has of one hash of unacknowledged messages, whatever became of the connections through which it came.
-    ``taken``: what it works on; ``owed``: what it is done with, and could not tell the broker."""
+    ``taken``: what it works on; ``owed``: what it is done with, and could not tell the broker; ``settled``: whether it has looked
+    at what a predecessor left."""
 
     _all: ClassVar[dict[str, Held]] = {}
 
     def __init__(self) -> None:
         self.taken: set[str] = set()
         self.owed: set[str] = set()
+        self.settled = False
 
     @classmethod
     def of(cls, key: str) -> Held:
@@ -84,7 +61,7 @@ class QoS(base.QoS):  # type: ignore[misc, unused-ignore]
 
     def append(self, message: Any, delivery_tag: str) -> None:
         delivery = message.delivery_info
-        taken = dumps([message._raw, delivery["exchange"], delivery["routing_key"]])
+        taken = json.dumps([message._raw, delivery["exchange"], delivery["routing_key"]])
         with self.channel.conn_or_acquire() as client:
             client.hset(self.unacked_key, delivery_tag, taken)
         Held.of(self.unacked_key).taken.add(delivery_tag)
@@ -106,7 +83,8 @@ class QoS(base.QoS):  # type: ignore[misc, unused-ignore]
 
     def settle(self) -> None:
         """On a new connection: acknowledge what this process is done with, put back what it never got or what a dead
-        predecessor had, and leave what it works on."""
+        predecessor had, and leave what it works on. What several predecessors had in hand when they died is set aside: one of
+        them may have died of it."""
         held = Held.of(self.unacked_key)
         owed = set(held.owed)
         with self.channel.conn_or_acquire() as client:
@@ -114,8 +92,51 @@ class QoS(base.QoS):  # type: ignore[misc, unused-ignore]
                 if tag in held.owed:
                     client.hdel(self.unacked_key, tag)
                 elif tag not in held.taken:
-                    self.restore_by_tag(tag, client)
+                    self._put_back(client, tag, died=not held.settled)
         held.owed -= owed  # of some the broker was told before the connection broke, and only its answer was lost
+        held.settled = True
+
+    def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
+        """Put back a message that this process was asked to give back."""
+        with self.channel.conn_or_acquire(client) as connected:
+            self._put_back(connected, bytes_to_str(tag), died=False)
+        Held.of(self.unacked_key).taken.discard(bytes_to_str(tag))
+
+    def _put_back(self, client: Any, tag: str, *, died: bool) -> None:
+        """Move a message from the hash to the end of its list where it is the next to be taken; with ``died`` count it."""
+        found = client.hget(self.unacked_key, tag)
+        if found is None:
+            return
+        raw, _, name = json.loads(found)
+        deliveries = judge.deliveries(raw["headers"]) + died
+        with client.pipeline(transaction=True) as pipe:
+            pipe.hdel(self.unacked_key, tag)
+            if deliveries < judge.DELIVERIES_MAX:
+                raw["headers"][judge.DELIVERIES] = deliveries
+                pipe.rpush(name, json.dumps(raw))
+            else:
+                self._set_aside(pipe, name, raw)
+            pipe.execute()
+
+    def _set_aside(self, pipe: Any, name: str, raw: dict[str, Any]) -> None:
+        identity = self.unacked_key.removeprefix("unacked.")
+        kept = {"at": round(time.time(), 3), "list": name, "id": raw["headers"].get("id", ""), "body": raw["body"][:DEAD_PIECE]}
+        pipe.lpush(dead_list(identity), json.dumps(kept))
+        pipe.ltrim(dead_list(identity), 0, DEAD_MAX - 1)
+        pipe.expire(dead_list(identity), DEAD_SECONDS)
+        why = f"{judge.DELIVERIES_MAX} processes ended while they had it in hand; it is kept in {dead_list(identity)}"
+        denied("broker", name.partition(".")[2], f"message {kept['id']} on {name}", why)
+
+
+class Message(virtual.Message):  # type: ignore[misc, unused-ignore]
+    """A message whose body was decoded when it was judged."""
+
+    def __init__(self, payload: dict[str, Any], channel: Any = None, **kwargs: Any) -> None:
+        self._parsed = payload.pop("parsed")
+        super().__init__(payload, channel=channel, **kwargs)
+
+    def _decode(self) -> Any:
+        return self._parsed
 
 
 class Channel(base.Channel):  # type: ignore[misc, unused-ignore]
@@ -123,6 +144,7 @@ class Channel(base.Channel):  # type: ignore[misc, unused-ignore]
     nothing else, any thread may use it, and making it takes redis-py longer than a command takes."""
 
     QoS = QoS
+    Message = Message
     _client: Any = None
 
     def _create_client(self, asynchronous: bool = False) -> Any:
@@ -133,32 +155,44 @@ class Channel(base.Channel):  # type: ignore[misc, unused-ignore]
         return self._client
 
     def _brpop_read(self, **options: Any) -> Any:
+        """As kombu's, but for the item: it is judged before anything decodes it, and says nothing of its list."""
         try:
-            return super()._brpop_read(**options)
-        except UNREADABLE as error:
-            log.error("dropped an item of a list that is no message: %s", _short(error))
+            try:
+                answer = self.client.parse_response(self.client.connection, "BRPOP", **options)
+            except self.connection_errors:
+                self.client.connection.disconnect()
+                raise
+            if not answer:
+                raise Empty
+            name = bytes_to_str(answer[0])
+            self._queue_cycle.rotate(name)
+            self.connection.judge_and_deliver(answer[1], name)
             return True
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
 
 
 class Transport(base.Transport):  # type: ignore[misc, unused-ignore]
-    """Checks each message before anything acts on it."""
+    """Delivers what passes the judge."""
 
     Channel = Channel
     _callbacks: dict[str, Callable[[Any], Any]]
 
-    def _deliver(self, message: Any, queue: str) -> None:
+    def judge_and_deliver(self, item: bytes, name: str) -> None:
+        """Hand an item of the list ``name`` to its consumer, or drop it."""
         try:
-            checked = _checked(message, queue)
-        except Exception as error:
-            log.error("dropped a malformed message on %s: %s", queue, _short(error))
+            message = judge.judged(item, name)
+        except judge.UNFIT as error:
+            _dropped(name, error)
             return
         try:
-            super()._deliver(checked, queue)
+            super()._deliver(message, name)
         except _link_errors(self):
             raise
         except Exception as error:
-            log.error("dropped a malformed message on %s: %s", queue, _short(error))
-            self._forget(checked["properties"]["delivery_tag"])
+            _dropped(name, error)
+            self._forget(message["properties"]["delivery_tag"])
 
     def _forget(self, tag: str) -> None:
         """Acknowledge what was dropped, where it waits for that: it must not come back with the next start."""
@@ -167,27 +201,8 @@ class Transport(base.Transport):  # type: ignore[misc, unused-ignore]
                 channel.basic_reject(tag, requeue=False)
 
 
-def _checked(message: Any, queue: str) -> dict[str, Any]:
-    """The message with nothing in it that its sender must not choose."""
-    if not isinstance(message, dict) or not isinstance(message.get("body"), str):
-        raise ValueError("it has no body")
-    properties, headers = message.get("properties"), message.get("headers") or {}
-    if not isinstance(properties, dict) or not isinstance(headers, dict):
-        raise ValueError("it has no properties")
-    return {
-        "body": message["body"],
-        "content-type": message.get("content-type"),
-        "content-encoding": message.get("content-encoding"),
-        "headers": {name: headers[name] for name in HEADERS if isinstance(headers.get(name), str)},
-        "properties": {
-            "body_encoding": properties.get("body_encoding"),
-            "correlation_id": headers.get("id") if isinstance(headers.get("id"), str) else "",
-            "delivery_mode": 2,
-            "priority": 0,
-            "delivery_info": {"exchange": "", "routing_key": queue},
-            "delivery_tag": str(uuid4()),
-        },
-    }
+def _dropped(name: str, error: BaseException) -> None:
+    denied("broker", name.partition(".")[2], f"an item on {name}", f"dropped, it is no message: {type(error).__name__}: {error}")
 
 
 def _link_errors(transport: Any) -> tuple[type[BaseException], ...]:
@@ -196,11 +211,9 @@ def _link_errors(transport: Any) -> tuple[type[BaseException], ...]:
     return tuple(each for each in found if not issubclass(KeyError, each))
 
 
-def _short(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:300]
-
-
 def install() -> None:
-    """Make this the transport of ``redis://`` in this process."""
+    """Make this the transport of ``redis://`` in this process, and JSON no more than JSON: kombu's own decoder makes numbers,
+    times and bytes of objects that ask for it."""
     for scheme in ("redis", "rediss"):
         kombu.transport.TRANSPORT_ALIASES[scheme] = f"{__name__}:{Transport.__name__}"
+    kombu.serialization.register("json", json.dumps, judge.decode, content_type="application/json", content_encoding="utf-8")

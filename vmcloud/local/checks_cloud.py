@@ -13,6 +13,8 @@ from urllib.request import Request, urlopen
 
 import vmcloud
 from vmcloud.config import DEFAULT_DATA, Config
+from vmcloud.dispatch.acl import SUPERVISOR
+from vmcloud.dispatch.judge import DELIVERIES_MAX
 
 from . import database as job_database
 from . import directory, layout, prepare, report, secrets, settings, status
@@ -26,7 +28,7 @@ def users(data: Path, config: Config | None) -> Found:
     if os.geteuid() != 0 and config is not None and data.stat().st_uid == os.geteuid():
         yield "users", "OK", "all parts run as you", ""
         return
-    for name in ((config.user if config else "vmcloud"), layout.BROKER_USER, layout.DIRECTORY_USER):
+    for name in layout.users((config or Config(data=data)).user):
         if layout.exists(name):
             yield f"user {name}", "OK", "exists", ""
         else:
@@ -50,11 +52,11 @@ def secret_files(data: Path, config: Config | None) -> Found:
     if config is None:
         yield "cloud", "OK", f"none in {data} yet: vmcloud up makes it", ""
         return
-    identities = [*secrets.CENTRAL, *(f"node-{name}" for name in config.node.names)]
+    identities = [*secrets.CENTRAL, SUPERVISOR, *(f"node-{name}" for name in config.node.names)]
     bad = []
     for identity in identities:
         path = secrets.path(data, identity)
-        owner = config.user if identity in ("web", "server", "monitor") else layout.ROOT
+        owner = secrets.owner(config.user, identity)
         if not path.exists():
             bad.append((f"{path} is missing", "vmcloud down; vmcloud up --detach"))
         elif path.stat().st_mode & 0o077:
@@ -142,6 +144,19 @@ def refusals(data: Path, config: Config | None) -> Found:
         yield "refusals", "WARN", burst, "vmcloud audit list --denied"
     else:
         yield "refusals", "OK", "no burst", ""
+
+
+def messages(data: Path, config: Config | None) -> Found:
+    """No message was set aside because processes ended while they had it in hand."""
+    said = status.read(data)
+    if config is None or said is None or not said.running:
+        return
+    found = ", ".join(f"{count} in {name}" for name, count in sorted(said.dead.items()) if count)
+    if not found:
+        yield "messages", "OK", "none was set aside", ""
+        return
+    detail = f"set aside after {DELIVERIES_MAX} ends of who had them in hand: {found}; each is forgotten after a week"
+    yield "messages", "WARN", detail, f"grep 'message .* ended while' {data}/log/vmcloud.log; report what it shows"
 
 
 def versions(data: Path, config: Config | None) -> Found:

@@ -35,17 +35,16 @@ def hooks(data: Path, config: Config | None) -> Found:
 def _all(config: Config) -> Iterator[tuple[Path, tuple[int, ...], str]]:
     """Every hook with who may own it, and what is wrong with its name."""
     server = Folder(config.hook_folder)
-    at_server = (0, pwd.getpwnam(config.user).pw_uid) if layout.exists(config.user) else (0,)
     for name in server.names():
         yield (
             server.path / name,
-            at_server,
+            _owners(config, "web"),
             "" if name == SUBMIT else f"{server.path / name} is never called; the filter is {SUBMIT}",
         )
     for name in server.folders():
         known = name in (*TYPES, ALL)
         why = "" if known else f"{server.path / name} is never called: no type of events has this name"
-        yield from ((path, at_server, why) for path in Folder(server.path / name).all())
+        yield from ((path, _owners(config, "server"), why) for path in Folder(server.path / name).all())
     for node in config.node.names:
         folder = Folder(config.node_home(node) / "hooks")
         for name in folder.names():
@@ -55,3 +54,9 @@ def _all(config: Config) -> Iterator[tuple[Path, tuple[int, ...], str]]:
                 (0,),
                 "" if known else f"{folder.path / name} is never called; known are {' and '.join(ON_NODES)}",
             )
+
+
+def _owners(config: Config, part: str) -> tuple[int, ...]:
+    """Who may own a hook that a part calls: root, and the user that the part runs as."""
+    user = config.user_of(part)
+    return (0, pwd.getpwnam(user).pw_uid) if layout.exists(user) else (0,)

@@ -8,15 +8,16 @@ import pwd
 import resource
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .parts import Part
 from .process import Ident, ident
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 24, 38
 
 
 @dataclass
@@ -33,7 +34,6 @@ class Child:
         """Start ``part`` in ``folder`` in a session of its own. OSError where it can not be started."""
         reading, writing = os.pipe2(os.O_CLOEXEC)
         try:
-            options = credentials(part.user)
             process = subprocess.Popen(
                 part.argv,
                 stdin=subprocess.DEVNULL,
@@ -42,9 +42,8 @@ class Child:
                 env=dict(part.env),
                 cwd=folder,
                 start_new_session=True,
-                preexec_fn=_before_exec(os.getpid(), part.files),  # noqa: PLW1509 - one thread
+                preexec_fn=_before_exec(os.getpid(), part),  # noqa: PLW1509 - one thread
                 umask=0o022,
-                **options,  # type: ignore[call-overload]
             )
         except BaseException:
             os.close(reading)
@@ -82,7 +81,7 @@ def in_words(code: int) -> str:
         return f"killed by signal {-code}"
 
 
-def credentials(user: str) -> dict[str, object]:
+def credentials(user: str) -> dict[str, Any]:
     """Arguments of Popen that make the process ``user``'s; none where this process is not root, and so stays who it is."""
     if os.geteuid() != 0 or user == "root":
         return {}
@@ -91,18 +90,37 @@ def credentials(user: str) -> dict[str, object]:
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": groups}
 
 
-def _before_exec(parent: int, files: int) -> Callable[[], None]:
+def become(part: Part, who: Mapping[str, Any]) -> None:
+    """Make this process one that may be no more than ``part``: its user, and with ``confined`` no way to any other rights, also
+    by programs that are somebody else's when they run (setuid; capabilities(7), PR_SET_NO_NEW_PRIVS in prctl(2)). ``who``: the
+    user's :func:`credentials`."""
+    if part.confined:
+        # Only root may, and it must come before root is given up.
+        for capability in range(64) if who else ():
+            if _LIBC.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
+                break
+        _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    if who:
+        os.setgroups(who["extra_groups"])
+        os.setgid(who["group"])
+        os.setuid(who["user"])
+
+
+def _before_exec(parent: int, part: Part) -> Callable[[], None]:
     """What the new process does before it becomes the part: so it ends when the supervisor is killed.
 
-    The kernel forgets PR_SET_PDEATHSIG when credentials change, so this must come after them: Popen calls it last.
+    The kernel forgets PR_SET_PDEATHSIG when credentials change, so that comes after them.
     """
 
+    who = credentials(part.user)
+
     def prepare() -> None:
+        become(part, who)
         _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
         if os.getppid() != parent:
             os._exit(125)
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        limit = files if hard == resource.RLIM_INFINITY else min(files, hard)
+        limit = part.files if hard == resource.RLIM_INFINITY else min(part.files, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
     return prepare

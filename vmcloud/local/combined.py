@@ -1,22 +1,33 @@
-"""The combined log: every line of every part with its time and the part's name, turned over by size."""
+"""The combined log: every line of every part with its time and the part's name, turned over by size; and, beside it, those of
+them that tell a denial, for the audit."""
 
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import sys
+import time
+from dataclasses import asdict
 from pathlib import Path
 
 from vmcloud.config import Keep
+from vmcloud.domain.denials import MARK, Denial, parse
 
+DENIALS_MAX = 1 << 20
+"""Bytes of the file of denials."""
 LINE_LIMIT = 16384
 """Bytes of a line; a longer one is split."""
 
 
 class CombinedLog:
-    """Appends to ``path``; with ``echo`` also to standard output. Never raises: a full disk must not stop the cloud."""
+    """Appends to ``path``; with ``echo`` also to standard output. Never raises: a full disk must not stop the cloud.
 
-    def __init__(self, path: Path, keep: Keep = Keep(), *, echo: bool = False) -> None:  # noqa: B008 - a frozen value
+    ``denials``: a file that gets each denial that is told in a line (:mod:`vmcloud.domain.denials`), as a line of JSON with its
+    time and part. It is begun anew in place where it has become too long: who reads it has a copy of what it read."""
+
+    def __init__(self, path: Path, keep: Keep = Keep(), *, echo: bool = False, denials: Path | None = None) -> None:  # noqa: B008 - a frozen value
+        self._denials = denials
         self._path, self._echo, self._limit, self._keep = path, echo, keep.log_mib << 20, keep.log_files
         self._open()
 
@@ -32,12 +43,28 @@ class CombinedLog:
                 self._turn_over()
         except OSError:
             pass
+        if self._denials is not None and MARK in line and (denial := parse(line)) is not None:
+            self._hand_on(self._denials, part, denial)
         if self._echo:
             try:
                 sys.stdout.write(text)
                 sys.stdout.flush()
             except OSError:
                 self._echo = False
+
+    def _hand_on(self, path: Path, part: str, denial: Denial) -> None:
+        text = json.dumps({"at": round(time.time(), 3), "part": part, **asdict(denial)}) + "\n"
+        try:
+            # Made by up, so that who may read it is settled; a folder of root's, so it is no link.
+            file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            try:
+                if os.fstat(file).st_size > DENIALS_MAX:
+                    os.ftruncate(file, 0)
+                os.write(file, text.encode())
+            finally:
+                os.close(file)
+        except OSError:
+            pass
 
     def close(self) -> None:
         """No more lines will come."""

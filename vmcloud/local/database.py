@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from vmcloud.config import CONFIG_NAME, Config
+from vmcloud.config import CONFIG_NAME, PARTS_WITH_SQL, Config
 from vmcloud.domain.errors import Conflict, Forbidden, Invalid, Unavailable
 
 from . import layout, status
@@ -30,8 +30,13 @@ def check(config: Config) -> None:
             why="everybody on this machine can read that file",
             todo=f"Take it out, and write it to {config.passfile} as a line {line}.",
         )
+    for part in PARTS_WITH_SQL:
+        if config.passfile.exists():
+            layout.write(config.passfile_of(part), config.passfile.read_text(), user=config.user_of(part), mode=0o600)
+        else:
+            config.passfile_of(part).unlink(missing_ok=True)
     if config.passfile.exists():
-        layout.own(config.passfile, config.user, 0o600)
+        layout.own(config.passfile, layout.ROOT, 0o600)
 
 
 def rebuild(config: Config, timeout: float) -> str:
@@ -71,7 +76,7 @@ def _run(config: Config, *arguments: str, seconds: float, failed: str) -> str:
         text=True,
         timeout=seconds + MARGIN,
         check=False,
-        **credentials(config.user),  # type: ignore[call-overload]
+        **credentials(config.user_of("web")),
     )
     if done.returncode:
         why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1].removeprefix("CommandError: ")

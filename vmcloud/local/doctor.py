@@ -47,6 +47,7 @@ CHECKS: tuple[Check, ...] = (
     checks_cloud.ports,
     checks_cloud.running,
     checks_cloud.refusals,
+    checks_cloud.messages,
     checks_cloud.versions,
     checks_cloud.kinds,
     checks_hooks.hooks,

@@ -103,10 +103,17 @@ install_requirements() {
   hash_of "$@" > "$stamp"
 }
 
-# ensure_user makes the user that web, server and monitor run as.
-ensure_user() {
-  getent passwd vmcloud >/dev/null \
-    || useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin vmcloud
+# ensure_users makes the users that web, server and monitor run as, and the group in which web and server share the job database
+# (as vmcloud/config.py names them; vmcloud up does it too).
+ensure_users() {
+  local user groups
+  for user in vmcloud vmcloud-web vmcloud-server vmcloud-monitor; do
+    groups=''
+    case $user in vmcloud-web | vmcloud-server) groups=vmcloud ;; esac
+    getent passwd "$user" >/dev/null || useradd --system --user-group --no-create-home --home-dir /nonexistent \
+      --shell /usr/sbin/nologin ${groups:+--groups "$groups"} "$user"
+    if [[ $groups && " $(id -nG "$user") " != *" $groups "* ]]; then usermod --append --groups "$groups" "$user"; fi
+  done
 }
 
 # raise_inotify lifts the kernel's limit of 128 inotify instances for all guests together; raise_inotify keep|once: for good or until the next boot.

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 import vmcloud
 from vmcloud.config import Config
+from vmcloud.dispatch import alive
+from vmcloud.dispatch.acl import SUPERVISOR
 from vmcloud.domain.errors import Invalid, Unavailable
 from vmcloud.domain.session import MESSAGE_MAX, PING_SECONDS, PONG_SECONDS
 
@@ -26,7 +28,8 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True)
 class Part:
-    """One supervised process. ``grace``: seconds from SIGTERM to SIGKILL. ``files``: how many it may have open."""
+    """One supervised process. ``grace``: seconds from SIGTERM to SIGKILL. ``files``: how many it may have open. ``confined``: it
+    and what it starts can never come to more rights than its user has."""
 
     name: str
     argv: tuple[str, ...]
@@ -36,6 +39,7 @@ class Part:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     grace: float = 10.0
     files: int = 4096
+    confined: bool = False
 
     @property
     def once(self) -> bool:
@@ -48,7 +52,7 @@ def catalogue(config: Config) -> dict[str, Part]:
     env = environment(config.data)
     broker_host, broker_port = address(config.broker_url, 6379)
     directory_host, directory_port = address(config.directory_uri, 389)
-    web_password = str(secrets.load(config.data, "web")["broker_password"])
+    password = str(secrets.load(config.data, SUPERVISOR)["broker_password"])
     python = sys.executable
     web_argv = [
         python,
@@ -69,9 +73,10 @@ def catalogue(config: Config) -> dict[str, Part]:
             "broker",
             (broker.program() or "redis-server", str(config.data / "broker" / "redis.conf")),
             layout.BROKER_USER,
-            Redis(broker_host, broker_port, "web", web_password),
+            Redis(broker_host, broker_port, SUPERVISOR, password),
             env=env,
             files=20000,
+            confined=True,
         ),
         Part(
             "directory",
@@ -79,6 +84,8 @@ def catalogue(config: Config) -> dict[str, Part]:
             layout.DIRECTORY_USER,
             Ldap(directory_host, directory_port, str(directory.socket(config))),
             env=env,
+            files=20000,
+            confined=True,
         ),
         Part(
             "prepare",
@@ -92,22 +99,30 @@ def catalogue(config: Config) -> dict[str, Part]:
         Part(
             "web",
             tuple(web_argv),
-            config.user,
+            config.user_of("web"),
             Tcp("127.0.0.1" if config.web_host in ("0.0.0.0", "::") else config.web_host, config.web_port),
             depends_on=("prepare",),
             env={**env, "VMCLOUD_PART": "web"},
             files=20000,
+            confined=True,
         ),
         Part(
             "server",
             (python, "-m", "vmcloud.site", "server"),
-            config.user,
+            config.user_of("server"),
             Lasts(1.5),
             depends_on=("prepare",),
-            env={**env, "VMCLOUD_PART": "server"},
+            env={**env, "VMCLOUD_PART": "server", alive.VARIABLE: str(alive_file(config.data, "server"))},
+            confined=True,
         ),
         Part(
-            "monitor", (python, "-m", "monitor"), config.user, Line(" ready.", 2.0), depends_on=("broker", "directory"), env=env
+            "monitor",
+            (python, "-m", "monitor"),
+            config.user_of("monitor"),
+            Line(" ready.", 2.0),
+            depends_on=("broker", "directory"),
+            env={**env, alive.VARIABLE: str(alive_file(config.data, "monitor"))},
+            confined=True,
         ),
         Part(
             "worker",
@@ -121,6 +136,11 @@ def catalogue(config: Config) -> dict[str, Part]:
         ),
     ]
     return {part.name: part for part in parts}
+
+
+def alive_file(data: Path, part: str) -> Path:
+    """What a part touches to show that it hears (:mod:`vmcloud.dispatch.alive`)."""
+    return data / "run" / "alive" / part
 
 
 def address(url: str, default_port: int) -> tuple[str, int]:

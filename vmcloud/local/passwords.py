@@ -94,7 +94,7 @@ def _ask(config: Config, asked: dict[str, Any]) -> dict[str, str]:
         text=True,
         timeout=TIMEOUT,
         check=False,
-        **credentials(config.user),  # type: ignore[call-overload]
+        **credentials(config.user_of("web")),
     )
     try:
         answer: dict[str, str] = json.loads(done.stdout.strip().splitlines()[-1])

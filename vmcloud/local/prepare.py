@@ -47,7 +47,7 @@ def site(config: Config, *arguments: str, capture: bool = False, stdin: str | No
         text=True,
         timeout=TIMEOUT,
         check=False,
-        **credentials(config.user),  # type: ignore[call-overload]
+        **credentials(config.user_of("web")),
     )
     if done.returncode != 0:
         raise SystemExit(f"vmcloud.site {arguments[0]} ended with exit code {done.returncode}; its message is above")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass, field
 
+from .resp import command
+
 TIMEOUT = 0.5
 """Seconds that one check may take."""
 
@@ -50,7 +52,7 @@ class Redis:
         """True if so now."""
         try:
             with socket.create_connection((self.host, self.port), TIMEOUT) as connection:
-                connection.sendall(_command("AUTH", self.user, self.password) + _command("PING"))
+                connection.sendall(command("AUTH", self.user, self.password) + command("PING"))
                 answer = b""
                 while answer.count(b"\r\n") < 2:
                     more = connection.recv(4096)
@@ -123,9 +125,3 @@ def _binds(connection: socket.socket) -> bool:
     """Whether an LDAP server at the other end takes an anonymous bind."""
     connection.sendall(ANONYMOUS_BIND)
     return BIND_SUCCESS in connection.recv(4096)
-
-
-def _command(*words: str) -> bytes:
-    """One command in the broker's protocol (RESP)."""
-    encoded = [word.encode() for word in words]
-    return b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in encoded)

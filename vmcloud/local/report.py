@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,11 @@ from vmcloud.config import Config
 
 from . import parts, status
 from .status import PartStatus
+
+SILENT = 30.0
+"""Seconds without a sign of life after which a part counts as not answering."""
+CONSUMERS = {"monitor": "monitor", "server": "server", "node": "worker"}
+"""The part that consumes with an identity, by what the identity's name begins with."""
 
 
 @dataclass(frozen=True)
@@ -63,21 +68,39 @@ def collect(config: Config, now: Callable[[], float] = time.time) -> Found:
         said = {part.name: part for part in found.parts} if found else {}
         rows = tuple(_stopped(name, said.get(name)) for name in parts.NAMES)
         return Found(str(config.data), config.web_url, None, rows)
-    rows = tuple(_row(part, now()) for part in found.parts)
+    rows = tuple(_row(config, part, now(), found.dead) for part in found.parts)
     return Found(str(config.data), config.web_url, found.supervisor.pid, rows)
 
 
-def _row(part: PartStatus, now: float) -> Row:
+def _row(config: Config, part: PartStatus, now: float, dead: Mapping[str, int]) -> Row:
     alive = part.ident is not None and part.ident.alive
+    silent = _silent(config, part, now) if alive and part.state == "ready" else 0.0
+    why = f"lives and does not answer since {duration(silent)}; kill -9 {part.pid} lets it begin anew" if silent else part.why
+    if aside := _aside(part.name, dead):
+        why = "; ".join(filter(None, (why, f"{aside} messages set aside, see `vmcloud doctor`")))
     return Row(
         name=part.name,
-        state=part.state,
+        state="silent" if silent else part.state,
         pid=part.pid if alive else None,
         uptime=round(now - part.since, 1) if alive else None,
         restarts=part.restarts,
         last_exit=part.last_exit,
-        why=part.why,
+        why=why,
     )
+
+
+def _silent(config: Config, part: PartStatus, now: float) -> float:
+    """Seconds since a part gave a sign of life, where they are too many (and it is one of those that do); else 0."""
+    try:
+        heard = parts.alive_file(config.data, part.name).stat().st_mtime
+    except OSError:
+        return 0.0
+    return now - heard if now - heard > SILENT else 0.0
+
+
+def _aside(part: str, dead: Mapping[str, int]) -> int:
+    """How many messages the consumers of one part have set aside."""
+    return sum(count for name, count in dead.items() if CONSUMERS.get(name.split(".", 1)[1].split("-")[0]) == part)
 
 
 def _stopped(name: str, said: PartStatus | None) -> Row:

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vmcloud.config import PARTS_WITH_USER, part_user
+from vmcloud.dispatch.acl import SUPERVISOR
+
 from . import layout
 
 CENTRAL = ("web", "server", "monitor", "reader")
@@ -34,17 +37,29 @@ def ensure(data: Path, user: str, nodes: Iterable[str]) -> None:
         from vmcloud.dispatch.envelope import new_keypair
 
         private, public = new_keypair()
-        _save(data, "server", user, {**_passwords("server"), "private_key": private, "public_key": public, **_django()})
+        _save(
+            data,
+            "server",
+            owner(user, "server"),
+            {**_passwords("server"), "private_key": private, "public_key": public, **_django()},
+        )
     server = load(data, "server")
     for identity in CENTRAL:
         if not path(data, identity).exists():
             content = _passwords(identity)
             if identity == "web":
                 content["secret_key"] = server["secret_key"]
-            _save(data, identity, layout.ROOT if identity == "reader" else user, content)
+            _save(data, identity, owner(user, identity), content)
+    if not path(data, SUPERVISOR).exists():
+        _save(data, SUPERVISOR, layout.ROOT, _broker())
     for node in nodes:
         if not path(data, f"node-{node}").exists():
             _save(data, f"node-{node}", layout.ROOT, {**_broker(), "server_public_key": server["public_key"]})
+
+
+def owner(user: str, identity: str) -> str:
+    """The system user that may read the secrets of ``identity``: no part can be another, and only the server can sign orders."""
+    return part_user(user, identity) if identity in PARTS_WITH_USER else layout.ROOT
 
 
 def directory_passwords(data: Path) -> dict[str, str]:
@@ -54,7 +69,7 @@ def directory_passwords(data: Path) -> dict[str, str]:
 
 def broker_passwords(data: Path, nodes: Iterable[str]) -> dict[str, str]:
     """The passwords of the broker's users."""
-    identities = [*(name for name in CENTRAL if name != "reader"), *(f"node-{node}" for node in nodes)]
+    identities = [*(name for name in CENTRAL if name != "reader"), SUPERVISOR, *(f"node-{node}" for node in nodes)]
     return {identity: str(load(data, identity)["broker_password"]) for identity in identities}
 
 

@@ -41,11 +41,12 @@ class PartStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """A supervisor and its parts."""
+    """A supervisor and its parts. ``dead``: how many messages each list of those that were set aside has."""
 
     supervisor: Ident
     since: float
     parts: tuple[PartStatus, ...] = field(default_factory=tuple)
+    dead: dict[str, int] = field(default_factory=dict)
 
     @property
     def running(self) -> bool:
@@ -76,6 +77,7 @@ def read(data: Path) -> Status | None:
             supervisor=Ident(**found["supervisor"]),
             since=float(found["since"]),
             parts=tuple(PartStatus(**part) for part in found["parts"]),
+            dead={str(name): int(count) for name, count in found.get("dead", {}).items()},
         )
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -1,6 +1,7 @@
 """Keeps the parts of one machine running (docs/adr/0005-supervision.md).
 
-One thread that sleeps until a child ends, a line comes, a signal arrives or a time is due; at rest nothing is due.
+One thread that sleeps until a child ends, a line comes, a signal arrives or a time is due; at rest nothing is due but the
+warden's look at the broker.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from . import status
+from vmcloud.dispatch import alive
+
+from . import layout, status
 from .backoff import Backoff
 from .child import Child
 from .combined import CombinedLog, Lines
@@ -22,6 +25,7 @@ from .parts import Part
 from .process import Ident, ident
 from .ready import Line, Progress
 from .status import PartStatus, State, Status
+from .warden import EVERY, Warden
 
 OWN = "supervisor"
 PROBE_FAST, PROBE_SLOW, EAGER = 0.03, 1.0, 10.0
@@ -62,10 +66,12 @@ class Supervisor:
         log: CombinedLog,
         *,
         on_ready: Callable[[], None] = lambda: None,
+        warden: Warden | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runs = {part.name: Run(part) for part in parts}
         self._data, self._log, self._clock = data, log, clock
+        self._warden, self._look_at = warden, 0.0
         self._on_ready: Callable[[], None] | None = on_ready
         self._selector = selectors.DefaultSelector()
         self._stopping = self._hurry = False
@@ -80,6 +86,7 @@ class Supervisor:
         while True:
             now = self._clock()
             self._advance(now)
+            self._guard(now)
             self._publish()
             if self._stopping and all(run.child is None for run in self._runs.values()):
                 break
@@ -113,6 +120,7 @@ class Supervisor:
 
     def _wait(self, now: float, wake: socket.socket) -> None:
         dues = [run.due for run in self._runs.values() if run.due and run.state in ("starting", "backoff", "stopping")]
+        dues += [self._look_at] if self._guards else []
         timeout = max(0.0, min(dues) - now) if dues else None
         for key, _ in self._selector.select(timeout):
             if key.data is None:
@@ -161,6 +169,17 @@ class Supervisor:
             self._on_ready()
             self._on_ready = None
 
+    @property
+    def _guards(self) -> bool:
+        """Whether there is a warden, and a broker for it to look at."""
+        return self._warden is not None and not self._stopping and self._runs["broker"].state == "ready"
+
+    def _guard(self, now: float) -> None:
+        """Let the warden look, when it is time."""
+        if self._warden is not None and self._guards and now >= self._look_at:
+            self._warden.look()
+            self._look_at = self._clock() + EVERY
+
     def _may_start(self, run: Run) -> bool:
         """Whether all it waits for was reached. Once up, a part outlives what it depends on: all of them reconnect."""
         return run.starts > 0 or all(self._runs[name].satisfied for name in run.part.depends_on)
@@ -170,6 +189,7 @@ class Supervisor:
         run.line_seen, run.lines = False, Lines()
         run.started_at, run.ready_at, run.since = now, 0.0, time.time()
         try:
+            self._expect_life(run.part)
             run.child = Child.start(run.part, self._data)
         except (OSError, KeyError) as error:
             run.child = None
@@ -178,6 +198,11 @@ class Supervisor:
         self._selector.register(run.child.output, selectors.EVENT_READ, run)
         run.state, run.due = "starting", now + PROBE_FAST
         self._log.write(OWN, f"{run.part.name}: started with process id {run.child.ident.pid}")
+
+    def _expect_life(self, part: Part) -> None:
+        """Make the file that the part touches as long as it hears."""
+        if path := part.env.get(alive.VARIABLE):
+            layout.write(Path(path), "", user=part.user, mode=0o644)
 
     def _probe(self, run: Run, now: float) -> None:
         alive = now - run.started_at
@@ -245,7 +270,8 @@ class Supervisor:
 
     def _publish(self) -> None:
         """Write the status file if something changed."""
-        found = Status(self._me, self._since, tuple(self._describe(run) for run in self._runs.values()))
+        dead = self._warden.dead if self._warden is not None else {}
+        found = Status(self._me, self._since, tuple(self._describe(run) for run in self._runs.values()), dead)
         if found != self._published:
             self._published = found
             try:

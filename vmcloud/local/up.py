@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vmcloud.config import Config
+from vmcloud.dispatch.acl import SUPERVISOR
 from vmcloud.domain.errors import Conflict, Unavailable
 
-from . import broker, combined, database, directory, layout, secrets, settings, status
-from .child import credentials
+from . import broker, child, combined, database, directory, layout, secrets, settings, status
 from .parts import Part, address, catalogue, check_runnable, choose, environment, select
 from .process import Ident, end, session_members
 from .supervisor import Supervisor
+from .warden import Warden
 
 READY_TIMEOUT = 90.0
 """Seconds that ``up --detach`` waits for all parts."""
@@ -113,12 +114,20 @@ def check_ports(config: Config, chosen: Sequence[str]) -> None:
 
 def foreground(config: Config, parts: Sequence[Part], lock: Lock, *, echo: bool) -> None:
     """Supervise in this process until told to stop. The lock is held until then."""
-    log = combined.CombinedLog(config.data / "log" / "vmcloud.log", config.keep, echo=echo)
+    log = combined.CombinedLog(config.data / "log" / "vmcloud.log", config.keep, echo=echo, denials=config.denials)
     try:
-        Supervisor(parts, config.data, log, on_ready=notify_systemd).run()
+        Supervisor(parts, config.data, log, on_ready=notify_systemd, warden=_warden(config, parts, log)).run()
     finally:
         log.close()
         os.close(lock.file)
+
+
+def _warden(config: Config, parts: Sequence[Part], log: combined.CombinedLog) -> Warden | None:
+    """Who looks after the broker, where that is one of ``parts``."""
+    if not any(part.name == "broker" for part in parts):
+        return None
+    password = str(secrets.load(config.data, SUPERVISOR)["broker_password"])
+    return Warden(*address(config.broker_url, 6379), password, lambda denial: log.write("broker", denial.line()))
 
 
 def detach(config: Config, arguments: Sequence[str], lock: Lock, tell: Tell) -> None:
@@ -171,11 +180,7 @@ def become(config: Config, part: Part) -> None:
                     f"{part.name} already runs (process {other.pid})",
                     todo=f"End the cloud (vmcloud down), start it again with --detach --without {part.name}, and come back.",
                 )
-    who = credentials(part.user)
-    if who:
-        os.setgroups(who["extra_groups"])  # type: ignore[arg-type]
-        os.setgid(who["group"])  # type: ignore[arg-type]
-        os.setuid(who["user"])  # type: ignore[arg-type]
+    child.become(part, child.credentials(part.user))
     terminal = {name: os.environ[name] for name in ("TERM", "PYTHONBREAKPOINT") if name in os.environ}
     os.chdir(config.data)
     os.execvpe(part.argv[0], part.argv, {**part.env, **terminal})

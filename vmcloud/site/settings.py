@@ -57,7 +57,7 @@ TEMPLATES = [
         },
     }
 ]
-DATABASES = {"default": database.settings(CLOUD.sql, part=PART, passfile=CLOUD.passfile)}
+DATABASES = {"default": database.settings(CLOUD.sql, part=PART, passfile=CLOUD.passfile_of(PART))}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},

@@ -14,7 +14,7 @@ from django.db import close_old_connections
 
 from vmcloud.config import Config
 from vmcloud.directory.errors import Unavailable
-from vmcloud.dispatch import envelope
+from vmcloud.dispatch import alive, envelope
 from vmcloud.dispatch.receive import Receiver
 from vmcloud.dispatch.routes import SERVER_LIST, server_list
 from vmcloud.dispatch.send import OrderSender
@@ -78,6 +78,7 @@ class Server:
         """Until :attr:`stopping` is set."""
         log.info("server starts; standing by for the lease")
         while not self.stopping.is_set():
+            alive.beat()
             try:
                 if self.leader.campaign():
                     self._lead()
@@ -107,6 +108,7 @@ class Server:
         try:
             turns = Turns(context, inbox, self.upkeep)
             while not self.stopping.is_set():
+                alive.beat()
                 try:
                     turns.one()
                 except database.AWAY as error:

@@ -235,8 +235,8 @@ def _placed_memory() -> Iterable[tuple[str, int]]:
 
 
 def elsewhere(ves: Collection[UUID] | None = None) -> dict[UUID, list[str]]:
-    """Of each VE, or of these: nodes that show a guest of it besides its own, where no step under way, as of a migration, has to do
-    with it there."""
+    """Of each VE, or of these: nodes that show a guest of it besides its own, where no step under way (as of a migration) has to
+    do with it there."""
     found: dict[UUID, list[str]] = {}
     about: dict[str, object] = {"ve__isnull": False} if ves is None else {"ve__in": ves}
     for ve, name in Stray.objects.filter(**about).values_list("ve", "node"):
