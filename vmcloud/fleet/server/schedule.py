@@ -4,7 +4,7 @@ told why not. :mod:`.begin` writes down and sends those that do."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -36,6 +36,7 @@ STOPPED_TOGETHER = 1000
 """Jobs whose end was asked for that are ended, or whose steps are cancelled, in one transaction."""
 PER_TURN = 200
 """Queued jobs looked at in one turn."""
+NOTHING: Mapping[str, Any] = {}
 LOOK_ANEW = 30.0
 """Seconds between two looks at all that are behind others: whatever was missed is found then."""
 
@@ -169,7 +170,7 @@ class Turn:
             after = verb.wants(wanted.wish_of(record), job.args)
             self._room.grow(record, after.spec.memory_mib)
         args = {"node": self._room.other(record, str(job.args.get("node", "")))} if verb.moves else {}
-        self._add(job, verb, record.node, record, **args)
+        self._add(job, verb, record.node, record, args)
 
     def _begin_without_entry(self, job: Job, verb: Verb) -> None:
         context = self._context
@@ -186,15 +187,15 @@ class Turn:
         with context.leader.transaction():
             context.exit(job, Outcome.OK, result={"undone": True})
 
-    def _add(self, job: Job, verb: Verb, node: str, record: VERecord | None, **args: Any) -> None:
+    def _add(self, job: Job, verb: Verb, node: str, record: VERecord | None, chosen: Mapping[str, Any] = NOTHING) -> None:
         """Have it begin, unless one of its first steps needs what another job's step has just now."""
-        plans = plan(self._context, job, verb, node, record, args)
+        plans = plan(self._context, job, verb, node, record, chosen)
         shared = [each.lane for each in plans if each.node and each.ve is None]
         holder = Step.objects.filter(lane__in=shared, state__in=HOLDING).first() if shared else None
         if holder is not None:
             what = f"image {holder.args['image']}" if "image" in holder.args else holder.lane
             raise Wait(f"waits for job {holder.job_id}, which has {what} on node {holder.node} in hand")
-        self._beginnings.add(Ready(job, verb, node, plans, args, record))
+        self._beginnings.add(Ready(job, verb, node, plans, chosen, record))
         if shared:
             self._beginnings.commit()  # whoever needs the same must see that it is on its way
 

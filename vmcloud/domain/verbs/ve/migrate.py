@@ -13,12 +13,13 @@ from typing import Any
 from uuid import UUID
 
 from ...errors import Conflict, Impossible, NotFound
+from ...names import native_name
 from ...placement import never
 from ...spec import Spec
 from ...steps import ServerVerb, StepPlan, Undo
 from ...vocabulary import Desired, Observed, Power, Status
 from .. import request
-from ..base import Lane, Scene, VEFacts, Verb, Words, World
+from ..base import Ended, Lane, Picture, Scene, VEFacts, Verb, Words, World
 
 SECONDS = 3600.0
 """How long sending and receiving a guest may take."""
@@ -110,6 +111,12 @@ class Migrate(Verb):
             scene.step("migrate-clean", key="clean", after=("activate",), retries=CLEANED),
             scene.step("migrate-activate", shape, key="activate", node=target, after=("switch",), retries=CLEANED),
         ]
+
+    def missing(self, end: Ended, ve: UUID | None, picture: Picture) -> str:
+        row = picture.ve(ve) if ve is not None else None
+        if row is not None and end.ok and picture.stray(f"{end.node}/{native_name(row.name, row.uuid)}"):
+            return f"that nothing of it is on node {end.node} any more"
+        return super().missing(end, ve, picture)
 
     def status(self, desired: Desired, observed: Observed) -> Status | None:
         return Status.MIGRATING
