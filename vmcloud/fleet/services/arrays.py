@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from django.db.models import Case, Count, F, When
+from django.db.models import Case, Count, When
 
 from vmcloud.domain.admission import Tally
 from vmcloud.domain.arrays import ArrayRequest, Indices, check_pattern, named
 from vmcloud.domain.errors import Conflict, Invalid, NotFound
 from vmcloud.domain.vocabulary import JobState, Outcome
-from vmcloud.fleet import ports
+from vmcloud.fleet import gather, ports
 from vmcloud.fleet.models import MANY, UNBEGUN, VE, Job
 
 from . import archive, audit, jobs, lanes
@@ -189,7 +189,7 @@ def slots_free() -> dict[int, int]:
 
 def touch(array: Job) -> None:
     """Some of its parts changed: who waits for the array's next version is told."""
-    Job.objects.filter(pk=array.pk).update(version=F("version") + 1)
+    gather.run("UPDATE fleet_job SET version = version + 1 WHERE id = %s", [array.pk])
     array.tell()
 
 
