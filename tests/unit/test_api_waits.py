@@ -123,8 +123,11 @@ def test_a_client_that_leaves_gives_up_its_place(web: Web, door: Door, monkeypat
     asyncio.run(talk())
 
 
-def test_a_read_waits_for_the_write_whose_version_it_carries(web: Web, door: Door) -> None:
+def test_a_read_waits_for_the_write_whose_version_it_carries(web: Web, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     from vmcloud.fleet.services import watermark
+
+    assert watermark.PATIENCE == 0.5
+    monkeypatch.setattr(watermark, "PATIENCE", 3.0)  # so that a slow machine is told from a wait
 
     versions = [f"2026112021440{second}.000000Z#000000#000#000000" for second in range(3)]
     watermark.synced(versions[0], 1.0)
@@ -132,14 +135,14 @@ def test_a_read_waits_for_the_write_whose_version_it_carries(web: Web, door: Doo
     async def talk() -> None:
         after = [version.replace("#", "%23") for version in versions]
         _, seconds = await seconds_of(door.get(f"/ves?after={after[0]}"))
-        assert seconds < 0.4
+        assert seconds < 2
         waiting = asyncio.create_task(door.get(f"/ves?after={after[1]}"))
         await asyncio.sleep(0.1)
         assert not waiting.done()
         await door.ask(lambda: watermark.reached(versions[1]))
-        assert (await asyncio.wait_for(waiting, 0.3)).status == 200
+        assert (await asyncio.wait_for(waiting, 2)).status == 200
         answer, seconds = await seconds_of(door.get(f"/ves?after={after[2]}"))
-        assert answer.status == 200 and 0.5 <= seconds < 2, "a read model that lags is no error"
+        assert answer.status == 200 and 3 <= seconds < 10, "a read model that lags is no error"
 
     asyncio.run(talk())
 
