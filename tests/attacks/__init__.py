@@ -1,1 +1,0 @@
-"""Attacks on a whole cloud: what one user, node or stranger may not bring about."""

@@ -21,7 +21,7 @@ import pytest
 
 from tests.cloud import SOURCE, Cloud, cloud
 
-pytestmark = [pytest.mark.attack, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.scenario, pytest.mark.timeout(240)]
 ANSWERED = 1.0
 """Seconds within which somebody else is answered."""
 
