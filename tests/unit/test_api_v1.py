@@ -157,17 +157,6 @@ def test_the_same_key_is_the_same_job(web: Web) -> None:
     refused(web.call("POST", "/ves", other, **{"Idempotency-Key": "k1"}), 409, "key-reused", "Idempotency-Key")
 
 
-def test_long_poll_answers_at_once_when_something_changed_and_late_when_not(web: Web) -> None:
-    web.ve("one")
-    job = web.call("POST", "/ves/one/start").json()
-    begun = time.monotonic()
-    web.call("GET", f"/jobs/{job['id']}?wait=5&version=0")
-    assert time.monotonic() - begun < 1
-    begun = time.monotonic()
-    web.call("GET", f"/jobs/{job['id']}?wait=0.3&version={job['version']}")
-    assert 0.3 <= time.monotonic() - begun < 2
-
-
 def test_cancel_is_recorded_once(web: Web) -> None:
     web.ve("one")
     job = web.call("POST", "/ves/one/start").json()

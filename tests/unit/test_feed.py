@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.asgi import Door
 from tests.web import Web, web
 
 pytestmark = pytest.mark.unit
@@ -70,11 +71,12 @@ def test_every_change_of_a_job_is_on_the_feed(web: Web) -> None:
     row = web.ve("one")
     begin = feed.cursor()
     job = Job.objects.get(pk=web.call("POST", "/ves/one/stop").json()["id"])
-    after_submit = feed.since(begin)
+    after_submit, place = feed.read(begin)
     assert [(each.kind, each.key, each.ve, each.owner) for each in after_submit] == [("job", str(job.pk), str(row.uuid), "admin")]
     job.change(reason="waits")
     job.change(reason="waits")
-    assert len([each for each in feed.since(begin) if each.number > begin]) == 2, "a change that changes nothing is none"
+    assert len(feed.read(begin)[0]) == 2, "a change that changes nothing is none"
+    assert [each.key for each in feed.read(place)[0]] == [str(job.pk)]
 
 
 def test_old_rows_are_forgotten_and_whoever_missed_them_is_told(web: Web) -> None:
@@ -87,7 +89,8 @@ def test_old_rows_are_forgotten_and_whoever_missed_them_is_told(web: Web) -> Non
     Change.objects.update(at=1.0)
     feed.prune(feed.KEPT + 2.0)
     assert feed.cursor() == last, "numbers are not used twice"
-    assert feed.reaches_back(last) and feed.reaches_back(last - 1) and not feed.reaches_back(last - 3)
+    assert feed.reaches_back(last)
+    assert feed.reaches_back(feed.Place(last.number - 1)) and not feed.reaches_back(feed.Place(last.number - 3))
 
 
 def test_events_are_shown_to_whom_they_concern(web: Web) -> None:
@@ -160,37 +163,22 @@ def test_a_stream_is_for_who_is_logged_in(web: Web) -> None:
 
 
 def test_a_client_that_leaves_is_forgotten_and_nothing_looks_any_more(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vmcloud.api import watch
+    from vmcloud.fleet.services import feed
 
-    async def directly(call: Any) -> Any:
-        return call()
-
-    monkeypatch.setattr(watch, "ask", directly)
-    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(watch, "_who", lambda scope: listener("root", admin=True).actor)
-    monkeypatch.setattr(watch, "_begin", lambda after: (7, []))
-    found = [news(8, key="a"), news(9, key="b")]
-    monkeypatch.setattr(watch.feed, "since", lambda number: [each for each in found if each.number > number - 5])
-    said: list[str] = []
+    door, begin = Door(web, monkeypatch), feed.cursor()
 
     async def talk() -> Any:
-        enough, app = asyncio.Event(), watch.Watch(lambda *_: None)  # type: ignore[arg-type, return-value]
+        async with door.stream("/watch") as stream:
+            await stream.until(lambda answer: answer.events("ready"))
+            await door.ask(lambda: feed.changed("node", "a"))
+            await door.ask(lambda: feed.changed("node", "b"))
+            await stream.until(lambda answer: len(answer.events()) == 2)
+        assert door.reader._task is not None and not door.reader._listeners
+        await asyncio.wait_for(door.reader._task, 10)
+        return stream
 
-        async def send(event: Any) -> None:
-            said.append(event.get("body", b"").decode())
-            if len(said) > 3:
-                enough.set()
-
-        async def receive() -> Any:
-            await enough.wait()
-            return {"type": "http.disconnect"}
-
-        scope = {"type": "http", "method": "GET", "path": watch.PATH, "query_string": b"", "headers": []}
-        await asyncio.wait_for(app(scope, receive, send), 10)
-        assert app._looking is not None and not app._listeners
-        await asyncio.wait_for(app._looking, 10)
-
-    asyncio.run(talk())
-    told = [dict(line.split(": ", 1) for line in text.splitlines() if line) for text in said[1:4]]
-    assert [(each["event"], each["id"]) for each in told] == [("ready", "7"), ("change", "8"), ("change", "9")]
-    assert [json.loads(each["data"]).get("key") for each in told] == [None, "a", "b"]
+    stream = asyncio.run(talk())
+    (ready,), told = stream.events("ready"), stream.events()
+    assert ready["id"] == str(begin)
+    assert [json.loads(each["data"])["key"] for each in told] == ["a", "b"]
+    assert feed.read(feed.Place.parse(told[1]["id"]))[0] == [], "its id is the place to resume"

@@ -76,6 +76,36 @@ def test_what_happened_before_a_webhook_was_made_is_not_told(web: Web) -> None:
     assert waiting(number) == ["job.begun"]
 
 
+def test_a_job_that_came_into_its_queue_long_after_it_was_asked_for_is_told_as_queued(web: Web) -> None:
+    """An array that claims many names: its parts are older than what the feed first says of them."""
+    from vmcloud.fleet.models import Job
+    from vmcloud.fleet.services import arrays
+    from vmcloud.fleet.webhook_models import Webhook
+
+    number, now = hook(web), time.time()
+    Webhook.objects.update(created_at=now - 1000)
+    part = Job.objects.create(owner="ann", verb="create", ve_name="one", state="Q", created_at=now - 500)
+    arrays.note_submitted([part])
+    gathered()
+    assert waiting(number) == ["job.queued"]
+    part.change(state="R", started_at=now + 1)
+    gathered()
+    assert waiting(number) == ["job.queued", "job.begun"]
+
+
+def test_what_was_told_long_ago_is_not_told_again(web: Web) -> None:
+    from vmcloud.fleet.models import Job, JobEvent
+    from vmcloud.fleet.webhook_models import Webhook
+
+    number, now = hook(web), time.time()
+    Webhook.objects.update(created_at=now - 1000)
+    old = Job.objects.create(owner="ann", verb="stop", ve_name="one", state="R", created_at=now - 500, started_at=now - 400)
+    JobEvent.objects.create(job=old, at=now - 500, text="submitted")
+    old.change(state="C", outcome="ok", ended_at=now)
+    gathered()
+    assert waiting(number) == ["job.ended"]
+
+
 def test_only_what_was_asked_for_and_may_be_known_is_told(web: Web) -> None:
     from vmcloud.fleet.services import events
 

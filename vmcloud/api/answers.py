@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse
 
 from vmcloud.domain.errors import Invalid
 from vmcloud.fleet.models import Job
-from vmcloud.fleet.services import views, watermark
+from vmcloud.fleet.services import views
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1000
@@ -99,12 +99,22 @@ def filters(request: HttpRequest, *, beside: Iterable[str] = ()) -> dict[str, st
 
 def after_write(request: HttpRequest) -> None:
     """``after``: the ``directory_version`` of a job; what is read next shows that write, if the read model is not behind by more
-    than half a second."""
+    than half a second: that was waited for (:mod:`.waits`)."""
     version = request.GET.get("after", "")
     if version and not VERSION.fullmatch(version):
         todo = "Give the directory_version of a job, as it is."
         raise Invalid(f"{version[:60]!r} is no version of an entry", where="after", todo=todo)
-    watermark.wait(version)
+
+
+def number(text: str, where: str) -> float:
+    """A number from 0 up; :class:`Invalid` for anything else."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found < 2**53:
+        raise Invalid(f"{text[:40]!r} is not a number from 0 up", where=where)
+    return found
 
 
 def no_filters(request: HttpRequest, *, beside: Iterable[str] = ()) -> None:

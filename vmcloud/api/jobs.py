@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from typing import Any
 
-from asgiref.sync import sync_to_async
-from django.db import close_old_connections
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
 from vmcloud.domain.errors import Invalid, Problem
 from vmcloud.domain.names import check_label
 from vmcloud.domain.terms import Hold
-from vmcloud.domain.vocabulary import JobState
 from vmcloud.fleet.models import ArchivedJob, Job, JobEvent
 from vmcloud.fleet.services import archive, jobs, queries, queues, submit, views, waiting, why
-from vmcloud.fleet.services.accounts import Actor
 from vmcloud.fleet.services.moments import moment
 
-from .answers import PAGING, accepted, filters, idempotency_key, no_filters, origin, page, read_object, send
+from .answers import PAGING, accepted, filters, idempotency_key, no_filters, number, origin, page, read_object, send
 from .auth import actor
 from .schemas.common import PAGES, ProblemOut, body, query_parameters
 from .schemas.jobs import (
@@ -40,10 +34,6 @@ from .schemas.jobs import (
 )
 
 router = Router()
-WAIT_MAX = 60.0
-"""Seconds one long poll may last."""
-LOOK_FIRST, LOOK_LAST, LOOK_GROWTH = 0.01, 0.25, 1.05
-"""Seconds between looks at a waiting job's row: often at first, for short jobs; seldom for long ones."""
 FILTERS = (
     ("active", "`true`: only what is not complete"),
     ("mine", "`true`: only your own"),
@@ -118,49 +108,14 @@ def submit_many(request: HttpRequest) -> HttpResponse:
         )
     },
 )
-async def show_job(request: HttpRequest, ref: str) -> HttpResponse:
+def show_job(request: HttpRequest, ref: str) -> HttpResponse:
     """One job with its steps: by its number, or as a part of an array (`41[7]`). Of an array (`41[]`) how its parts are, and
     those that did not end well."""
     no_filters(request, beside=("wait", "version"))
     given = filters(request)
-    wait = min(_number(given.get("wait", "0"), "wait"), WAIT_MAX)
-    version = int(_number(given.get("version", "0"), "version"))
-    await _change(actor(request), ref, version, wait)
-    return send(await sync_to_async(_full)(actor(request), ref))
-
-
-async def _change(who: Actor, ref: str, version: int, wait: float) -> None:
-    """Return when the job is newer than ``version``, complete, or ``wait`` seconds are over."""
-    deadline, pause = time.monotonic() + wait, LOOK_FIRST
-    while (left := deadline - time.monotonic()) > 0:
-        job = await sync_to_async(_look)(who, ref)
-        if job.version > version or job.state == JobState.COMPLETE:
-            return
-        await asyncio.sleep(min(pause, left))
-        pause = min(pause * LOOK_GROWTH, LOOK_LAST)
-
-
-def _look(who: Actor, ref: str) -> Job:
-    """The job; whoever waits for it lets others use the database's connection meanwhile."""
-    try:
-        return jobs.get(who, ref)
-    finally:
-        close_old_connections()
-
-
-def _full(who: Actor, ref: str) -> dict[str, Any]:
-    return views.job_json(jobs.get(who, ref), full=True)
-
-
-def _number(text: str, where: str) -> float:
-    """A number from 0 up; :class:`Invalid` for anything else."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < 2**53:
-        raise Invalid(f"{text[:40]!r} is not a number from 0 up", where=where)
-    return number
+    for name in ("wait", "version"):  # what is waited for is over by now (vmcloud.api.waits)
+        number(given.get(name, "0"), name)
+    return send(views.job_json(jobs.get(actor(request), ref), full=True))
 
 
 @router.post(

@@ -24,6 +24,7 @@ from vmcloud.fleet.services import sessions, tickets
 from .auth import person
 from .bodies import App, Event, Receive, Scope, Send
 from .problems import note_refusal, send_problem
+from .reader import Reader
 from .threads import ask
 
 log = logging.getLogger(__name__)
@@ -31,8 +32,10 @@ log = logging.getLogger(__name__)
 _PATH = re.compile(r"/api/v1/sessions/(\d{1,18})(/node)?")
 PERSON_SECONDS = 10.0
 """How long a node's end waits for the person's."""
-LOOK_SECONDS = 0.5
-"""Between two looks at why the node is not there yet."""
+LOOK_SECONDS = 60.0
+"""Between two looks at why the node is not there yet, where the job does not change meanwhile."""
+AWAY_SECONDS = 0.5
+"""The same where the job database is away."""
 AHEAD = 16
 """Messages that a person may be ahead of the node."""
 PROBE_SECONDS = 5.0
@@ -48,9 +51,11 @@ POLICY = 1008
 class Sessions:
     """ASGI middleware for websockets; everything else goes on to ``app``."""
 
-    def __init__(self, app: App) -> None:
-        self._app = app
+    def __init__(self, app: App, reader: Reader) -> None:
+        self._app, self._reader = app, reader
         self._open: dict[int, _Pair] = {}
+        self._opened = asyncio.Event()
+        """Set, and made anew, whenever a person has come."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection."""
@@ -73,6 +78,8 @@ class Sessions:
         if job in self._open:
             raise Conflict(f"session {job} has its person already", where="session", code="taken")
         pair = self._open[job] = _Pair(end)
+        self._opened.set()
+        self._opened = asyncio.Event()
         try:
             await end.accept()
             tasks: list[asyncio.Task[Any]] = [
@@ -94,18 +101,24 @@ class Sessions:
         """Until the node is there, telling the person what is waited for; or until nothing will come."""
         told = ""
         while pair.node is None and not reading.done() and not pair.person.gone:
+            pause = LOOK_SECONDS
             try:
                 found = await ask(lambda: sessions.progress(job))
             except Unavailable as error:
-                found = sessions.Progress(reason=error.problem.what)
+                found, pause = sessions.Progress(reason=error.problem.what), AWAY_SECONDS
             if found.over is not None:
                 await pair.person.send(Status(problem=found.over).encode())
                 return
             if found.reason != told:
                 told = found.reason
                 await pair.person.send(Status(waiting=told).encode())
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(pair.joined.wait(), LOOK_SECONDS)
+            changed = asyncio.create_task(self._reader.job(job, found.version, pause) if found.version else asyncio.sleep(pause))
+            joined = asyncio.create_task(pair.joined.wait())
+            try:
+                await asyncio.wait((changed, joined, reading), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                changed.cancel()
+                joined.cancel()
 
     async def _node(self, job: int, scheme: str, ticket: str, end: _End) -> None:
         if scheme != "ticket":
@@ -134,11 +147,12 @@ class Sessions:
 
     async def _person_of(self, job: int) -> _Pair:
         """The person's half, which may be a moment behind: it is opened when the job's number is known."""
-        end = asyncio.get_running_loop().time() + PERSON_SECONDS
-        while job not in self._open:
-            if asyncio.get_running_loop().time() > end:
-                raise NotFound(f"nobody came for session {job}", where="session")
-            await asyncio.sleep(0.01)
+        try:
+            async with asyncio.timeout(PERSON_SECONDS):
+                while job not in self._open:
+                    await self._opened.wait()
+        except TimeoutError:
+            raise NotFound(f"nobody came for session {job}", where="session") from None
         return self._open[job]
 
 

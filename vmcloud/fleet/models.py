@@ -399,7 +399,8 @@ class Change(models.Model):
     """The feed of live pages: that something is not as it was. Kept for minutes.
 
     ``kind``: ve, node, image, stray, job, queue, event. ``project`` and ``owner`` decide who may know; ``ve`` and ``node`` are
-    what it has to do with."""
+    what it has to do with. On PostgreSQL there is a column more, ``xact``, which the database fills in with the transaction that
+    wrote the row (:mod:`vmcloud.fleet.services.feed`)."""
 
     at = models.FloatField()
     kind = models.CharField(max_length=10)

@@ -19,6 +19,7 @@ from vmcloud.domain.webhooks import ATTEMPTS, check_url, pause
 from vmcloud.fleet.services import audit, webhooks
 from vmcloud.fleet.services.accounts import Actor, actor_of
 from vmcloud.fleet.services.audit import Door
+from vmcloud.fleet.services.feed import Place
 from vmcloud.fleet.webhook_models import Delivery, DeliveryState, Webhook
 
 from .gather import Line
@@ -54,7 +55,7 @@ class Bundle:
     messages: tuple[Message, ...]
 
 
-def keep(happenings: Sequence[Happening], line: Line, place: tuple[int, float]) -> None:
+def keep(happenings: Sequence[Happening], line: Line, place: tuple[Place, float]) -> None:
     """Write down what each webhook is to be told, and that all is told up to there."""
     rows = list(Webhook.objects.filter(enabled=True))
     owners = _owners(rows)

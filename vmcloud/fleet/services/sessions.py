@@ -20,10 +20,12 @@ from .audit import Door
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a session's job is: ``reason`` in words why nothing happens yet; ``over``: it will not begin any more, and why."""
+    """Where a session's job is: ``reason`` in words why nothing happens yet; ``over``: it will not begin any more, and why.
+    ``version``: the job's."""
 
     reason: str = ""
     over: Problem | None = None
+    version: int = 0
 
 
 def progress(number: int) -> Progress:
@@ -32,7 +34,7 @@ def progress(number: int) -> Progress:
     if job is None:
         return Progress(over=Problem("not-found", f"there is no job {number}"))
     if job.state not in (JobState.EXITING, JobState.COMPLETE):
-        return Progress(reason=job.reason)
+        return Progress(reason=job.reason, version=job.version)
     if job.error:
         return Progress(over=Problem.from_json(job.error))
     ended = "was cancelled" if job.outcome == Outcome.CANCELLED else "is over"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
@@ -26,6 +27,8 @@ PRIORITY_MOST = 1024
 """Above all that can be asked for."""
 DECIDE_SECONDS = 1.0
 """How long the answer to a change waits for the leader to draw its consequences."""
+DECIDE_TOGETHER = threading.BoundedSemaphore(8)
+"""How many do, in one process: each holds a thread and looks all the time. Others are answered before the leader has looked."""
 KEEP = object()
 """Of a slot limit: nothing was said of it."""
 _ONLY = "{} is for jobs that have not begun"
@@ -260,7 +263,16 @@ def _hold_in_common(array: Job) -> None:
 
 
 def _wait_for_leader(numbers: Sequence[int]) -> None:
-    """Until it has looked at all of these, or :data:`DECIDE_SECONDS` are over."""
+    """Until it has looked at all of these, or :data:`DECIDE_SECONDS` are over; not at all where too many wait already."""
+    if not DECIDE_TOGETHER.acquire(blocking=False):
+        return
+    try:
+        _wait(numbers)
+    finally:
+        DECIDE_TOGETHER.release()
+
+
+def _wait(numbers: Sequence[int]) -> None:
     waiting = Job.objects.filter(to_review=True, state__in=(*UNBEGUN, JobState.BEGUN), pk__in=numbers[:MANY])
     deadline = time.monotonic() + DECIDE_SECONDS
     while waiting.exists() and time.monotonic() < deadline:

@@ -142,10 +142,10 @@ def _begin_line(now: float) -> None:
         Watermark.objects.update_or_create(name=LINE, defaults={"version": str(feed.cursor()), "synced_at": now})
 
 
-def told() -> int | None:
-    """The number of the last change that webhooks have been told of; None where there are none to tell."""
+def told() -> feed.Place | None:
+    """Up to where in the feed webhooks have been told; None where there are none to tell."""
     version = Watermark.objects.filter(name=LINE).values_list("version", flat=True).first()
-    return int(version) if version and Webhook.objects.filter(enabled=True).exists() else None
+    return feed.Place.parse(version) if version and Webhook.objects.filter(enabled=True).exists() else None
 
 
 def webhooks_json(rows: Iterable[Webhook]) -> list[dict[str, Any]]:
