@@ -6,7 +6,7 @@ a row grew: 0 where it stayed as it was, 1 where it grew as the VEs did, 2 with 
 1. converge: SQL is empty, the directory says what is wanted and nothing of what is seen; until the read model shows both of all;
 2. at rest: what each part spends; 3. looks at one VE, one node, lists, the start page; 4. a batch of resizes; 5. an array is
 cancelled; 6. the leader is killed, and a second server takes over. A turn of the leader is the time in which it does not take
-anything from its inbox.
+anything from its inbox; its processor time is what counts on a machine that does other things as well.
 """
 
 from __future__ import annotations
@@ -112,6 +112,8 @@ def _cloud(report: Report, sizes: Sizes) -> Found:
             before = before or spent.Look(made.started, {})
             if name == "at rest":
                 made.spent_at_rest(before, after)
+            elif name != "fail-over":  # there the processes are other ones
+                made.used(name, before, after)
             spent.show(report, before, after, f"{words}, {name}")
         found.missing = told.missing
     return found
@@ -131,12 +133,20 @@ class _Made:
         """How long the leader's turns were since the last time."""
         moments = [each for each in self._told.read() if each.what.endswith("Inbox.take")]
         lasted = [
-            after.at - before.at
+            (after.at - before.at, after.processor - before.processor)
             for before, after in itertools.pairwise(moments)
             if not before.begins and after.begins and before.pid == after.pid and after.at - before.at > IDLE
         ]
-        for word, share in (("p50", 0.5), ("p95", 0.95), ("longest", 1.0)):
-            self._row(f"{name}: a turn, {word}, ms", quantile(lasted, share) * 1000 if lasted else 0.0)
+        for number, of in enumerate(("", ", its processor time")):
+            for word, share in (("p50", 0.5), ("p95", 0.95), ("longest", 1.0)):
+                found = quantile([each[number] for each in lasted], share) if lasted else 0.0
+                self._row(f"{name}: a turn, {word}{of}, ms", found * 1000)
+
+    def used(self, name: str, before: spent.Look, after: spent.Look) -> None:
+        """What the parts needed for all of it: what else the machine does is not in it."""
+        used = {part: now.seconds - before.parts.get(part, spent.Spent()).seconds for part, now in after.parts.items()}
+        self._row(f"{name}: processor of the server, s", max(0.0, used.get("server", 0.0)))
+        self._row(f"{name}: processor of all parts, s", max(0.0, sum(used.values())))
 
     def spent_at_rest(self, before: spent.Look, after: spent.Look) -> None:
         """What each part needs only to be there."""

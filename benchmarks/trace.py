@@ -83,7 +83,7 @@ def _writer(path: str) -> Callable[[str, str], None]:
     part = os.environ.get("VMCLOUD_PART") or module.partition(".")[0].replace("workers", "worker")
 
     def write(way: str, what: str) -> None:
-        os.write(opened, f"{time.monotonic():.6f} {os.getpid()} {way} {part}:{what}\n".encode())
+        os.write(opened, f"{time.monotonic():.6f} {time.thread_time():.6f} {os.getpid()} {way} {part}:{what}\n".encode())
 
     return write
 
@@ -138,12 +138,13 @@ def _wrapped(function: Callable[..., Any], label: str, write: Callable[[str, str
 
 @dataclass(frozen=True)
 class Moment:
-    """``begins`` or ended: one traced call. ``what``: the part and the function."""
+    """``begins`` or ended: one traced call. ``what``: the part and the function. ``processor``: seconds of its thread so far."""
 
     at: float
     pid: int
     begins: bool
     what: str
+    processor: float
 
 
 class Trace:
@@ -160,9 +161,9 @@ class Trace:
         """What was written since the last call, by time."""
         found = []
         for line in self._stream:
-            at, pid, way, what = line.split()
+            at, processor, pid, way, what = line.split()
             if way == "!":
                 self.missing.add(what)
             else:
-                found.append(Moment(float(at), int(pid), way == ">", what))
+                found.append(Moment(float(at), int(pid), way == ">", what, float(processor)))
         return sorted(found, key=lambda moment: moment.at)

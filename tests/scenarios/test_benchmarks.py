@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,32 +45,31 @@ class Smoke:
 @pytest.fixture(scope="module")
 def smoke() -> Iterator[Smoke]:
     """All smoke runs, once."""
-    before, found = traces(), {}
+    before, found, printed = traces(), {}, ""
     with tempfile.TemporaryDirectory() as folder:
-        runs = [(start(lane, Path(folder) / f"{lane[0]}.json"), Path(folder) / f"{lane[0]}.json") for lane in LANES]
+        lanes = [(lane, Path(folder) / f"{lane[0]}.json", Path(folder) / f"{lane[0]}.log") for lane in LANES]
+        runs = [start(*lane) for lane in lanes]
         try:
-            with ThreadPoolExecutor() as pool:  # both at once, so that none waits for who reads what it prints
-                printed = "".join(pool.map(lambda run: run[0].communicate(timeout=PATIENCE)[0], runs))
+            for run in runs:
+                run.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            pytest.fail("\n".join(log.read_text() for _, _, log in lanes))
         finally:
-            for run, _ in runs:
+            for run in runs:
                 run.kill()
-        for _, path in runs:
-            found.update({each["benchmark"]: each for each in json.loads(path.read_text() or "[]")})
+        for _, numbers, log in lanes:
+            found.update({each["benchmark"]: each for each in json.loads(numbers.read_text() or "[]")})
+            printed += log.read_text()
     yield Smoke(found, printed, {name: now - before[name] for name, now in traces().items()})
 
 
-def start(names: tuple[str, ...], path: Path) -> subprocess.Popen[str]:
+def start(names: tuple[str, ...], numbers: Path, log: Path) -> subprocess.Popen[bytes]:
     """Begin the smoke runs of these benchmarks, as the options of the command ask for them."""
-    options = main.parser().parse_args([*names, "--smoke", "--trace", "--json", str(path), "--log", os.devnull])
+    options = main.parser().parse_args([*names, "--smoke", "--trace", "--json", str(numbers), "--log", os.devnull])
     code = "import os, sys; from benchmarks import inside, main; sys.exit(inside.start(os.environ[main.WISHES]))"
-    return subprocess.Popen(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(main.SOURCE), main.WISHES: main.wishes(options)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        close_fds=False,
-    )
+    environment = {**os.environ, "PYTHONPATH": str(main.SOURCE), main.WISHES: main.wishes(options)}
+    with log.open("wb") as stream:
+        return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=stream, stderr=stream, close_fds=False)
 
 
 def traces() -> dict[str, set[str]]:
