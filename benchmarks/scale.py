@@ -131,7 +131,7 @@ class _Made:
 
     def turns(self, name: str) -> None:
         """How long the leader's turns were since the last time."""
-        moments = [each for each in self._told.read() if each.what.endswith("Inbox.take")]
+        moments = [each for each in self._told.read() if each.what.endswith("Inbox.look")]
         lasted = [
             (after.at - before.at, after.processor - before.processor)
             for before, after in itertools.pairwise(moments)

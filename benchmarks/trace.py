@@ -51,7 +51,7 @@ STAGES = {
 """What ``--trace`` shows besides. Of web and server the effects: whatever is between two of them is theirs."""
 
 
-TURNS = {"vmcloud.fleet.server.inbox": ["Inbox.take"]}
+TURNS = {"vmcloud.fleet.server.inbox": ["Inbox.look"]}
 """What the leader does between two of these is a turn."""
 TRACED = {"driver": DRIVER_CALLS, "stages": _both(DRIVER_CALLS, STAGES), "turns": TURNS}
 """What can be asked for."""
