@@ -86,10 +86,12 @@ class Browser:
     def __init__(self, cloud: Cloud) -> None:
         self._http = http.client.HTTPConnection(urlsplit(cloud.url).netloc, timeout=60)
         self._cookies: dict[str, str] = {}
+        # First of all: the web part does not keep a connection for as long as this may take.
+        password = cloud.run("passwd", "--generate").stdout.strip()
         status, text = self._ask("GET", "/admin/login/")
         token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', text)
         assert status == 200 and token, text
-        form = {"username": "admin", "password": cloud.run("passwd", "--generate").stdout.strip(), "next": "/admin/"}
+        form = {"username": "admin", "password": password, "next": "/admin/"}
         status, text = self._ask("POST", "/admin/login/", urlencode({**form, "csrfmiddlewaretoken": token[1]}))
         assert status == 302, text
 
