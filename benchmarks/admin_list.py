@@ -16,7 +16,6 @@ from tests.cloud import SOURCE, Cloud
 from .measure import Report, Wishes
 from .scene import scene
 
-VES, NODES, JOBS = 10_000, 50, 20_000
 PAGES = {
     "VEs: the first page of 50": "fleet/ve/",
     "VEs: page 100": "fleet/ve/?p=100",
@@ -29,12 +28,13 @@ PAGES = {
     "jobs": "fleet/job/",
     "nodes": "fleet/node/",
 }
-FILL = f"""
+FILL = """
 import time, uuid
+VES, NODES, JOBS = {sizes}
 from vmcloud.domain.spec import Spec
 from vmcloud.fleet.models import VE, Job, Liveness, Node
 now = time.time()
-names = [f"node-{{number:03}}" for number in range({NODES})]
+names = [f"node-{{number:03}}" for number in range(NODES)]
 Node.objects.bulk_create([Node(name=name, kinds=["simulated"], cpus=64, memory_mib=262144) for name in names])
 Liveness.objects.bulk_create([Liveness(node=name, heard_at=now + 1e6) for name in names])
 spec = Spec.parse({{"kind": "simulated", "image": "busybox"}}).to_json()
@@ -42,24 +42,26 @@ def ve(number):
     wanted = "running" if number % 10 else "stopped"
     return VE(
         uuid=uuid.uuid4(), name=f"many-{{number:05}}", project="main", owner=f"owner-{{number % 20}}", kind="simulated",
-        node=names[number % {NODES}], desired=wanted, generation=1, spec=spec, image="busybox", vcpus=1 + number % 4,
+        node=names[number % NODES], desired=wanted, generation=1, spec=spec, image="busybox", vcpus=1 + number % 4,
         memory_mib=64 << number % 6, observed_state=wanted if number % 97 else "crashed", since=now - number,
         addresses=[f"10.{{number >> 16}}.{{number >> 8 & 255}}.{{number & 255}}"], mac="02:00:00:00:00:01",
     )
-rows = VE.objects.bulk_create([ve(number) for number in range({VES})], batch_size=500)
+rows = VE.objects.bulk_create([ve(number) for number in range(VES)], batch_size=500)
 ended = {{"state": "C", "outcome": "ok", "created_at": now, "ended_at": now, "settled": True, "owner": "admin"}}
 Job.objects.bulk_create(
-    [Job(verb="create", ve=rows[n % {VES}].uuid, ve_name=rows[n % {VES}].name, **ended) for n in range({JOBS})], batch_size=500
+    [Job(verb="create", ve=rows[n % VES].uuid, ve_name=rows[n % VES].name, **ended) for n in range(JOBS)], batch_size=500
 )
 print(rows[0].uuid)
 """
-"""Rows as the watch would write them. The read model forgets what the directory does not hold only when it is made anew."""
+"""Rows as the watch would write them; ``sizes``: how many VEs, nodes, jobs. The read model forgets what the
+directory does not hold only when it is made anew."""
 
 
 def run(report: Report, wishes: Wishes) -> None:
     """Each page over one kept connection, one request at a time."""
+    ves, nodes, jobs = many = wishes.size((10_000, 50, 20_000), (5_100, 10, 200))
     with scene(simulate=2) as made:
-        ve = _manage(made.cloud, "shell", "-c", FILL).split()[-1]
+        ve = _manage(made.cloud, "shell", "-c", FILL.format(sizes=many)).split()[-1]
         browser, sizes = Browser(made.cloud), dict[str, int]()
         for number in range(-2, wishes.repetitions(30)):
             for name, path in PAGES.items():
@@ -69,7 +71,7 @@ def run(report: Report, wishes: Wishes) -> None:
                 sizes[name] = size >> 10
                 if number >= 0:
                     report.add(name, seconds, target=0.3)
-        report.note(f"{VES} VEs, {NODES} nodes, {JOBS} jobs; pages of {min(sizes.values())} to {max(sizes.values())} KiB")
+        report.note(f"{ves} VEs, {nodes} nodes, {jobs} jobs; pages of {min(sizes.values())} to {max(sizes.values())} KiB")
 
 
 def _manage(cloud: Cloud, *arguments: str) -> str:
@@ -84,10 +86,12 @@ class Browser:
     def __init__(self, cloud: Cloud) -> None:
         self._http = http.client.HTTPConnection(urlsplit(cloud.url).netloc, timeout=60)
         self._cookies: dict[str, str] = {}
+        # First of all: the web part does not keep a connection for as long as this may take.
+        password = cloud.run("passwd", "--generate").stdout.strip()
         status, text = self._ask("GET", "/admin/login/")
         token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', text)
         assert status == 200 and token, text
-        form = {"username": "admin", "password": cloud.run("passwd", "--generate").stdout.strip(), "next": "/admin/"}
+        form = {"username": "admin", "password": password, "next": "/admin/"}
         status, text = self._ask("POST", "/admin/login/", urlencode({**form, "csrfmiddlewaretoken": token[1]}))
         assert status == 302, text
 

@@ -20,6 +20,7 @@ def run(report: Report, wishes: Wishes) -> None:
         tools = Tools(Config.load(made.cloud.data), made.cloud.data.parent / "raw")
         _starts(report, made, tools, wishes)
         _creates(report, made, tools, wishes)
+        made.tell_missing(report)
 
 
 def _starts(report: Report, made: Scene, tools: Tools, wishes: Wishes) -> None:

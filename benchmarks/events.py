@@ -29,10 +29,8 @@ from .rest import Usage, usages
 from .scene import PATIENCE, Scene, scene
 from .stages import Stages
 
-GUESTS = 10
 RATE = 50
 """Changes in a second: each guest changes five times."""
-SINGLE = 60
 P50, P95 = 0.020, 0.100
 SCRATCH = "benchmark"
 """A node's entry for raw writes."""
@@ -140,16 +138,16 @@ def _watching(made: Scene) -> Iterator[Watch]:
 def run(report: Report, wishes: Wishes) -> None:
     """1. raw hop and write; 2. changes one at a time; 3. changes at :data:`RATE`; 4. raw hop and write again."""
     with scene(trace="stages" if wishes.trace else "") as made, _watching(made) as watch:
-        names = [f"e{number}" for number in range(GUESTS)]
+        names = [f"e{number}" for number in range(wishes.size(10, 2))]
         for job in [made.create(name, kind="lxc", power="running") for name in names]:
             made.finish(job)
         guests = [Guest(made, name) for name in names]
         raw = Raw(made, watch)
-        time.sleep(2.0)
-        raw.measure(report, 50)
+        time.sleep(wishes.size(2.0, 0.2))
+        raw.measure(report, wishes.size(50, 3))
         stages = Stages("a change")
         base = "raw: the same, until a watch tells it"
-        for _, guest in zip(range(SINGLE), cycle(guests), strict=False):
+        for _, guest in zip(range(wishes.size(60, 4)), cycle(guests), strict=False):
             if made.trace:
                 made.trace.read()
             state, at = guest.change()
@@ -158,7 +156,7 @@ def run(report: Report, wishes: Wishes) -> None:
             time.sleep(0.1)
             if made.trace:
                 stages.add(made.trace.read(), at, {"told": told})
-        count, told_at = wishes.repetitions(10 * RATE), []
+        count, told_at = wishes.count or wishes.size(10 * RATE, 10), []
         series = f"event → directory, {RATE} in a second"
         before, begin = usages(made), time.monotonic()
         for number, guest in zip(range(count), cycle(guests), strict=False):
@@ -168,11 +166,12 @@ def run(report: Report, wishes: Wishes) -> None:
         for guest, state, at in told_at:
             report.add(series, watch.state(guest.name, state, at) - at, raw=base, target=P50)
         _processors(report, before, usages(made), count)
-        raw.measure(report, 50)
+        raw.measure(report, wishes.size(50, 3))
         report.value("changes in a second", count / seconds, "")
         report.value("p95 of these", quantile(report.series[series].samples, 0.95) * 1000, "ms", P95 * 1000)
         if made.trace:
             stages.show(report)
+            made.tell_missing(report)
 
 
 def _processors(report: Report, before: dict[int, Usage], after: dict[int, Usage], count: int) -> None:

@@ -10,31 +10,37 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .main import SOURCE, WISHES
+from .main import PLAIN, SOURCE, WISHES
 from .measure import Report, Wishes
 
-PTH = "import os; os.environ.get('{variable}') and __import__('benchmarks.trace').trace.install()\n"
+PTH = "import os; any(map(os.environ.get, {variables})) and __import__('benchmarks.trace').trace.install()\n"
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main() -> int:
-    """Run the benchmarks and end. In an interpreter of their own, because `vmcloud up` starts all parts with its own
-    interpreter: so the trace needs nothing in the program itself."""
-    argv = [str(interpreter(Path(tempfile.mkdtemp(prefix="bench")))), "-m", "benchmarks.inside"]
-    return subprocess.run(
-        argv, cwd=SOURCE, close_fds=False, check=False, env={**os.environ, "PYTHONPATH": str(SOURCE)}
-    ).returncode
+    """Run the benchmarks and end."""
+    return start(os.environ[WISHES])
+
+
+def start(wishes: str) -> int:
+    """Run what these wishes (JSON, see :mod:`benchmarks.main`) ask for; the exit code. In an interpreter of its own, because
+    `vmcloud up` starts all parts with its own interpreter: so the trace needs nothing in the program itself."""
+    with tempfile.TemporaryDirectory(prefix="bench") as folder:
+        argv = [str(interpreter(Path(folder))), "-m", "benchmarks.inside"]
+        environment = {**os.environ, "PYTHONPATH": str(SOURCE), WISHES: wishes}
+        return subprocess.run(argv, cwd=SOURCE, close_fds=False, check=False, env=environment).returncode
 
 
 def interpreter(folder: Path) -> Path:
-    """An interpreter like this one that also installs the trace at its start where that is asked for."""
-    from .trace import VARIABLE
+    """An interpreter like this one that also installs the trace and the counts at its start where they are asked for."""
+    from . import counts, trace
 
     folder.chmod(0o711)
     packages = next(Path(each) for each in sys.path if each.endswith("site-packages"))
@@ -43,7 +49,7 @@ def interpreter(folder: Path) -> Path:
     (folder / "bin").mkdir()
     (folder / "bin" / "python").symlink_to(Path(sys.executable).resolve())
     (folder / "pyvenv.cfg").write_text((Path(sys.prefix) / "pyvenv.cfg").read_text())
-    (mine / "benchmarks.pth").write_text(f"{packages}\n" + PTH.format(variable=VARIABLE))
+    (mine / "benchmarks.pth").write_text(f"{packages}\n" + PTH.format(variables=(trace.VARIABLE, counts.VARIABLE)))
     return folder / "bin" / "python"
 
 
@@ -55,7 +61,7 @@ def main() -> int:
 
 
 def _run(asked: dict[str, Any], files: contextlib.ExitStack) -> int:
-    wishes = Wishes(**{name: asked[name] for name in ("count", "seconds", "trace", "minutes", "seed")})
+    wishes = Wishes(**{name: asked[name] for name in PLAIN})
     if asked["replay"] >= 0:
         wishes = replace(wishes, replay=files.enter_context(os.fdopen(asked["replay"])).readlines())
     if asked["log"] >= 0:
@@ -64,7 +70,12 @@ def _run(asked: dict[str, Any], files: contextlib.ExitStack) -> int:
     for name in asked["names"]:
         began = time.monotonic()
         report = Report(name)
-        importlib.import_module(f"benchmarks.{name.replace('-', '_')}").run(report, wishes)
+        try:
+            importlib.import_module(f"benchmarks.{name.replace('-', '_')}").run(report, wishes)
+        except Exception:  # the others are run all the same
+            traceback.print_exc()
+            report.note("FAILED: see what is above")
+            report.failed = True
         report.show(time.monotonic() - began)
         numbers.append(report.to_json())
         failed = failed or report.failed

@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 from .measure import Report, Wishes
 from .scene import PATIENCE, Scene, scene
 
-OTHERS = 99
 TARGET = 0.3
 
 
@@ -71,11 +70,12 @@ def pages(made: Scene, count: int) -> Iterator[list[Page]]:
 
 def run(report: Report, wishes: Wishes) -> None:
     """Change a node's description in the directory, as any LDAP tool could, and see who is told when."""
+    everybody = wishes.size(100, 3)
     with scene(simulate=1) as made:
         directory = made.cloud.directory()
         name = made.cloud.node_names()[0]
         raw = "raw: an LDAP modify"
-        for count, words in ((1, "one page"), (1 + OTHERS, f"the last of {1 + OTHERS} pages")):
+        for count, words in ((1, "one page"), (everybody, f"the last of {everybody} pages")):
             with pages(made, count) as found:
                 time.sleep(1.0)
                 for number in range(wishes.repetitions(40)):

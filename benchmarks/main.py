@@ -31,10 +31,14 @@ BENCHMARKS = {
     "chaos": "no measurement: random work while parts are killed, frozen and cut off; then every promise is checked",
     "soak": "memory and files of all parts over --count jobs (10,000), and what each gains for every thousand",
     "rest": "processor time of all our processes with 5 guests and nothing to do, and their memory",
+    "scale": "--nodes simulated nodes (200) with --ves VEs (10,000): turns, fail-over, pages, batches, and what each part costs",
 }
 
-ASKED_FOR = ("chaos", "soak")
+ASKED_FOR = ("chaos", "soak", "scale")
 """Only run where they are named."""
+
+PLAIN = ("count", "seconds", "trace", "smoke", "nodes", "ves", "minutes", "seed")
+"""Options that the benchmarks get as they are (:class:`benchmarks.measure.Wishes`)."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -51,6 +55,9 @@ def parser() -> argparse.ArgumentParser:
         "--count", type=int, default=0, metavar="N", help="repetitions, where a benchmark repeats (default: its own)"
     )
     made.add_argument("--seconds", type=float, default=60.0, metavar="S", help="how long `rest` looks (default: 60)")
+    made.add_argument("--nodes", type=int, default=0, metavar="N", help="how many nodes `scale` simulates (default: 200)")
+    made.add_argument("--ves", type=int, default=0, metavar="N", help="how many VEs `scale` begins with (default: 10,000)")
+    made.add_argument("--smoke", action="store_true", help="everything once and as small as can be, to see that it works")
     made.add_argument("--minutes", type=float, default=5.0, metavar="N", help="how long `chaos` lasts (default: 5)")
     made.add_argument("--seed", type=int, default=0, metavar="S", help="what `chaos` is drawn from (default: the time)")
     made.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite", help="where `chaos` keeps jobs")
@@ -76,21 +83,22 @@ def main(argv: list[str] | None = None) -> int:
     if "chaos" in options.names and options.log is None:
         options.log = SOURCE / "build" / "chaos.jsonl"
         options.log.parent.mkdir(exist_ok=True)
-    wishes = {
+    argv = ["bash", str(SOURCE / "runtests"), "--no-checks", "-q", "-s", "-p", "benchmarks.inside"]
+    sys.stdout.flush()
+    environment = {**os.environ, WISHES: wishes(options), DATABASE: options.database}
+    return subprocess.run(argv, env=environment, close_fds=False, check=False).returncode
+
+
+def wishes(options: argparse.Namespace) -> str:
+    """What these options ask for, for the plugin (JSON)."""
+    asked = {
         "names": options.names or [name for name in BENCHMARKS if name not in ASKED_FOR],
-        "count": options.count,
-        "seconds": options.seconds,
-        "trace": options.trace,
-        "minutes": options.minutes,
-        "seed": options.seed,
+        **{name: getattr(options, name) for name in PLAIN},
         "replay": _handed(options.replay, os.O_RDONLY),
         "log": _handed(options.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
         "json": _handed(options.json, os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
     }
-    argv = ["bash", str(SOURCE / "runtests"), "--no-checks", "-q", "-s", "-p", "benchmarks.inside"]
-    sys.stdout.flush()
-    environment = {**os.environ, WISHES: json.dumps(wishes), DATABASE: options.database}
-    return subprocess.run(argv, env=environment, close_fds=False, check=False).returncode
+    return json.dumps(asked)
 
 
 def _handed(path: Path | None, flags: int) -> int:

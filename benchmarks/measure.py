@@ -5,19 +5,25 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the caller asked for. ``count`` 0: the benchmark's own number of repetitions. For `chaos`: ``seed`` 0 is the time;
-    ``replay`` the lines of a log; ``log`` takes the lines of this one."""
+    """What the caller asked for. ``count`` 0: the benchmark's own number of repetitions. ``smoke``: everything once, as small as
+    it can be; the times mean nothing. For `scale`: ``nodes`` and ``ves``, 0 for its own numbers. For `chaos`: ``seed`` 0 is the
+    time; ``replay`` the lines of a log; ``log`` takes the lines of this one."""
 
     count: int = 0
     seconds: float = 60.0
     trace: bool = False
+    smoke: bool = False
+    nodes: int = 0
+    ves: int = 0
     minutes: float = 5.0
     seed: int = 0
     replay: Sequence[str] = ()
@@ -25,7 +31,11 @@ class Wishes:
 
     def repetitions(self, usual: int) -> int:
         """How often to repeat."""
-        return self.count or usual
+        return self.count or self.size(usual, 2)
+
+    def size(self, usual: T, smoke: T) -> T:
+        """The usual size of something, or that of a smoke run."""
+        return smoke if self.smoke else usual
 
 
 def quantile(samples: Sequence[float], part: float) -> float:
@@ -50,14 +60,24 @@ class Series:
         return {"name": self.name, "count": len(self.samples), **found, "raw": self.raw, "samples": self.samples}
 
 
+@dataclass(frozen=True)
+class Table:
+    """Numbers by row and column."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: dict[str, tuple[float, ...]]
+
+
 class Report:
-    """What one benchmark found: series, plain values and notes; ``result`` is anything else, for JSON. ``failed``: something that
-    must hold does not."""
+    """What one benchmark found: series, plain values, tables and notes; ``result`` is anything else, for JSON. ``failed``:
+    something that must hold does not."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.series: dict[str, Series] = {}
         self.values: list[tuple[str, float, str, float]] = []
+        self.tables: list[Table] = []
         self.notes: list[str] = []
         self.result: dict[str, Any] = {}
         self.failed = False
@@ -70,6 +90,10 @@ class Report:
     def value(self, name: str, number: float, unit: str, target: float = 0.0) -> None:
         """A number that is no series."""
         self.values.append((name, number, unit, target))
+
+    def table(self, title: str, columns: Sequence[str], rows: Mapping[str, Sequence[float]]) -> None:
+        """Several numbers of several things."""
+        self.tables.append(Table(title, tuple(columns), {name: tuple(row) for name, row in rows.items()}))
 
     def note(self, text: str) -> None:
         """A line below the table."""
@@ -99,6 +123,10 @@ class Report:
             print(line + (f"{each.target * 1000:9.0f}" if each.target else ""))
         for name, number, unit, target in self.values:
             print(f"  {name:52}{number:10.2f} {unit}" + (f"  (target {target:g})" if target else ""))
+        for table in self.tables:
+            print(f"\n  {table.title:40}" + "".join(f"{column:>12}" for column in table.columns))
+            for name, row in table.rows.items():
+                print(f"  {name:40}" + "".join(f"{number:12.2f}" for number in row))
         for text in self.notes:
             print(f"  {text}")
         print(flush=True)
@@ -112,6 +140,7 @@ class Report:
             "load": self.load,
             "series": [each.to_json() for each in self.series.values()],
             "values": [dict(zip(("name", "value", "unit", "target"), each, strict=True)) for each in self.values],
+            "tables": [{"title": each.title, "columns": each.columns, "rows": each.rows} for each in self.tables],
             "notes": self.notes,
             "result": self.result,
         }

@@ -23,6 +23,7 @@ from vmcloud.domain.messages import Message, Result, StepOrder, parse
 from vmcloud.domain.names import native_name
 from vmcloud.domain.spec import Spec
 from vmcloud.domain.vocabulary import Kind, Outcome, StepVerb
+from vmcloud.local.purge import purge
 from workers.child import Place
 from workers.drivers.base import Guest
 from workers.drivers.registry import make_driver
@@ -35,9 +36,6 @@ from . import rest
 from .measure import Report, Wishes
 from .raw import Tools
 
-AT_ONCE = 50
-LISTED = 200
-SETTLE = 20.0
 PATIENCE = 120.0
 SPENT = 0.3
 """Seconds after the last start in which what it led to is over."""
@@ -47,11 +45,11 @@ NETWORK = {"bridge": "vcbench1", "subnet": "10.213.89.0/24"}
 def run(report: Report, wishes: Wishes) -> None:
     """See the module."""
     with _node() as made:
-        made.create(AT_ONCE)
+        made.create(wishes.size(50, 3))
         _one(report, made, wishes)
         _starts(report, made, wishes)
         _at_rest(report, made, wishes)
-        made.create(LISTED - AT_ONCE)
+        made.create(wishes.size(150, 2))
         made.power(StepVerb.START)
         _lists(report, made, wishes)
 
@@ -61,7 +59,7 @@ class _Node:
 
     def __init__(self, desk: Desk, sha256: str) -> None:
         self.desk, self.sha256, self._job = desk, sha256, 0
-        self._ves: list[uuid.UUID] = []
+        self.ves: list[uuid.UUID] = []
         desk.deaf()  # what it waits for on the lists would be lost to us
         self._ears = redis.Redis.from_url(broker_url(desk.config, "server"))
 
@@ -71,11 +69,11 @@ class _Node:
         spec = {"kind": "lxc", "image": "busybox", "memory_mib": 64}
         args = {"spec": spec, "power": "stopped", "image_sha256": self.sha256}
         self._all(StepVerb.CREATE, fresh, **args)
-        self._ves += fresh
+        self.ves += fresh
 
     def power(self, verb: StepVerb) -> float:
         """A verb on all guests at once; seconds from the first order sent to the last result heard."""
-        return self._all(verb, self._ves, force=True)
+        return self._all(verb, self.ves, force=True)
 
     def _all(self, verb: StepVerb, ves: list[uuid.UUID], **args: object) -> float:
         orders: list[StepOrder] = []
@@ -118,10 +116,14 @@ def _node() -> Iterator[_Node]:
         desk.up()
         yield _Node(desk, sha256)
     finally:
+        if desk.worker is not None:
+            desk.worker.terminate()  # not killed: its children's folder would stay
+            desk.worker.wait(PATIENCE)
         desk.close()
         driver = make_driver(Kind.LXC, desk.config, "n1")
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(lambda seen: driver.delete(seen.native), driver.list()))
+        purge(desk.config, lambda text: None)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -156,12 +158,13 @@ def _one(report: Report, made: _Node, wishes: Wishes) -> None:
 def _starts(report: Report, made: _Node, wishes: Wishes) -> None:
     """The raw tools do as many at once as the worker has places."""
     tools = Tools(made.desk.config, made.desk.data.parent / "raw")
-    raw = [tools.template() for _ in range(AT_ONCE)]
+    many = len(made.ves)
+    raw = [tools.template() for _ in range(many)]
     for native, text in raw:
         tools.clone(native, text)
     names = [native for native, _ in raw]
     with ThreadPoolExecutor(made.desk.config.node.executors) as pool:
-        for number in range(-1, wishes.repetitions(7)):
+        for number in range(wishes.size(-1, 0), wishes.repetitions(7)):
             used, began = _processor(), time.monotonic()
             list(pool.map(tools.start, names))
             alone = time.monotonic() - began
@@ -174,11 +177,11 @@ def _starts(report: Report, made: _Node, wishes: Wishes) -> None:
             time.sleep(SPENT)
             used_here = _processor() - used
             if number >= 0:
-                raw_name, raw_used = f"raw: {AT_ONCE} starts in parallel", "raw: processor time for each of them"
+                raw_name, raw_used = f"raw: {many} starts in parallel", "raw: processor time for each of them"
                 report.add(raw_name, alone)
-                report.add(f"worker: {AT_ONCE} orders to start → all results", taken, raw=raw_name)
-                report.add(raw_used, used_alone / AT_ONCE)
-                report.add("worker: processor time for each, broker and all", used_here / AT_ONCE, raw=raw_used)
+                report.add(f"worker: {many} orders to start → all results", taken, raw=raw_name)
+                report.add(raw_used, used_alone / many)
+                report.add("worker: processor time for each, broker and all", used_here / many, raw=raw_used)
             if number < wishes.repetitions(7) - 1:
                 made.power(StepVerb.STOP)
             time.sleep(0.5)
@@ -197,17 +200,18 @@ def _processor() -> float:
 
 
 def _at_rest(report: Report, made: _Node, wishes: Wishes) -> None:
-    """With :data:`AT_ONCE` guests running."""
+    """With all guests running."""
     assert made.desk.worker is not None
-    time.sleep(SETTLE)
+    time.sleep(wishes.size(20.0, 0.5))
     before, began = rest.look(rest.family(made.desk.worker.pid)), time.monotonic()
-    time.sleep(wishes.seconds)
+    time.sleep(wishes.size(wishes.seconds, 1.0))
     after, seconds = rest.look(rest.family(made.desk.worker.pid)), time.monotonic() - began
     used = sum(now.seconds - (before[pid].seconds if pid in before else 0.0) for pid, now in after.items())
     for now in sorted(after.values(), key=lambda each: -each.pss_mib):
         report.value(f"{now.name}: memory (PSS)", now.pss_mib, "MiB")
-    report.value(f"worker with {AT_ONCE} guests at rest: memory (PSS)", sum(each.pss_mib for each in after.values()), "MiB", 80)
-    report.value(f"worker with {AT_ONCE} guests at rest: processor", 100 * used / seconds, "% of one core", 0.5)
+    many = len(made.ves)
+    report.value(f"worker with {many} guests at rest: memory (PSS)", sum(each.pss_mib for each in after.values()), "MiB", 80)
+    report.value(f"worker with {many} guests at rest: processor", 100 * used / seconds, "% of one core", 0.5)
 
 
 def _lists(report: Report, made: _Node, wishes: Wishes) -> None:
@@ -221,8 +225,8 @@ def _lists(report: Report, made: _Node, wishes: Wishes) -> None:
             call()
             times.append(time.monotonic() - began)
         if number >= 0:
-            raw = f"raw: lxc-ls of {LISTED} running guests"
+            raw = f"raw: lxc-ls of {len(made.ves)} running guests"
             report.add(raw, times[0])
-            report.add(f"driver: list of {LISTED} running guests", times[1], raw=raw)
+            report.add(f"driver: list of {len(made.ves)} running guests", times[1], raw=raw)
             report.add("worker: the same in a child process", times[2], raw=raw)
-    assert len(driver.list()) == LISTED
+    assert len(driver.list()) == len(made.ves)

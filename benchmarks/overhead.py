@@ -7,6 +7,7 @@ import time
 from vmcloud.config import Config
 from vmcloud.domain.vocabulary import Observed
 
+from . import alone, spent
 from .measure import Report, Wishes
 from .raw import RoundTrip
 from .scene import Scene, scene
@@ -20,13 +21,19 @@ def run(report: Report, wishes: Wishes) -> None:
         stages = "stages" if wishes.trace else "driver"
         with scene(simulate=simulate, trace=stages) as made, RoundTrip(Config.load(made.cloud.data)) as trip:
             _starts(report, made, kind, trip, wishes)
+            made.tell_missing(report)
+            if simulate:
+                alone.measure(report, made, wishes.size(100, 3))
 
 
 def _starts(report: Report, made: Scene, kind: str, trip: RoundTrip, wishes: Wishes) -> None:
     made.finish(made.create("one", kind=kind, power="stopped"))
     stages = Stages(f"{kind} start")
     raw = f"{kind}: raw broker round trip"
-    for number in range(-2, wishes.repetitions(40)):
+    last = wishes.repetitions(40)
+    for number in range(-2, last):
+        if number == 0:
+            before = spent.look(made.cloud)
         time.sleep(0.1)
         trip_seconds = trip.once()
         assert made.trace is not None
@@ -38,16 +45,17 @@ def _starts(report: Report, made: Scene, kind: str, trip: RoundTrip, wishes: Wis
         made.finish(job)
         moments = made.trace.read()
         if number >= 0:  # the first ones open connections
-            first, last = _driver_call(moments)
+            first, ended = _driver_call(moments)
             report.add(raw, trip_seconds)
             report.add(f"{kind}: request sent → answered", answered - began)
             report.add(f"{kind}: request sent → driver's call begins", first - began, raw=raw)
-            report.add(f"{kind}: driver's call", last - first)
-            report.add(f"{kind}: driver's call ends → observed", seen - last, raw=raw)
-            report.add(f"{kind}: added by the cloud", seen - began - (last - first), raw=raw, target=0.025)
+            report.add(f"{kind}: driver's call", ended - first)
+            report.add(f"{kind}: driver's call ends → observed", seen - ended, raw=raw)
+            report.add(f"{kind}: added by the cloud", seen - began - (ended - first), raw=raw, target=0.025)
             stages.add(moments, began, {"answered": answered, "observed": seen})
         made.finish(made.power("one", "stop", force=True))
         made.observed("one", Observed.STOPPED, began)
+    spent.show(report, before, spent.look(made.cloud), f"{kind}: a start, its stop, looks", units=last, unit="pair")
     if wishes.trace:
         stages.show(report)
 

@@ -27,13 +27,18 @@ from workers.drivers.lxc.power import LXC_PATH
 from workers.drivers.registry import make_driver
 from workers.network.addresses import hardware_address
 
+PATIENCE = 30
+"""Seconds for anything to come back."""
+
 
 class RoundTrip:
     """LPUSH → BRPOP → LPUSH → BRPOP between two threads, as two parts of the cloud would talk. Use as a context manager."""
 
     def __init__(self, config: Config) -> None:
         # As the server, who may read and write the lists of nodes that do not exist too.
-        self._here, self._there = (redis.Redis.from_url(broker_url(config, "server")) for _ in range(2))
+        self._here, self._there = (
+            redis.Redis.from_url(broker_url(config, "server"), socket_timeout=2 * PATIENCE) for _ in range(2)
+        )
         self._out, self._back = "server.benchmark-out", "server.benchmark-back"
 
     def __enter__(self) -> RoundTrip:
@@ -48,14 +53,15 @@ class RoundTrip:
         self._there.close()
 
     def _answer(self) -> None:
-        while (taken := self._there.brpop([self._out])) is not None and taken[1] != b"end":
-            self._there.lpush(self._back, taken[1])
+        while (taken := self._there.brpop([self._out], timeout=1)) is None or taken[1] != b"end":
+            if taken is not None:
+                self._there.lpush(self._back, taken[1])
 
     def once(self) -> float:
         """Seconds of one."""
         began = time.monotonic()
         self._here.lpush(self._out, b"x" * 700)
-        self._here.brpop([self._back])
+        assert self._here.brpop([self._back], timeout=PATIENCE) is not None, "nothing came back over the broker"
         return time.monotonic() - began
 
 

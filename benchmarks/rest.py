@@ -12,10 +12,6 @@ from vmcloud.domain.vocabulary import Observed
 from .measure import Report, Wishes
 from .scene import Scene, scene
 
-GUESTS = 5
-SETTLE = 20.0
-"""Seconds after the last job until the machine counts as at rest."""
-
 
 @dataclass(frozen=True)
 class Usage:
@@ -30,13 +26,13 @@ class Usage:
 def run(report: Report, wishes: Wishes) -> None:
     """Guests' own processes and liblxc's monitor of each guest are not counted: raw LXC has them too."""
     with scene() as made:
-        for number in range(GUESTS):
+        for number in range(wishes.size(5, 1)):
             began = time.monotonic()
             made.finish(made.create(f"rest{number}", kind="lxc", power="running"))
             made.observed(f"rest{number}", Observed.RUNNING, began)
-        time.sleep(SETTLE)
+        time.sleep(wishes.size(20.0, 0.5))  # until the machine counts as at rest
         before, began = usages(made), time.monotonic()
-        time.sleep(wishes.seconds)
+        time.sleep(wishes.size(wishes.seconds, 1.0))
         after, seconds = usages(made), time.monotonic() - began
         _tell(report, before, after, seconds)
 

@@ -24,6 +24,8 @@ from vmcloud.domain.records import VERecord
 from vmcloud.domain.vocabulary import Observed
 from workers.storage.busybox import build_busybox
 
+from . import counts
+from .measure import Report
 from .trace import VARIABLE, Trace
 
 BRIDGE, SUBNET = "vcbench0", "10.213.88.0/24"
@@ -33,7 +35,7 @@ PATIENCE = 30.0
 class Scene:
     """See the module. ``changes``: how many new states of VEs the directory has told."""
 
-    def __init__(self, cloud: Cloud, trace: Trace | None) -> None:
+    def __init__(self, cloud: Cloud, trace: Trace | None = None) -> None:
         self.cloud, self.trace = cloud, trace
         token = (cloud.data / "secrets" / "admin-token").read_text().strip()
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
@@ -46,6 +48,12 @@ class Scene:
         watcher = Watcher(directory.settings, directory.tree.suffix)
         self._thread = threading.Thread(target=watcher.run, args=(self._event, self._stop), daemon=True)
         self._thread.start()
+
+    def tell_missing(self, report: Report) -> None:
+        """The report has failed if something that was to be traced is not there."""
+        for name in sorted(self.trace.missing if self.trace is not None else ()):
+            report.note(f"NOT TRACED: {name} is gone; benchmarks/trace.py names it")
+            report.failed = True
 
     def close(self) -> None:
         """End the watch."""
@@ -121,10 +129,6 @@ def scene(*, simulate: int = 0, trace: str = "", more: str = "") -> Iterator[Sce
     "" for none, "driver" for the driver's calls, "stages" for all stages. ``more``: further lines of ``config.toml``."""
     folder = Path(tempfile.mkdtemp(prefix="b"))
     folder.chmod(0o711)
-    told = None
-    if trace:
-        told = Trace(folder / "trace")
-        os.environ[VARIABLE] = f"{folder / 'trace'}" + (",stages" if trace == "stages" else "")
     cloud = Cloud(
         folder / "d",
         simulate=simulate,
@@ -133,8 +137,8 @@ def scene(*, simulate: int = 0, trace: str = "", more: str = "") -> Iterator[Sce
         more=more,
     )
     try:
-        cloud.up()
-        os.environ.pop(VARIABLE, None)
+        with traced(folder, trace) as told:
+            cloud.up()
         cloud.nodes_up()
         content = b"an image for simulated guests"
         if not simulate:
@@ -147,8 +151,26 @@ def scene(*, simulate: int = 0, trace: str = "", more: str = "") -> Iterator[Sce
         finally:
             made.close()
     finally:
-        os.environ.pop(VARIABLE, None)
         try:
             cloud.run("down", "--purge", "--yes")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def traced(folder: Path, trace: str) -> Iterator[Trace | None]:
+    """What is started inside counts what it asks of its servers (:mod:`.counts`), and is traced where that is asked for; both in
+    files in ``folder``."""
+    counted = folder / counts.FOLDER
+    counted.mkdir()
+    counted.chmod(0o1777)
+    told, environment = None, {counts.VARIABLE: str(counted)}
+    if trace:
+        told = Trace(folder / "trace")
+        environment[VARIABLE] = f"{folder / 'trace'},{trace}"
+    os.environ.update(environment)
+    try:
+        yield told
+    finally:
+        for name in environment:
+            del os.environ[name]

@@ -15,11 +15,8 @@ from pathlib import Path
 from .measure import Report, Wishes
 from .scene import PATIENCE, Scene, scene
 
-NODES, VES = 20, 100
-BATCH = 100
 BEHIND = 400
 """Jobs that wait at most: so it is as in a cloud that keeps up."""
-SAMPLES = 60
 KEPT = 60.0
 """Seconds that a job which has ended stays in the tables."""
 WARM = 0.25
@@ -29,18 +26,18 @@ KIB = 1024
 
 def run(report: Report, wishes: Wishes) -> None:
     """Jobs, and a sample after each so many of them."""
-    jobs = wishes.count or 10_000
-    with scene(simulate=NODES, more=f"[keep]\njobs_days = {KEPT / 86400}") as made:
-        for number in range(VES):
+    jobs, batch = wishes.count or wishes.size(10_000, 60), wishes.size(100, 5)
+    with scene(simulate=wishes.size(20, 2), more=f"[keep]\njobs_days = {KEPT / 86400}") as made:
+        for number in range(batch):
             last = made.create(f"v{number}", kind="simulated", power="running")
         made.finish(last)
         _settle(made, 0)
         samples: dict[str, list[tuple[int, float]]] = {}
-        began, done, every = time.monotonic(), 0, max(jobs // SAMPLES, BATCH)
+        began, done, every = time.monotonic(), 0, max(jobs // 60, batch)
         due = every
         while done < jobs:
-            _batch(made, done)
-            done += BATCH
+            _batch(made, done // batch, batch)
+            done += batch
             _settle(made, BEHIND)
             if done >= due or done >= jobs:
                 due += every
@@ -56,12 +53,11 @@ def run(report: Report, wishes: Wishes) -> None:
             report.value(f"{name}: more for each 1000 jobs", slope * 1000 / KIB, "KiB")
 
 
-def _batch(made: Scene, done: int) -> None:
-    """A hundred starts or stops; now and then one VE is made and one deleted."""
-    number = done // BATCH
+def _batch(made: Scene, number: int, ves: int) -> None:
+    """A start or a stop of each VE; now and then one VE is made and one deleted."""
     verb = "stop" if number % 2 == 0 else "start"
     arguments = {"force": True} if verb == "stop" else {}
-    requests = [{"verb": verb, "ve": f"v{ve}", "args": arguments} for ve in range(BATCH)]
+    requests = [{"verb": verb, "ve": f"v{ve}", "args": arguments} for ve in range(ves)]
     made.ask("POST", "/jobs", {"requests": requests})
     if number % 10 == 9:
         made.finish(made.create(f"short-{number}", kind="simulated", power="running"))

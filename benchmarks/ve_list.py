@@ -10,13 +10,12 @@ import time
 from .measure import Report, Wishes
 from .scene import scene
 
-VES = 100
-
 
 def run(report: Report, wishes: Wishes) -> None:
     """The command as installed, beside an interpreter that does nothing."""
+    ves = wishes.size(100, 5)
     with scene(simulate=2) as made:
-        jobs = [made.create(f"ve{number:03}", kind="simulated", power="stopped") for number in range(VES)]
+        jobs = [made.create(f"ve{number:03}", kind="simulated", power="stopped") for number in range(ves)]
         for job in jobs:
             made.finish(job)
         token = (made.cloud.data / "secrets" / "admin-token").read_text().strip()
@@ -25,11 +24,11 @@ def run(report: Report, wishes: Wishes) -> None:
         for number in range(-2, wishes.repetitions(30)):
             nothing, _ = _timed([sys.executable, "-c", "pass"], env)
             seconds, said = _timed(listing, env)
-            assert said.count("ve0") >= VES, said
+            assert said.count("ve0") >= ves, said
             if number >= 0:
                 report.add("an interpreter that does nothing", nothing)
-                report.add(f"vmcloud ve list, {VES} VEs", seconds)
-        report.series[f"vmcloud ve list, {VES} VEs"].target = 0.3
+                report.add(f"vmcloud ve list, {ves} VEs", seconds)
+        report.series[f"vmcloud ve list, {ves} VEs"].target = 0.3
 
 
 def _timed(argv: list[str], env: dict[str, str]) -> tuple[float, str]:

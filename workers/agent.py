@@ -70,7 +70,7 @@ class Agent:
             if Kind.SIMULATED in kinds:
                 hands[Kind.SIMULATED] = Inline(make_driver(Kind.SIMULATED, config, name), images)
             hands[None] = Isolated(Place(config, name, None))
-        subnet = _simulated_subnet(number) if simulated else config.node.subnet
+        subnet = simulated_subnet(number) if simulated else config.node.subnet
         surroundings = Surroundings(config, name) if Kind.LXC in hands else None
         book = GuestBook(self.journal, images.path, subnet, *([surroundings.announce] if surroundings else []))
         self.reporter = Reporter(name, self.journal, Sender(config, identity))
@@ -166,8 +166,8 @@ def _alone(path: Path) -> int:
     return opened
 
 
-def _simulated_subnet(number: int) -> str:
-    """A /16 of each simulated node's own (10.100.0.0/16 and on; there is no such network)."""
+def simulated_subnet(number: int) -> str:
+    """A /16 of each simulated node's own, by which of them it is (10.100.0.0/16 and on; there is no such network)."""
     return str(ipaddress.IPv4Network((0x0A640000 + ((number - 1) << 16), 16)))
 
 
