@@ -15,125 +15,21 @@ from typing import Any
 from unittest import mock
 from uuid import UUID
 
-from tests.model.faults import Fault, Faults, Killed
+from tests.model.fakes import Broker, Clock, Directory, Port
+from tests.model.faults import Faults
 from tests.model.nodes import IMAGE, Lists, SimulatedNode
 from tests.web import _database, _setup
 from vmcloud.config import Intervals
-from vmcloud.directory.codec import Tree
-from vmcloud.directory.fake import FakeDirectory
-from vmcloud.directory.store import Found
 from vmcloud.domain.messages import Message, Wake
-from vmcloud.domain.records import ImageRecord, NodeRecord, Record, VERecord
+from vmcloud.domain.records import ImageRecord, NodeRecord, VERecord
 
 NODES = ("n1", "n2")
-WRITES = ("claim", "change_ve", "remove_ve", "bury", "change_node", "add_image")
 GUARDED = ("fleet_job", "fleet_step", "fleet_joblink", "fleet_accepted", "fleet_jobevent")
 """Tables that only the leader and requests write."""
 TURN_PARTS = (
     "removals", "foreign", "finish", "admit", "schedule", "abandon", "overdue", "resend", "liveness", "mend", "sweep",
 )  # fmt: skip
 """The parts of a leader's turn, besides what takes in its inbox."""
-
-
-class Clock:
-    """Seconds since the epoch, and a steady clock; both stand still unless the test moves them."""
-
-    def __init__(self) -> None:
-        self.wall, self.steady_now = 1_800_000_000.0, 1_000.0
-
-    def now(self) -> float:
-        """As :func:`time.time`."""
-        return self.wall
-
-    def steady(self) -> float:
-        """As :func:`time.monotonic`."""
-        return self.steady_now
-
-    def pass_(self, seconds: float) -> None:
-        """Let time pass."""
-        self.wall += seconds
-        self.steady_now += seconds
-
-    def jump(self, seconds: float) -> None:
-        """Somebody sets the clock."""
-        self.wall += seconds
-
-
-class Directory(FakeDirectory):
-    """The fake directory with what the leader asks of the real one besides, and with all that was ever written to it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tree = Tree("dc=test")
-        self.written: dict[UUID, list[VERecord]] = {}
-        """Of each VE, every state of its entry, oldest first."""
-
-    def find_ve(self, ve: UUID) -> Found | None:
-        """The entry, however it is."""
-        record = self.ve(ve)
-        if record is None:
-            return None
-        dn = self.tree.ve(record.project, record.name)
-        return Found(dn, ve, record.version, record, refusal=record.refusal, generation=record.generation, job=record.job)
-
-    def check(self) -> None:
-        """It answers."""
-
-    def writers(self, found: Found, names: Any, since: float) -> dict[str, str]:
-        """The access log knows of nobody: only the parts write here."""
-        return {}
-
-    def remover(self, dn: str, since: float) -> str:
-        """Nobody else deletes entries here."""
-        return ""
-
-    def _put(self, record: Any) -> Any:
-        stored: Record = super()._put(record)
-        if isinstance(stored, VERecord):
-            self.written.setdefault(stored.ve, []).append(stored)
-        return stored
-
-
-class Port:
-    """The directory as one part sees it: each call is an effect at which a fault may happen."""
-
-    def __init__(self, directory: Directory, faults: Faults) -> None:
-        self._directory, self._faults = directory, faults
-        self.tree = directory.tree
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._directory, name)
-        if not callable(found):
-            return found
-        return lambda *args, **named: self._faults.call("write" if name in WRITES else "read", lambda: found(*args, **named))
-
-
-@dataclass
-class Broker:
-    """Sender of orders and wake-ups. ``down``: it does not answer until the test says so."""
-
-    lists: Lists
-    faults: Faults
-    down: bool = False
-
-    def send(self, *orders: Any) -> None:
-        """Put orders on their nodes' lists."""
-        self._checked()
-        self.faults.call("broker", lambda: [self.lists.orders[order.node].append(order) for order in orders])
-
-    def wake(self, topic: str) -> bool:
-        """Nobody has to be woken: the test says whose turn it is."""
-        return not self.down
-
-    def waiting(self, name: str) -> int:
-        """How many messages the monitor has not read."""
-        return 1 if self.down else len(self.lists.sightings[name.partition(".")[2]])
-
-    def _checked(self) -> None:
-        from vmcloud.domain.errors import Unavailable
-
-        if self.down:
-            raise Unavailable("the broker does not answer")
 
 
 class EndOfTurn(BaseException):
@@ -329,9 +225,10 @@ class Cloud:
 
     def _watch(self, sql: str) -> None:
         process = self.acting
-        if process is not None and process is not self.leading and sql.startswith(("INSERT", "UPDATE", "DELETE")):
-            if any(f'"{table}"' in sql for table in GUARDED):
-                self.trespasses.append(f"{process.leader.holder} leads no more and wrote: {sql[:300]}")
+        if process is None or process is self.leading or not sql.startswith(("INSERT", "UPDATE", "DELETE")):
+            return
+        if any(f'"{table}"' in sql for table in GUARDED):
+            self.trespasses.append(f"{process.leader.holder} leads no more and wrote: {sql[:300]}")
 
     @contextmanager
     def acts(self, process: Process | None) -> Iterator[None]:
@@ -540,4 +437,4 @@ def read_model_differs(directory: Directory) -> list[str]:
     return found + [row.name for row in rows.values()]
 
 
-__all__ = ["NODES", "TURN_PARTS", "Cloud", "Fault", "Killed", "Process", "Rows"]
+__all__ = ["NODES", "TURN_PARTS", "Cloud", "Process", "Rows"]

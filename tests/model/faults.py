@@ -70,8 +70,8 @@ class Faults:
         self._at, self._fault = at, fault
 
     def arm_between(self, at: int, do: Callable[[], None]) -> None:
-        """Have somebody else act before the effect with this number, where those are not counted that are inside of a transaction:
-        in SQLite others wait for its end."""
+        """Have somebody else act before the effect with this number. Those inside of a transaction are not counted: in SQLite
+        others wait for its end."""
         self.disarm()
         self._at, self._between = at, do
 

@@ -6,8 +6,8 @@ import functools
 import logging
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -46,7 +46,7 @@ new_jobs = st.builds(
 )
 about_jobs = st.builds(
     Request,
-    what=st.sampled_from(requests.ABOUT_A_JOB),
+    what=st.sampled_from((*requests.ABOUT_A_JOB, "hold", "hold", "cancel", "cancel", "rerun", "alter", "depend")),
     job=NEWEST,
     other=NEWEST,
     part=st.booleans(),
@@ -59,7 +59,7 @@ leader_calls: st.SearchStrategy[str | int] = st.sampled_from(
 )
 """A part of a turn, a whole turn, or so many items of the inbox that are taken in."""
 OUTSIDE: tuple[str | float, ...] = (0.5, 6.0, 21.0, 50.0, "leader", "broker away", "broker back", "watch", "ahead", "behind")
-points = st.integers(1, 10)
+points = st.one_of(st.integers(1, 8), st.integers(1, 18))
 """Before which effect of a call, not counting those inside of a transaction, somebody else acts."""
 effects = st.one_of(st.integers(1, 9), st.integers(1, 9), st.integers(1, 60))
 """At which effect of a call something happens: mostly soon."""
@@ -186,7 +186,7 @@ class Engine(RuleBasedStateMachine):
 
     @step(node=st.sampled_from(NODES), what=st.sampled_from(("take", "take", "again", "late", "lose", "begin", "begin", "list")))
     def node(self, node: str, what: str) -> None:
-        """A node takes an order (once, twice, out of its turn), or it is lost; it begins a step; it says everything that it sees."""
+        """A node takes an order (once, twice, out of its turn), or it is lost; it begins a step; it says all that it sees."""
 
         def work() -> None:
             one = self.cloud.nodes[node]
@@ -202,7 +202,7 @@ class Engine(RuleBasedStateMachine):
 
     @step(which=SMALL, how=st.sampled_from(("ok", "ok", "broken", "again", "requeue")), copies=st.sampled_from((0, 1, 1, 2, 5)))
     def end_step(self, which: int, how: str, copies: int) -> None:
-        """A running step ends: well, for ever failed, worth another try, or to be put back into its queue; so often it is heard."""
+        """A running step ends: well, failed, worth another try, or to be put back into its queue; so often it is heard."""
 
         def end() -> None:
             if running := [(node, row) for node in self.cloud.nodes.values() for row in node.running()]:
@@ -344,6 +344,7 @@ class Engine(RuleBasedStateMachine):
             except away():
                 pass
             else:
+                self.cloud.faults.disarm()
                 requests.note_answer(self.world, request, ref, key, answer)
                 return
             if attempt == 0 and again:
@@ -383,6 +384,18 @@ class Engine(RuleBasedStateMachine):
 
 
 STEPS |= {"start": Engine.start, "rest": Engine.rest}
+
+
+@contextmanager
+def scene(*asked: Request) -> Iterator[Engine]:
+    """A machine whose steps a test takes one by one, in a cloud with these jobs; at the end all is mended and comes to rest. Each
+    step raises where a promise does not hold any more."""
+    machine = Engine()
+    machine.over = False
+    with machine.stack:
+        machine.start(list(asked))
+        yield machine
+        machine.rest()
 
 
 def kind_of(error: BaseException) -> str:
@@ -432,4 +445,4 @@ def told(program: Program) -> str:
     return "\n".join(f"{name}({', '.join(f'{key}={value!r}' for key, value in drawn.items())})" for name, drawn in program)
 
 
-__all__ = ["Broken", "Engine", "promises"]
+__all__ = ["Broken", "Engine", "promises", "scene"]

@@ -31,18 +31,18 @@ from vmcloud.domain.messages import (
     Snapshot,
     StepOrder,
 )
-from vmcloud.domain.vocabulary import SESSIONS, Desired, Kind, Observed, Outcome, Verb
+from vmcloud.domain.vocabulary import SESSIONS, Desired, Kind, Observed, Outcome
 from workers.accept import NOTHING_SHOWN, Going, NeverRun, Refuse, Replay, Stop, Take, decide_cancel, decide_step
 from workers.journal import Presence, State, StepRow, VERow
 
 Key = tuple[int, int]
 """The number of a job and that of its step."""
 POWER = {
-    Verb.START: Observed.RUNNING,
-    Verb.RESTART: Observed.RUNNING,
-    Verb.RESUME: Observed.RUNNING,
-    Verb.STOP: Observed.STOPPED,
-    Verb.SUSPEND: Observed.SUSPENDED,
+    "start": Observed.RUNNING,
+    "restart": Observed.RUNNING,
+    "resume": Observed.RUNNING,
+    "stop": Observed.STOPPED,
+    "suspend": Observed.SUSPENDED,
 }
 """The state of a guest after a step of this verb has ended well."""
 IMAGE = "0" * 64
@@ -57,7 +57,7 @@ class Begun:
     step: int
     attempt: int
     node: str
-    verb: Verb
+    verb: str
     lane: str
 
 
@@ -140,7 +140,7 @@ class SimulatedNode:
 
     def _expect(self, order: StepOrder, ve: UUID) -> None:
         known = self.ves.get(ve) or VERow(ve, order.native, order.kind.value if order.kind else "")
-        presence = Presence.PRESENT if order.verb is Verb.CREATE else known.presence
+        presence = Presence.PRESENT if order.verb == "create" else known.presence
         self.ves[ve] = replace(known, generation_high=max(known.generation_high, order.generation), presence=presence)
 
     def _take_cancel(self, order: CancelOrder) -> None:
@@ -200,19 +200,19 @@ class SimulatedNode:
         error = None
         outcome = Outcome.CANCELLED if row.cancel else Outcome.FAILED if fails else Outcome.OK
         guest = self.guests.get(order.ve) if order.ve else None
-        if outcome is Outcome.OK and guest is None and order.ve is not None and order.verb not in (Verb.CREATE, Verb.DELETE):
+        if outcome is Outcome.OK and guest is None and order.ve is not None and order.verb not in ("create", "delete"):
             outcome, code = Outcome.FAILED, "no-such-guest"
         if outcome is Outcome.FAILED:
             error = Problem(code, "it did not work")
         if outcome is Outcome.OK:
             self._carry_out(order)
-        elif order.ve is not None and order.verb is Verb.CREATE:
+        elif order.ve is not None and order.verb == "create":
             self.ves[order.ve] = replace(self.ves[order.ve], presence=Presence.ABSENT)
         if order.ve is not None and (known := self.ves.get(order.ve)) is not None:
             self.ves[order.ve] = replace(known, generation_done=max(known.generation_done, order.generation))
         mark = self.mark()
         seen = self._seen(order.ve) if order.ve is not None and order.ve in self.guests else None
-        undone = outcome is not Outcome.OK and order.verb in (Verb.CREATE, Verb.FETCH)
+        undone = outcome is not Outcome.OK and order.verb in ("create", "fetch")
         result = self._result(
             row, outcome, mark, seen=seen, error=error, retryable=retryable and error is not None, undone=undone
         )
@@ -230,22 +230,22 @@ class SimulatedNode:
         self.tell_server(result)
 
     def _carry_out(self, order: StepOrder) -> None:
-        if order.verb is Verb.FETCH:
+        if order.verb == "fetch":
             self.images.add(str(order.args["sha256"]))
         if order.ve is None or order.kind is None or order.verb in SESSIONS:
             return
         known = self.guests.get(order.ve)
-        if order.verb is Verb.CREATE:
+        if order.verb == "create":
             power = Observed.RUNNING if order.args["power"] == Desired.RUNNING else Observed.STOPPED
             spec = order.args["spec"]
             self.guests[order.ve] = Guest(order.native, order.kind, power, int(spec["vcpus"]), int(spec["memory_mib"]))
-        elif order.verb is Verb.DELETE:
+        elif order.verb == "delete":
             self.guests.pop(order.ve, None)
             self.ves[order.ve] = replace(self.ves[order.ve], presence=Presence.DELETED)
-        elif known is not None and order.verb is Verb.RESIZE:
+        elif known is not None and order.verb == "resize":
             spec = order.args["spec"]
             self.guests[order.ve] = replace(known, vcpus=int(spec["vcpus"]), memory_mib=int(spec["memory_mib"]))
-        elif known is not None and order.verb is Verb.SNAPSHOT:
+        elif known is not None and order.verb == "snapshot":
             taken = Snapshot.from_json(order.args["snapshot"])
             self.guests[order.ve] = replace(known, snapshots=tuple(sorted({*known.snapshots, taken})))
         elif known is not None:

@@ -127,9 +127,10 @@ def who_is_said_never_to_have_run_never_ran(world: World) -> Iterator[str]:
 def a_job_whose_end_nobody_asked_for_is_not_cancelled(world: World) -> Iterator[str]:
     """A cancelled job was cancelled by somebody, or could never begin because of what it was to follow."""
     for number, row in world.rows.jobs.items():
-        if row["state"] == "C" and row["outcome"] == "cancelled" and not row["size"] and number not in world.asked.ends:
-            if (row["error"] or {}).get("code") != "dependency":
-                yield f"job {number} ({row['verb']}) ended cancelled, and nobody asked for its end: {row['reason']}"
+        if (row["state"], row["outcome"]) != ("C", "cancelled") or row["size"] or number in world.asked.ends:
+            continue
+        if (row["error"] or {}).get("code") != "dependency":
+            yield f"job {number} ({row['verb']}) ended cancelled, and nobody asked for its end: {row['reason']}"
 
 
 def one_step_at_a_time_in_a_lane(world: World) -> Iterator[str]:
@@ -167,7 +168,7 @@ def versions_grow_and_each_change_is_on_the_feed(world: World) -> Iterator[str]:
             continue
         if row["version"] < before["version"]:
             yield f"job {number} went from version {before['version']} back to {row['version']}"
-        if changed := [name for name in row if row[name] != before[name] and name not in (*SILENT, "created_at")]:
+        if changed := [name for name in row if row[name] != before[name] and name not in (*SILENT, "created_at", "version")]:
             if row["version"] == before["version"]:
                 yield f"job {number} changed ({', '.join(changed)}) and kept its version"
             if number not in news:
@@ -196,7 +197,7 @@ def each_attempt_follows_the_end_of_the_one_before(world: World) -> Iterator[str
     """Words about an earlier attempt count once: no attempt is made that no ended attempt led to."""
     ended = {(job, attempt) for node in world.cloud.nodes.values() for job, _, attempt in node.ended}
     for step in world.rows.steps:
-        if step["attempt"] > 1 and step["state"] in HOLDING and (step["job_id"], step["attempt"] - 1) not in ended:
+        if step["attempt"] > 1 and step["state"] != "planned" and (step["job_id"], step["attempt"] - 1) not in ended:
             job, number, attempt = step["job_id"], step["number"], step["attempt"]
             yield f"step {job}.{number} is in attempt {attempt}; attempt {attempt - 1} of it never ended anywhere"
 
@@ -237,8 +238,8 @@ def every_job_ends(world: World) -> Iterator[str]:
     """With everything mended and nodes that answer, nothing stays open."""
     for number, row in world.rows.jobs.items():
         if row["state"] != "C":
-            steps = [(step["number"], step["state"], step["attempt"]) for step in world.rows.steps if step["job_id"] == number]
-            yield f"job {number} ({row['verb']}) is still {row['state']}: {row['reason']!r}; steps {steps}, behind={row['behind']}"
+            steps = [(each["number"], each["state"], each["attempt"]) for each in world.rows.steps if each["job_id"] == number]
+            yield f"job {number} ({row['verb']}) is {row['state']}, behind={row['behind']}: {row['reason']!r}; steps {steps}"
 
 
 def the_read_model_agrees_with_the_directory(world: World) -> Iterator[str]:
@@ -253,7 +254,8 @@ def what_is_wanted_is_what_the_last_job_says_or_goes_back_to(world: World) -> It
         said = engine.wish_of(record)
         wish, writing = accepted.get(record.ve, (None, False))
         if wish != said or writing:
-            yield f"VE {record.name} says {_short(said)}, accepted was {_short(wish)}{' (and a write is announced)' if writing else ''}"
+            more = " and a write is announced" if writing else ""
+            yield f"VE {record.name} says {_short(said)}, accepted was {_short(wish)}{more}"
         history = world.cloud.directory.written[record.ve]
         first = next((at for at, each in enumerate(history) if each.job == record.job), 0)
         job = world.rows.jobs.get(record.job)
