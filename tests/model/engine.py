@@ -7,6 +7,7 @@ Everything happens in one thread: each function of the engine runs when the test
 from __future__ import annotations
 
 import time
+import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,14 +27,9 @@ from vmcloud.domain.records import ImageRecord, NodeRecord, VERecord
 NODES = ("n1", "n2")
 GUARDED = ("fleet_job", "fleet_step", "fleet_joblink", "fleet_accepted", "fleet_jobevent")
 """Tables that only the leader and requests write."""
-TURN_PARTS = (
-    "removals", "foreign", "finish", "admit", "schedule", "abandon", "overdue", "resend", "liveness", "mend", "sweep",
-)  # fmt: skip
+TURN_PARTS = ("removals", "foreign", "finish", "admit", "schedule", "own steps", "abandon", "cancel", "overdue", "take up")
+TURN_PARTS += ("resend", "liveness", "mend", "sweep")
 """The parts of a leader's turn, besides what takes in its inbox."""
-
-
-class EndOfTurn(BaseException):
-    """The leader's loop has gone round once."""
 
 
 class Inbox:
@@ -41,38 +37,21 @@ class Inbox:
 
     def __init__(self) -> None:
         self.items: list[Any] = []
-        self.rounds = 0
 
-    def take(self, timeout: float) -> list[Any]:
-        """All that has come."""
-        taken = self.items[:]
-        del self.items[:]  # the watch goes on to fill this very list
-        return taken
+    def look(self, timeout: float, beyond: int = 0) -> list[Any]:
+        """All that has come and is not acknowledged."""
+        return list(self.items)
+
+    def acknowledge(self, count: int) -> None:
+        """The first of these have been dealt with."""
+        del self.items[:count]
 
     def alive(self) -> bool:
-        """Once in each round; the second time ends the turn."""
-        self.rounds += 1
-        if self.rounds > 1:
-            raise EndOfTurn
+        """It hears."""
         return True
 
     def listen_to(self, name: str) -> bool:
         """All lists are read."""
-        return False
-
-
-class _Stopping:
-    """In place of the server's event: waiting for a database that is away lets it come back."""
-
-    def __init__(self, cloud: Cloud) -> None:
-        self._cloud = cloud
-
-    def is_set(self) -> bool:
-        return False
-
-    def wait(self, seconds: float = 0.0) -> bool:
-        self._cloud.faults.disarm()
-        self._cloud.clock.pass_(seconds)
         return False
 
 
@@ -95,56 +74,60 @@ class Process:
 
     def campaign(self) -> bool:
         """Try to lead; who leads anew knows nothing yet and hears all that the directory holds."""
+        from vmcloud.fleet.server import memory
         from vmcloud.fleet.server.context import Context
-        from vmcloud.fleet.server.loop import Server
+        from vmcloud.fleet.server.inbox import Broker
+        from vmcloud.fleet.server.loop import Turns
         from vmcloud.fleet.server.projection import Projection
 
         if not self.leader.campaign():
             return False
-        cloud, changed, self.inbox = self.cloud, set[UUID](), Inbox()
+        cloud, changed, self.inbox = self.cloud, memory.Set[UUID](), Inbox()
         projection = Projection(clock=cloud.clock.now, differs=changed.add)
         parts: Any = (cloud.config, Port(cloud.directory, cloud.faults), cloud.broker, self.leader, projection)
         self.context = Context(*parts, clock=cloud.clock.now, changed=changed)
-        self.server = Server.__new__(Server)
-        self.server.config, self.server.leader, self.server.upkeep = cloud.config, self.leader, _NoUpkeep()  # type: ignore[assignment]
-        self.server.stopping = _Stopping(cloud)  # type: ignore[assignment]
+        fakes: Any = (self.inbox, _NoUpkeep())
+        self.turns = Turns(self.context, *fakes, steady=cloud.clock.steady)
+        self.inbox.items.append(Broker(up=True))
         cloud.directory.subscribe(self.inbox.items.append)
         self.leads = True
         return True
 
     def take_in(self, count: int) -> None:
-        """The first items of the inbox, in one transaction; they stay where it fails."""
-        items = self.inbox.items[:count]
-        if items:
-            self.server._take(self.context, self.inbox, items)  # type: ignore[arg-type]
-            del self.inbox.items[: len(items)]
+        """The first items of the inbox."""
+        from vmcloud.fleet.server import intake
+
+        inbox: Any = self.inbox
+        intake.run(self.context, inbox, self.inbox.items[:count])
 
     def part(self, name: str) -> None:
         """One part of a turn."""
-        from vmcloud.fleet.server import abandon, admit, finish, foreign, liveness, mend, orders, removals, schedule
+        from vmcloud.fleet.server import abandon, admit, finish, foreign, liveness, mend, orders, own_steps, removals, schedule
+        from vmcloud.fleet.server.quarantine import stage
 
-        parts: dict[str, Callable[[Any], object]] = {
+        parts: dict[str, Callable[..., object]] = {
             "removals": removals.run,
             "foreign": foreign.run,
             "finish": finish.run,
             "admit": admit.run,
             "schedule": schedule.run,
+            "own steps": own_steps.run,
             "abandon": abandon.run,
+            "cancel": orders.cancel_due,
             "overdue": orders.end_overdue,
+            "take up": schedule.take_up,
             "resend": orders.resend,
             "liveness": liveness.tell,
             "mend": mend.run,
-            "sweep": self.server._sweep,
+            "sweep": self.turns._sweep,
         }
-        parts[name](self.context)
+        if self.context.projection.whole or name not in ("admit", "schedule", "own steps", "mend"):
+            stage(self.context, parts[name])
 
     def turn(self) -> None:
-        """One round of the leader's loop, with all that is due in it."""
-        self.inbox.rounds = 0
-        try:
-            self.server._cycles(self.context, self.inbox)  # type: ignore[arg-type]
-        except EndOfTurn:
-            pass
+        """One turn, with all that may be due in it."""
+        self.turns.begin_anew()
+        self.turns.one()
 
 
 class Cloud:
@@ -166,6 +149,8 @@ class Cloud:
         """The server process whose function runs just now; None: a request."""
         self.trespasses: list[str] = []
         """Statements that changed jobs, by who leads no more."""
+        self.broke: list[str] = []
+        """What broke a part of a turn, or an item of the inbox, and was set aside."""
         self.faults.watch = self._watch
         self._numbers = 0
 
@@ -175,10 +160,21 @@ class Cloud:
     def running(self) -> Iterator[None]:
         """Empty tables, the ports and clocks of this cloud in place of the real ones."""
         from vmcloud.fleet import ports
+        from vmcloud.fleet.server import intake, quarantine
         from vmcloud.fleet.services import waiting
+
+        def noting(function: Callable[[Any, Any, Exception], Any]) -> Callable[[Any, Any, Exception], Any]:
+            def noted(context: Any, what: Any, error: Exception) -> Any:
+                frame = traceback.extract_tb(error.__traceback__)[-1]
+                self.broke.append(f"{what}: {type(error).__name__}: {error} ({frame.name}, line {frame.lineno})")
+                return function(context, what, error)
+
+            return noted
 
         empty_tables()
         patches = [
+            mock.patch.object(quarantine, "_break_off", noting(quarantine._break_off)),
+            mock.patch.object(intake, "_without", noting(intake._without)),
             mock.patch.object(ports, "directory", lambda: Port(self.directory, self.faults)),
             mock.patch.object(ports, "sender", lambda: self.broker),
             mock.patch.object(ports, "cloud", lambda: self.config),
@@ -345,10 +341,10 @@ class Cloud:
 
 
 def away() -> tuple[type[BaseException], ...]:
-    """What the database raises that is away."""
-    from vmcloud.fleet import database
+    """What a turn, or a request, may end with that has done nothing: the database is away, or somebody else was first."""
+    from vmcloud.fleet import database, gather
 
-    return database.AWAY
+    return (*database.AWAY, gather.Clash)
 
 
 def empty_tables() -> None:

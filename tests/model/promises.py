@@ -214,6 +214,12 @@ def who_was_deposed_writes_nothing(world: World) -> Iterator[str]:
         yield world.cloud.trespasses.pop()
 
 
+def nothing_breaks_a_turn(world: World) -> Iterator[str]:
+    """Whatever is away or was changed by others, no part of a turn meets an error that nobody expects."""
+    while world.cloud.broke:
+        yield world.cloud.broke.pop()
+
+
 ALWAYS: tuple[Promise, ...] = (
     an_accepted_job_is_never_lost,
     a_request_is_one_job_however_often_it_is_sent,
@@ -228,6 +234,7 @@ ALWAYS: tuple[Promise, ...] = (
     each_attempt_follows_the_end_of_the_one_before,
     an_effect_comes_once,
     who_was_deposed_writes_nothing,
+    nothing_breaks_a_turn,
 )
 
 
