@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vmcloud.domain import verbs
 from vmcloud.domain.errors import Invalid, Problem
-from vmcloud.domain.session import Channel, Frame, Status, check_arguments, parse_window, window
+from vmcloud.domain.session import Channel, Frame, Status, parse_window, window
 from vmcloud.domain.vocabulary import Verb
 
 pytestmark = pytest.mark.unit
@@ -91,13 +92,13 @@ def test_a_window_survives_the_way_and_nonsense_does_not() -> None:
 )
 def test_a_wrong_argument_is_named(verb: Verb, asked: dict[str, Any], where: str) -> None:
     with pytest.raises(Invalid) as caught:
-        check_arguments(verb, asked)
+        verbs.of(verb).parse(asked)
     assert caught.value.problem.where == where
 
 
 def test_words_of_a_command_stay_as_they_are() -> None:
     words = ["sh", "-c", "echo $X; rm -rf 'a b'", "", "--", "ä\n"]
-    found = check_arguments(Verb.EXEC, {"argv": words, "environment": {"_X1": "a b\n"}})
+    found = vars(verbs.of(Verb.EXEC).parse({"argv": words, "environment": {"_X1": "a b\n"}}))
     assert found == {"argv": words, "environment": {"_X1": "a b\n"}, "tty": False}
-    assert check_arguments(Verb.LOGS, {}) == {"follow": False}
-    assert check_arguments(Verb.CONSOLE, {}) == {}
+    assert vars(verbs.of(Verb.LOGS).parse({})) == {"follow": False}
+    assert vars(verbs.of(Verb.CONSOLE).parse({})) == {}

@@ -91,6 +91,12 @@ KINDS: dict[Kind, KindInfo] = {
 }
 
 
+def widest(size: str) -> tuple[int, int]:
+    """The lowest and the highest value of a size (``vcpus``, ``memory_mib``, ``disk_mib``) that any kind allows."""
+    limits: list[tuple[int, int]] = [getattr(info, size) for info in KINDS.values()]
+    return min(low for low, _ in limits), max(high for _, high in limits)
+
+
 def parse_kind(value: object, *, where: str = "kind") -> Kind:
     """The kind named ``value``; :class:`Invalid` lists the known ones."""
     try:

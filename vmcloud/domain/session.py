@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Self
@@ -120,31 +119,8 @@ def parse_window(data: bytes) -> tuple[int, int]:
         raise Invalid(f"not the size of a terminal: {error}") from error
 
 
-def check_arguments(verb: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    """What a session's job is asked for, checked and with its defaults: ``argv``, ``environment`` and ``tty`` for exec,
-    ``follow`` for logs, nothing for a console. Raises :class:`Invalid`."""
-    given = dict(data)
-    checked: dict[str, Any] = {}
-    if verb == "exec":
-        checked = {
-            "argv": _argv(given.pop("argv", None)),
-            "environment": _environment(given.pop("environment", {})),
-            "tty": _flag(given.pop("tty", False), "tty"),
-        }
-    elif verb == "logs":
-        checked = {"follow": _flag(given.pop("follow", False), "follow")}
-    if given:
-        raise Invalid(f"{verb} takes no {next(iter(given))!r}", where=next(iter(given)))
-    return checked
-
-
-def _flag(value: object, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise Invalid("true or false is needed", where=where)
-    return value
-
-
-def _argv(value: object) -> list[str]:
+def argv(value: object) -> list[str]:
+    """A program and its arguments, checked. Raises :class:`Invalid`."""
     todo = 'Give the program and its arguments, such as ["ls", "-l", "/etc"].'
     if not isinstance(value, list) or not value or not all(isinstance(word, str) for word in value):
         raise Invalid("a list of words is needed", where="argv", todo=todo)
@@ -159,7 +135,8 @@ def _argv(value: object) -> list[str]:
     return value
 
 
-def _environment(value: object) -> dict[str, str]:
+def environment(value: object) -> dict[str, str]:
+    """Variables of a program's environment, checked. Raises :class:`Invalid`."""
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise Invalid("an object of texts is needed", where="environment", todo='Give {"NAME": "value"}.')
     for name, text in value.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Self, TypeVar
@@ -27,7 +27,7 @@ ADOPTED_IMAGE = "adopted"
 """What the spec of a VE has as its image that was made from none of ours."""
 
 
-def _whole(value: object, limits: tuple[int, int], where: str, unit: str) -> int:
+def check_whole(value: object, limits: tuple[int, int], where: str, unit: str) -> int:
     """``value`` as a whole number within ``limits`` (both inclusive)."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise Invalid(f"{value!r} is not a whole number", where=where, todo=f"Give {unit} as a whole number.")
@@ -37,16 +37,15 @@ def _whole(value: object, limits: tuple[int, int], where: str, unit: str) -> int
     return value
 
 
-def _choice(value: object, vocabulary: type[E], where: str) -> E:
+def check_choice(value: object, vocabulary: Iterable[E], where: str) -> E:
     """``value`` as a member of a closed vocabulary."""
-    try:
-        return vocabulary(str(value))
-    except ValueError:
-        known = ", ".join(str(member) for member in vocabulary)
-        raise Invalid(f"{value!r} is not known here", where=where, todo=f"Choose one of: {known}.") from None
+    members = {member.value: member for member in vocabulary}
+    if (found := members.get(str(value))) is not None:
+        return found
+    raise Invalid(f"{value!r} is not known here", where=where, todo=f"Choose one of: {', '.join(members)}.")
 
 
-def _text(value: object, where: str) -> str:
+def check_text(value: object, where: str) -> str:
     """Free text: printable, one paragraph, bounded."""
     if not isinstance(value, str):
         raise Invalid("text is needed", where=where)
@@ -101,14 +100,14 @@ class Spec:
         return cls(
             kind=kind,
             image=check_label(data.get("image"), where="image"),
-            vcpus=_whole(data.get("vcpus", 1), limits.vcpus, "vcpus", "virtual CPUs"),
-            memory_mib=_whole(data.get("memory_mib", 128), limits.memory_mib, "memory_mib", "MiB of memory"),
-            disk_mib=_whole(data.get("disk_mib", 0), limits.disk_mib, "disk_mib", "MiB of disk"),
-            restart=_choice(data.get("restart", Restart.ON_FAILURE), Restart, "restart"),
-            drift=_choice(data.get("drift", Drift.REPORT), Drift, "drift"),
+            vcpus=check_whole(data.get("vcpus", 1), limits.vcpus, "vcpus", "virtual CPUs"),
+            memory_mib=check_whole(data.get("memory_mib", 128), limits.memory_mib, "memory_mib", "MiB of memory"),
+            disk_mib=check_whole(data.get("disk_mib", 0), limits.disk_mib, "disk_mib", "MiB of disk"),
+            restart=check_choice(data.get("restart", Restart.ON_FAILURE), Restart, "restart"),
+            drift=check_choice(data.get("drift", Drift.REPORT), Drift, "drift"),
             node=check_label(node, where="node") if node else "",
             privileged=privileged,
-            description=_text(data.get("description", ""), "description"),
+            description=check_text(data.get("description", ""), "description"),
             lease_end=lease.end(data.get("lease_end", 0.0), "lease_end"),
             lease_action=lease.action(data.get("lease_action", LeaseAction.STOP), "lease_action"),
             lease_grace=int(seconds(data.get("lease_grace", lease.DEFAULT_GRACE), lease.GRACE, "lease_grace")),
@@ -171,7 +170,7 @@ class CreateRequest:
         fields = dict(data)
         name = check_ve_name(fields.pop("name", None))
         project = check_label(fields.pop("project", DEFAULT_PROJECT), where="project")
-        power = _choice(fields.pop("power", Desired.RUNNING), Desired, "power")
+        power = check_choice(fields.pop("power", Desired.RUNNING), Desired, "power")
         if power not in (Desired.RUNNING, Desired.STOPPED):
             raise Invalid(f"a VE cannot be created {power}", where="power", todo="Choose running or stopped.")
         return cls(name=name, project=project, power=power, spec=Spec.parse(fields))
@@ -209,9 +208,9 @@ class AdoptRequest:
             owner=owner,
             vcpus=data.get("vcpus"),
             memory_mib=data.get("memory_mib"),
-            restart=_choice(data.get("restart", Restart.ON_FAILURE), Restart, "restart"),
-            drift=_choice(data.get("drift", Drift.REPORT), Drift, "drift"),
-            description=_text(data.get("description", ""), "description"),
+            restart=check_choice(data.get("restart", Restart.ON_FAILURE), Restart, "restart"),
+            drift=check_choice(data.get("drift", Drift.REPORT), Drift, "drift"),
+            description=check_text(data.get("description", ""), "description"),
         )
 
     @property

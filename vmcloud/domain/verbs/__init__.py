@@ -13,7 +13,7 @@ import pkgutil
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ..errors import Impossible, Invalid
+from ..errors import Impossible, Invalid, NotFound
 from ..kinds import KINDS, Support
 from ..vocabulary import Kind
 from .base import Verb
@@ -45,6 +45,14 @@ def parse(name: object, where: str = "verb") -> Verb:
     if isinstance(name, str) and name in registry():
         return registry()[name]
     raise Invalid(f"no verb is called {str(name)[:60]!r}", where=where, todo=f"Known verbs: {', '.join(sorted(registry()))}.")
+
+
+def called(kind: str, name: str) -> Verb:
+    """The verb of one kind of object that is called so there; :class:`NotFound` names those that there are."""
+    known = {each.called: each for each in about(kind) if not each.own_way}
+    if name in known:
+        return known[name]
+    raise NotFound(f"no verb is called {name[:60]!r}", where="verb", todo=f"Choose one of: {', '.join(known)}.")
 
 
 def about(kind: str) -> tuple[Verb, ...]:

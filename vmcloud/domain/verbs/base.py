@@ -10,7 +10,7 @@ the read model must show before the job is complete. All of them are pure.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import Field, dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol
 from uuid import UUID
@@ -23,6 +23,7 @@ from ..steps import StepPlan
 from ..vocabulary import Desired, Kind, Observed, Outcome, Power, Status
 from ..wish import Wish
 from . import request
+from .request import About
 
 
 class Right(StrEnum):
@@ -245,11 +246,25 @@ class Verb:
     """Its place among the verbs of its object where they are shown."""
     plain: ClassVar[bool] = False
     """Whether pages need no form for it."""
+    page: ClassVar[str] = ""
+    """The form of pages that has it, among others; empty: one of its own, made of its request."""
+    own_way: ClassVar[bool] = False
+    """Whether doors have a way of their own to ask for it: what it is about is not there yet, or is no object of theirs."""
     not_offered: ClassVar[Mapping[str, str]] = {}
     """Doors (cli, rest, pages, ldap) that do not offer it, and why not."""
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def called(self) -> str:
+        """What it is called among the verbs of its object: its module's name there, a command's, and a part of an address."""
+        return self.command or self.name
+
+    @property
+    def fields(self) -> Mapping[str, tuple[Field[Any], About]]:
+        """The fields of its request that doors ask for: all but the one that names what it is about."""
+        return {name: each for name, each in request.fields_of(self.request).items() if name != self.object}
 
     # ----------------------------------------------------------------------------------------------------------- when asked
 

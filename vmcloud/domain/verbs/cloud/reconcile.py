@@ -13,6 +13,7 @@ from ..base import Ended, Lane, Picture, Right, Scene, Verb, Words
 class Reconcile(Verb):
     name = "reconcile"
     object = "cloud"
+    own_way = True
     words = Words("Mend what is not as it is wanted.")
     right = Right.ADMINISTRATOR
     not_offered: ClassVar[Mapping[str, str]] = {"ldap": "what the directory says is what is mended"}

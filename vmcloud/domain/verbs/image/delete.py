@@ -16,7 +16,7 @@ from ..base import Ended, OnImage, Picture, Scene, Words, World
 class Request:
     """Which image."""
 
-    image: str = request.label("", "The image's name.")
+    image: str = request.label(request.NEEDED, "The image's name.")
 
 
 class DeleteImage(OnImage):

@@ -11,6 +11,7 @@ from ..base import Ended, OnImage, Picture, Scene, Words
 
 class Import(OnImage):
     name = "import"
+    own_way = True
     words = Words("Import an image from an archive.", inverse="delete-image")
     place = 1
     not_offered: ClassVar[Mapping[str, str]] = {"ldap": "an archive has to be sent along"}

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 from uuid import UUID
 
-from ...spec import AdoptRequest
+from ... import kinds
+from ...names import VE_NAME_MAX
+from ...spec import DEFAULT_PROJECT, AdoptRequest, Spec
 from ...steps import StepPlan
-from ...vocabulary import Power
+from ...vocabulary import Drift, Power, Restart
+from .. import request
 from ..base import Ended, Picture, Right, Scene, Settlement, Verb, Words
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the guest is to be as a VE. :class:`~vmcloud.domain.spec.AdoptRequest` checks it as a whole."""
+
+    name: str = request.label(request.NEEDED, "The VE's name.", longest=VE_NAME_MAX, example="web-9")
+    project: str = request.label(DEFAULT_PROJECT, "Where its name is unique.")
+    owner: str = request.text("", "Whose it is to be; empty: who asks.")
+    vcpus: int | None = request.whole(None, "Virtual CPUs; none: what it has.", *kinds.widest("vcpus"), "virtual CPUs")
+    memory_mib: int | None = request.whole(None, "Memory; none: what it has.", *kinds.widest("memory_mib"), "MiB of memory")
+    restart: str = request.choice(Spec.restart.value, "When it ends.", Restart)
+    drift: str = request.choice(Spec.drift.value, "When somebody else changes its power or size.", Drift)
+    description: str = request.text("", "Free text.")
 
 
 class Adopt(Verb):
     name = "adopt"
-    request = AdoptRequest
+    request = Request
+    own_way = True
     words = Words("Adopt a guest that somebody else made: it becomes a VE.")
     right = Right.ADMINISTRATOR
     needs = Power.ADOPT

@@ -8,6 +8,7 @@ from typing import Any
 
 from ... import lease
 from ...spec import LEASE, Spec
+from ...vocabulary import Drift, Restart
 from ...wish import Wish
 from .. import request
 from ..base import Ended, Picture, Verb, Words, World
@@ -17,10 +18,12 @@ from ..base import Ended, Picture, Verb, Words, World
 class Request:
     """What is to change; what is not said stays."""
 
-    restart: str | None = request.anything(None, "Restart policy: always, on-failure or never.")
-    drift: str | None = request.anything(None, "What is done where somebody else changed the guest: report or apply.")
-    description: str | None = request.anything(None, "Free text.")
-    lease: Mapping[str, Any] | None = request.anything(None, "How long it may live; null: for ever.")
+    restart: str = request.choice(request.UNSAID, "When it ends.", Restart)
+    drift: str = request.choice(request.UNSAID, "When somebody else changes its power or size.", Drift)
+    description: str = request.text(request.UNSAID, "Free text; empty: none.", example="Sells things.")
+    lease: Mapping[str, Any] | None = request.lease(
+        "How long it may live; null: for ever. A later end calls off what the old one led to."
+    )
 
 
 class Alter(Verb):
@@ -31,11 +34,8 @@ class Alter(Verb):
     without_node = True
     place = 11
 
-    def parse(self, data: Mapping[str, Any]) -> Any:
-        return dict(data)
-
     def check(self, world: World, subject: Any, asked: Any) -> dict[str, Any]:
-        said, fields = lease.taken_out(asked, world.now)
+        said, fields = lease.taken_out(request.given(asked), world.now)
         lease.check_change(Spec.parse(subject.spec).lease, fields, world.now)
         Spec.parse(subject.spec).altered({**said, **fields})
         return {**said, **fields}

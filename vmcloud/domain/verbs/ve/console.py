@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from ...errors import Conflict
-from ...session import check_arguments
 from ...steps import StepPlan
 from ...vocabulary import Observed, Power
 from ..base import Ended, Picture, Scene, Verb, Words, World
@@ -23,9 +22,6 @@ class Session(Verb):
     fits = frozenset()
     not_offered: ClassVar[Mapping[str, str]] = {"ldap": "a session is a connection, and a directory has none"}
 
-    def parse(self, data: Mapping[str, Any]) -> Any:
-        return check_arguments(self.name, data)
-
     def check(self, world: World, subject: Any, asked: Any) -> dict[str, Any]:
         if not subject.observed:
             raise Conflict(f"VE {subject.name!r} was not seen yet", where="ve", todo="Wait until it is made: `vmcloud ve show`.")
@@ -33,7 +29,7 @@ class Session(Verb):
             suspended = subject.observed is Observed.SUSPENDED
             wake = "Let it run on: `vmcloud ve resume" if suspended else "Start it: `vmcloud ve start"
             raise Conflict(f"VE {subject.name!r} is {subject.observed}", where="ve", todo=f"{wake} {subject.name}`.")
-        return dict(asked)
+        return dict(vars(asked))
 
     demands_running = True
     """Whether the guest must run."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from ...errors import Conflict, NotFound
-from ...names import check_label, check_ve_name, native_name
+from ...names import VE_NAME_MAX, check_label, check_ve_name, native_name
 from ...steps import ServerVerb, StepPlan, Undo
 from ...vocabulary import Kind, Observed, Power
 from .. import request
@@ -22,7 +22,9 @@ SECONDS = 1800.0
 class Request:
     """What is to be made."""
 
-    name: str = request.label("", "The new VE's name, free in the project.")
+    name: str = request.label(
+        request.NEEDED, "The new VE's name, free in the project.", longest=VE_NAME_MAX, example="web-2"
+    )
     snapshot: str = request.label("", "The snapshot that is copied; none: the present state.")
     start: bool = request.flag(False, "Start the copy.")
 

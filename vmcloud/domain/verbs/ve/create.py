@@ -3,25 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from ... import kinds
 from ...errors import Impossible, NotFound
+from ...names import VE_NAME_MAX
 from ...placement import impossible
-from ...spec import LEASE, CreateRequest, Spec
+from ...spec import DEFAULT_PROJECT, LEASE, CreateRequest, Spec
 from ...steps import StepPlan
-from ...vocabulary import Desired, Kind, Observed, Status
+from ...vocabulary import Desired, Drift, Kind, Observed, Restart, Status
+from .. import request
 from ..base import Ended, Lane, Picture, Right, Scene, Settlement, Verb, Words, World
 from ..fetching import fetch_step
 
+POWERS = (Desired.RUNNING, Desired.STOPPED)
+"""What may be wanted of a VE that is new."""
 TIMEOUT = 600.0
 """Seconds that making a guest may take."""
 
 
+@dataclass(frozen=True)
+class Request:
+    """What a new VE is to be. :class:`~vmcloud.domain.spec.CreateRequest` checks it as a whole, by the limits of its kind."""
+
+    name: str = request.label(request.NEEDED, "Its name.", longest=VE_NAME_MAX, example="web-1")
+    image: str = request.label(request.NEEDED, "What its root file system is made from.", example="busybox")
+    project: str = request.label(DEFAULT_PROJECT, "Where its name is unique.")
+    kind: str = request.choice(Kind.LXC.value, "What sort of VE.", Kind)
+    vcpus: int = request.whole(Spec.vcpus, "Virtual CPUs.", *kinds.widest("vcpus"), "virtual CPUs")
+    memory_mib: int = request.whole(Spec.memory_mib, "Memory.", *kinds.widest("memory_mib"), "MiB of memory")
+    disk_mib: int = request.whole(Spec.disk_mib, "Disk; 0: no limit.", *kinds.widest("disk_mib"), "MiB of disk")
+    power: str = request.choice(Desired.RUNNING.value, "What is wanted afterwards.", POWERS)
+    restart: str = request.choice(Spec.restart.value, "When it ends.", Restart)
+    drift: str = request.choice(Spec.drift.value, "When somebody else changes its power or size.", Drift)
+    lease: Mapping[str, Any] | None = request.lease("How long it may live; null: for ever; not said: as its queue says.")
+    node: str = request.label("", "The one node that may have it; empty: the scheduler chooses.")
+    privileged: bool = request.flag(Spec.privileged, "Whether it shares the host's user ids; administrators only.")
+    description: str = request.text(Spec.description, "Free text.")
+
+
 class Create(Verb):
     name = "create"
-    request = CreateRequest
+    request = Request
+    own_way = True
     words = Words("Create a VE from an image.", inverse="delete")
     right = Right.OWNER
     claims = True

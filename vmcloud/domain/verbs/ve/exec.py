@@ -15,9 +15,9 @@ from .console import Session
 class Request:
     """The program."""
 
-    argv: Sequence[str] = request.anything((), "The program and its arguments.")
-    environment: Mapping[str, str] | None = request.anything(None, "Variables of its environment, besides those it has there.")
-    tty: bool = request.anything(False, "Give it a terminal.")
+    argv: Sequence[str] = request.arguments("The program and its arguments; no shell reads them.")
+    environment: Mapping[str, str] = request.variables("Variables that are added to a clean environment.")
+    tty: bool = request.flag(False, "Give it a terminal of its own.")
 
 
 class Exec(Session):

@@ -14,7 +14,7 @@ from .console import Session
 class Request:
     """How to read."""
 
-    follow: bool = request.anything(False, "Go on telling what is written.")
+    follow: bool = request.flag(False, "Tell also what is added, until you leave.")
 
 
 class Logs(Session):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ...errors import Conflict
-from ...names import check_ve_name, native_name
+from ...names import VE_NAME_MAX, check_ve_name, native_name
 from ...steps import ServerVerb, StepPlan, Undo
 from ...vocabulary import Kind, Observed, Power
 from .. import request
@@ -18,7 +18,9 @@ from ..base import Ended, Picture, Scene, Verb, Words, World
 class Request:
     """The new name."""
 
-    name: str = request.label("", "What it is to be called: a DNS label of at most 50 characters, free in its project.")
+    name: str = request.label(
+        request.NEEDED, "What it is to be called; free in its project.", longest=VE_NAME_MAX, example="web-2"
+    )
 
 
 class Rename(Verb):

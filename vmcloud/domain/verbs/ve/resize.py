@@ -21,9 +21,9 @@ from ..base import Scene, Verb, Words, World
 class Request:
     """The sizes that are to change; what is not said stays."""
 
-    vcpus: int | None = request.anything(None, "Virtual CPUs.")
-    memory_mib: int | None = request.anything(None, "Memory in MiB.")
-    disk_mib: int | None = request.anything(None, "Disk in MiB; 0: no limit.")
+    vcpus: int = request.whole(request.UNSAID, "Virtual CPUs.", *kinds.widest("vcpus"), "virtual CPUs", example=2)
+    memory_mib: int = request.whole(request.UNSAID, "Memory.", *kinds.widest("memory_mib"), "MiB of memory", example=256)
+    disk_mib: int = request.whole(request.UNSAID, "Disk; 0: no limit.", *kinds.widest("disk_mib"), "MiB of disk")
 
 
 class Resize(Verb):
@@ -36,16 +36,14 @@ class Resize(Verb):
     fits = frozenset()  # the form of alter has sizes too
     place = 10
 
-    def parse(self, data: Mapping[str, Any]) -> Any:
-        return dict(data)  # its limits are those of the VE's kind, and its words those of the spec
-
     def check(self, world: World, subject: Any, asked: Any) -> dict[str, Any]:
-        wanted = Spec.parse(subject.spec).resized(asked)
+        sizes = request.given(asked)
+        wanted = Spec.parse(subject.spec).resized(sizes)
         kinds.check(wanted)
         nodes = [each for each in world.candidates() if subject.node in ("", each.name)]
         if reason := impossible(wanted, nodes):
             raise Impossible("its node could never hold this size", where="spec", why=reason)
-        return {"size": asked}
+        return {"size": sizes}
 
     def again(self, args: Mapping[str, Any]) -> Mapping[str, Any] | None:
         return dict(args["size"])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ...clocks import as_iso
-from ...errors import Conflict, Invalid, NotFound
+from ...errors import Conflict, NotFound
 from ...messages import Snapshot as Kept
-from ...names import check_label
 from ...steps import StepPlan
 from ...vocabulary import Observed, Power
 from .. import request
@@ -25,7 +24,7 @@ TIMEOUT = 1800.0
 class Request:
     """Which snapshot is meant."""
 
-    snapshot: str = request.label("", "The snapshot's name, a DNS label.")
+    snapshot: str = request.label(request.NEEDED, "The snapshot's name.", example="before-upgrade")
 
 
 class AboutSnapshot(Verb):
@@ -33,12 +32,6 @@ class AboutSnapshot(Verb):
 
     request = Request
     needs = Power.SNAPSHOT
-
-    def parse(self, data: Mapping[str, Any]) -> Any:
-        for name in data:
-            if name != "snapshot":
-                raise Invalid(f"{self.name} takes no {name!r}", where=str(name))
-        return Request(check_label(data.get("snapshot"), where="snapshot"))
 
     def kept(self, world: World, subject: VEFacts, name: str) -> Kept:
         """The snapshot that is meant; :class:`NotFound` names those that there are."""

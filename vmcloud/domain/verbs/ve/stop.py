@@ -19,7 +19,7 @@ DEFAULT_GRACE = 10.0
 class Request:
     """How a VE is to be stopped."""
 
-    force: bool = request.flag(False, "Pull the plug instead of asking the guest.")
+    force: bool = request.flag(False, "By force: at once, without waiting for its processes.")
     grace: float = request.seconds(DEFAULT_GRACE, "How long the guest may take to shut itself down; it is forced then.", *GRACE)
 
 
