@@ -110,10 +110,11 @@ def test_what_can_not_be_adopted_is_refused_at_once(
 
 
 def test_input_schemas_have_the_fields_the_domain_knows(web: Web) -> None:
-    from vmcloud.api.schemas.nodes import AdoptIn
+    from vmcloud.api.schemas.requests import request_of
+    from vmcloud.domain import verbs
     from vmcloud.domain.spec import AdoptRequest
 
-    assert set(AdoptIn.model_fields) == set(AdoptRequest.__dataclass_fields__)
+    assert set(request_of(verbs.of("adopt")).model_fields) == set(AdoptRequest.__dataclass_fields__)
 
 
 def test_a_ve_is_not_adopted_once_more(web: Web) -> None:

@@ -117,11 +117,12 @@ def test_input_schemas_have_the_fields_the_domain_knows() -> None:
     from tests.web import _setup
 
     _setup()
-    from vmcloud.api.schemas.ves import CreateIn
+    from vmcloud.api.schemas.requests import request_of
+    from vmcloud.domain import verbs
     from vmcloud.domain.spec import LEASE, Spec
 
     known = {"name", "project", "power", "job", "lease"}
-    assert set(CreateIn.model_fields) == set(Spec.__dataclass_fields__) - set(LEASE) | known
+    assert set(request_of(verbs.of("create")).model_fields) == set(Spec.__dataclass_fields__) - set(LEASE) | known
 
 
 def test_openapi_describes_every_path_and_the_docs_page_needs_no_other_host(web: Web) -> None:

@@ -13,6 +13,7 @@ from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from vmcloud.domain.errors import Invalid
+from vmcloud.domain.vocabulary import JobState
 from vmcloud.fleet.models import Job
 from vmcloud.fleet.services import views
 
@@ -36,8 +37,10 @@ def send(value: Any, status: int = 200, **headers: str) -> HttpResponse:
 
 
 def accepted(job: Job) -> HttpResponse:
-    """202: the action is a job now; ``Location`` is where to follow it."""
-    return send(views.job_json(job), 202, Location=f"/api/v1/jobs/{job.pk}")
+    """The action is a job now; ``Location`` is where to follow it. 202; 200 for one that is complete already, as of a request
+    that is sent again."""
+    status = 200 if job.state == JobState.COMPLETE else 202
+    return send(views.job_json(job), status, Location=f"/api/v1/jobs/{job.pk}")
 
 
 def read_object(request: HttpRequest, *, optional: bool = False) -> dict[str, Any]:

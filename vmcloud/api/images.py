@@ -1,4 +1,4 @@
-"""Images: list, show, import; and blobs, the archives themselves, for workers with a ticket."""
+"""Images: list, show, import, and every verb on one; and blobs, the archives themselves, for workers with a ticket."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
 from ninja import Router
 
+from vmcloud.domain import verbs
 from vmcloud.domain.errors import Invalid, NotFound, Unauthenticated
-from vmcloud.fleet.models import Image
-from vmcloud.fleet.services import images, queries, tickets, views
+from vmcloud.domain.verbs import Verb
+from vmcloud.fleet.models import Image, Job
+from vmcloud.fleet.services import images, queries, submit, tickets, views
 
-from .answers import PAGING, accepted, after_write, filters, idempotency_key, no_filters, origin, page, send
+from .answers import PAGING, accepted, after_write, filters, idempotency_key, no_filters, origin, page, read_object, send
 from .auth import actor
 from .schemas.common import AFTER, KEY, PAGES, ProblemOut, query_parameters
 from .schemas.images import ImageOut, ImagePage
-from .schemas.jobs import JobOut
+from .schemas.jobs import ANSWERS
+from .verbs import offer
 
 router = Router()
 blobs = Router()
@@ -58,7 +61,7 @@ def show_image(request: HttpRequest, name: str) -> HttpResponse:
 @router.api_operation(
     ["PUT", "POST"],
     "/{name}",
-    response={202: JobOut, 400: ProblemOut, 403: ProblemOut, 409: ProblemOut},
+    response=ANSWERS,
     summary="Import an image",
     openapi_extra=_IMPORT,
 )
@@ -88,6 +91,20 @@ def _chunks(request: HttpRequest) -> Iterator[bytes]:
         yield chunk
     if announced.isdigit() and received != int(announced):
         raise Invalid("the archive ended early", where="body", why=f"{received} of {announced} bytes came", todo="Send it again.")
+
+
+@router.delete("/{name}", response=ANSWERS, summary="Delete an image", openapi_extra={"parameters": KEY})
+def delete_image(request: HttpRequest, name: str) -> HttpResponse:
+    """Ask for the end of an image. One that VEs were made from stays."""
+    return accepted(_submit(request, name, verbs.of("delete-image"), read_object(request, optional=True)))
+
+
+def _submit(request: HttpRequest, name: str, verb: Verb, args: dict[str, Any]) -> Job:
+    no_filters(request)
+    return submit.image_action(actor(request), name, verb.name, args, origin=origin(request), key=idempotency_key(request))
+
+
+offer(router, "image", _submit, [])
 
 
 @blobs.get(

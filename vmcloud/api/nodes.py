@@ -1,18 +1,21 @@
-"""Nodes: list, show, add, cordon and uncordon."""
+"""Nodes: list, show, and every verb on one."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
-from vmcloud.domain.vocabulary import Verb
-from vmcloud.fleet.services import capacity, queries, submit, views
+from vmcloud.domain.verbs import Verb
+from vmcloud.fleet.models import Job
+from vmcloud.fleet.services import queries, submit, views
 
-from .answers import PAGING, accepted, after_write, idempotency_key, no_filters, origin, page, send
+from .answers import PAGING, after_write, idempotency_key, no_filters, origin, page, send
 from .auth import actor
-from .schemas.common import AFTER, KEY, PAGES, ProblemOut
-from .schemas.jobs import JobOut
+from .schemas.common import AFTER, PAGES, ProblemOut
 from .schemas.nodes import NodeOut, NodePage
+from .verbs import offer
 
 router = Router()
 
@@ -33,24 +36,9 @@ def show_node(request: HttpRequest, name: str) -> HttpResponse:
     return send(views.node_json(queries.node(actor(request), name)))
 
 
-@router.post("/{name}/cordon", response={202: JobOut, 404: ProblemOut}, summary="Cordon", openapi_extra={"parameters": KEY})
-def cordon(request: HttpRequest, name: str) -> HttpResponse:
-    """No new placements on this node; what is there stays."""
-    return _act(request, name, Verb.CORDON)
+def _submit(request: HttpRequest, name: str, verb: Verb, args: dict[str, Any]) -> Job:
+    no_filters(request)
+    return submit.node_action(actor(request), name, verb.name, args, origin=origin(request), key=idempotency_key(request))
 
 
-@router.post("/{name}/uncordon", response={202: JobOut, 404: ProblemOut}, summary="Uncordon", openapi_extra={"parameters": KEY})
-def uncordon(request: HttpRequest, name: str) -> HttpResponse:
-    """New placements on this node again."""
-    return _act(request, name, Verb.UNCORDON)
-
-
-@router.post("/{name}/confirm", response={200: NodeOut, 403: ProblemOut, 404: ProblemOut}, summary="Confirm what it has")
-def confirm(request: HttpRequest, name: str) -> HttpResponse:
-    """Have placement count on all that this node claims now: processors, memory, kinds."""
-    return send(views.node_json(capacity.confirm(actor(request), name)))
-
-
-def _act(request: HttpRequest, name: str, verb: Verb) -> HttpResponse:
-    job = submit.node_action(actor(request), name, verb, origin=origin(request), key=idempotency_key(request))
-    return accepted(job)
+offer(router, "node", _submit, [])

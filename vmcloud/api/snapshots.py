@@ -1,4 +1,4 @@
-"""Snapshots of one VE: list, take, delete, and go back to one. Their addresses come before ``/ves/{ref}/{verb}``."""
+"""Snapshots of one VE as things of their own: list, take, delete. Their addresses come before ``/ves/{ref}/{verb}``."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
 from vmcloud.domain.errors import Invalid
-from vmcloud.domain.vocabulary import Verb
 from vmcloud.fleet.services import queries, snapshots, submit
 
 from .answers import PAGING, accepted, idempotency_key, origin, read_object, send
 from .auth import actor
 from .schemas.common import KEY, PROJECT, ProblemOut, body
-from .schemas.jobs import JobOut
-from .schemas.ves import RevertIn, SnapshotIn, SnapshotPage
+from .schemas.jobs import ANSWERS
+from .schemas.ves import SnapshotIn, SnapshotPage
 from .ves import project_of
 
 router = Router()
-REFUSALS: dict[int, Any] = {400: ProblemOut, 404: ProblemOut, 409: ProblemOut, 422: ProblemOut}
 
 
 @router.get(
@@ -36,35 +34,24 @@ def list_snapshots(request: HttpRequest, ref: str) -> HttpResponse:
 
 @router.post(
     "/{ref}/snapshots",
-    response={202: JobOut, **REFUSALS},
+    response=ANSWERS,
     summary="Take a snapshot",
     openapi_extra={**body(SnapshotIn), "parameters": [*PROJECT, *KEY]},
 )
 def take_snapshot(request: HttpRequest, ref: str) -> HttpResponse:
     """Keep the VE's root file system as it is, of a running VE as a power cut would leave it. At most 32 for one VE."""
-    return _act(request, ref, Verb.SNAPSHOT, _only(request, "name"))
+    return _act(request, ref, "snapshot", _only(request, "name"))
 
 
 @router.delete(
     "/{ref}/snapshots/{name}",
-    response={202: JobOut, **REFUSALS},
+    response=ANSWERS,
     summary="Delete a snapshot",
     openapi_extra={"parameters": [*PROJECT, *KEY]},
 )
 def delete_snapshot(request: HttpRequest, ref: str, name: str) -> HttpResponse:
     """The VE itself stays as it is."""
-    return _act(request, ref, Verb.DELETE_SNAPSHOT, name)
-
-
-@router.post(
-    "/{ref}/revert",
-    response={202: JobOut, **REFUSALS},
-    summary="Go back to a snapshot",
-    openapi_extra={**body(RevertIn), "parameters": [*PROJECT, *KEY]},
-)
-def revert(request: HttpRequest, ref: str) -> HttpResponse:
-    """Make the root file system what it was; what was written since is lost. A running VE is stopped by force, then started."""
-    return _act(request, ref, Verb.REVERT, _only(request, "snapshot"))
+    return _act(request, ref, "delete-snapshot", name)
 
 
 def _only(request: HttpRequest, field: str) -> Any:
@@ -76,7 +63,7 @@ def _only(request: HttpRequest, field: str) -> Any:
     return asked.get(field)
 
 
-def _act(request: HttpRequest, ref: str, verb: Verb, name: Any) -> HttpResponse:
+def _act(request: HttpRequest, ref: str, verb: str, name: Any) -> HttpResponse:
     terms = read_object(request, optional=True).get("job")
     job = submit.act(
         actor(request),

@@ -5,13 +5,15 @@ from __future__ import annotations
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
+from vmcloud.domain import verbs
 from vmcloud.fleet.services import queries, submit, views
 
 from .answers import PAGING, accepted, filters, idempotency_key, no_filters, origin, page, read_object, send
 from .auth import actor
 from .schemas.common import KEY, PAGES, ProblemOut, body, query_parameters
-from .schemas.jobs import JobOut
-from .schemas.nodes import AdoptIn, StrayOut, StrayPage
+from .schemas.jobs import ANSWERS
+from .schemas.nodes import StrayOut, StrayPage
+from .schemas.requests import request_of
 
 router = Router()
 
@@ -36,9 +38,9 @@ def show_stray(request: HttpRequest, node: str, native: str) -> HttpResponse:
 
 @router.post(
     "/{node}/{native}/adopt",
-    response={202: JobOut, 400: ProblemOut, 403: ProblemOut, 404: ProblemOut, 409: ProblemOut, 422: ProblemOut},
+    response=ANSWERS,
     summary="Adopt an orphan",
-    openapi_extra={**body(AdoptIn), "parameters": KEY},
+    openapi_extra={**body(request_of(verbs.of("adopt"))), "parameters": KEY},
 )
 def adopt_stray(request: HttpRequest, node: str, native: str) -> HttpResponse:
     """Ask for an orphan to become a VE. It must be stopped, and stays so; nothing in it changes. If the job fails, it is an

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
-from ninja import NinjaAPI, Swagger
+from ninja import Swagger
 
 from vmcloud.domain.errors import Invalid
 from vmcloud.fleet.services import accounts, logins
@@ -13,12 +13,13 @@ from vmcloud.fleet.services import accounts, logins
 from . import audit, events, images, jobs, kinds, nodes, problems, queues, reconcile, snapshots, strays, usage, ves, webhooks
 from .answers import read_object, send
 from .auth import Bearer, actor, check_login_rate
+from .description import Described
 from .schemas.accounts import HealthOut, LoginIn, TokenOut, WhoOut
 from .schemas.common import body
 
 DESCRIPTION = """
-Every action is a **job**: it is answered with 202 and the job's JSON, and is complete when `state` is `C`; follow it at the
-address in `Location`, or with `GET /jobs/{id}?wait=20&version=N`.
+Every action is a **job**, answered with its JSON: with 202, and it is complete when `state` is `C`; follow it at the address in
+`Location`, or with `GET /jobs/{id}?wait=20&version=N`. A job that is complete already is answered with 200.
 
 `GET /watch` is a stream of server-sent events (`text/event-stream`): a `change` with kind and key for everything that is not as
 it was, narrowed by `kinds` (`ve,node,image,stray,job,queue,event`) and `key`, resumed by `Last-Event-ID` or `after`; `reset`
@@ -30,7 +31,7 @@ a repetition of the same request answers with the first one's job. Errors are `a
 `code`, `where`, `why` and `todo` beside the standard members. Lists come in pages: pass `next` as `cursor`.
 """
 
-api = NinjaAPI(
+api = Described(
     title="vmcloud",
     version="1",
     description=DESCRIPTION,

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
-from vmcloud.domain.errors import NotFound
+from vmcloud.domain import verbs
 from vmcloud.domain.spec import DEFAULT_PROJECT
-from vmcloud.domain.vocabulary import Verb
+from vmcloud.domain.verbs import Verb
+from vmcloud.fleet.models import Job
 from vmcloud.fleet.services import queries, submit, views
 
 from .answers import PAGING, accepted, after_write, filters, idempotency_key, no_filters, origin, page, read_object, send
 from .auth import actor
 from .schemas.common import AFTER, KEY, PAGES, PROJECT, ProblemOut, body, query_parameters
-from .schemas.jobs import JobOut
-from .schemas.ves import AboutIn, CreateIn, ExecIn, LogsIn, PowerIn, ResizeIn, VEOut, VEPage
+from .schemas.jobs import ANSWERS
+from .schemas.requests import request_of
+from .schemas.ves import VEOut, VEPage
+from .verbs import offer
 
 router = Router()
-SESSION = {202: JobOut, 400: ProblemOut, 404: ProblemOut, 409: ProblemOut, 422: ProblemOut}
-VERBS = (Verb.START, Verb.STOP, Verb.RESTART, Verb.SUSPEND, Verb.RESUME)
 
 
 def project_of(request: HttpRequest, *, beside: tuple[str, ...] = ()) -> str:
@@ -52,9 +55,9 @@ def list_ves(request: HttpRequest) -> HttpResponse:
 
 @router.post(
     "",
-    response={202: JobOut, 400: ProblemOut, 409: ProblemOut, 422: ProblemOut},
+    response=ANSWERS,
     summary="Create a VE",
-    openapi_extra={**body(CreateIn), "parameters": [*PROJECT, *KEY]},
+    openapi_extra={**body(request_of(verbs.of("create"))), "parameters": [*PROJECT, *KEY]},
 )
 def create_ve(request: HttpRequest) -> HttpResponse:
     """Ask for a new VE. What could never work is refused now: an unknown image, a taken name, more memory than any node has."""
@@ -75,94 +78,29 @@ def show_ve(request: HttpRequest, ref: str) -> HttpResponse:
 
 @router.patch(
     "/{ref}",
-    response={202: JobOut, 400: ProblemOut, 404: ProblemOut, 422: ProblemOut},
+    response=ANSWERS,
     summary="Resize a VE",
-    openapi_extra={**body(ResizeIn), "parameters": [*PROJECT, *KEY]},
+    openapi_extra={**body(request_of(verbs.of("resize"))), "parameters": [*PROJECT, *KEY]},
 )
 def resize_ve(request: HttpRequest, ref: str) -> HttpResponse:
     """Ask for other sizes."""
-    return _act(request, ref, Verb.RESIZE)
+    return accepted(_submit(request, ref, verbs.of("resize"), read_object(request)))
 
 
 @router.delete(
     "/{ref}",
-    response={202: JobOut, 404: ProblemOut},
+    response=ANSWERS,
     summary="Delete a VE",
     openapi_extra={"parameters": [*PROJECT, *KEY]},
 )
 def delete_ve(request: HttpRequest, ref: str) -> HttpResponse:
     """Ask for the end of a VE and of everything in it. A running one is stopped by force."""
-    return _act(request, ref, Verb.DELETE)
+    return accepted(_submit(request, ref, verbs.of("delete"), read_object(request, optional=True)))
 
 
-@router.post(
-    "/{ref}/exec",
-    response=SESSION,
-    summary="Run a program in a VE",
-    openapi_extra={**body(ExecIn), "parameters": [*PROJECT, *KEY]},
-)
-def exec_in_ve(request: HttpRequest, ref: str) -> HttpResponse:
-    """Ask for a session in which a program runs. Its input and output are on the websocket `/api/v1/sessions/<id of the job>`."""
-    return _act(request, ref, Verb.EXEC)
+def _submit(request: HttpRequest, ref: str, verb: Verb, args: dict[str, Any]) -> Job:
+    about = {"project": project_of(request), "origin": origin(request), "key": idempotency_key(request)}
+    return submit.act(actor(request), ref, verb.name, args, **about)
 
 
-@router.post(
-    "/{ref}/console",
-    response=SESSION,
-    summary="Open a VE's console",
-    openapi_extra={"parameters": [*PROJECT, *KEY]},
-)
-def console_of_ve(request: HttpRequest, ref: str) -> HttpResponse:
-    """Ask for a session with the console. It is on the websocket `/api/v1/sessions/<id of the job>`."""
-    return _act(request, ref, Verb.CONSOLE)
-
-
-@router.post(
-    "/{ref}/logs",
-    response=SESSION,
-    summary="Read a VE's boot log",
-    openapi_extra={**body(LogsIn, required=False), "parameters": [*PROJECT, *KEY]},
-)
-def logs_of_ve(request: HttpRequest, ref: str) -> HttpResponse:
-    """Ask for a session that tells what the VE has written to its console since its last start. It is on the websocket
-    `/api/v1/sessions/<id of the job>`."""
-    return _act(request, ref, Verb.LOGS)
-
-
-@router.post(
-    "/{ref}/alter",
-    response={202: JobOut, 400: ProblemOut, 404: ProblemOut, 409: ProblemOut},
-    summary="Alter a VE's restart policy, drift, description or lease",
-    openapi_extra={**body(AboutIn), "parameters": [*PROJECT, *KEY]},
-)
-def alter_ve(request: HttpRequest, ref: str) -> HttpResponse:
-    """Ask for a change of what only the record shows. No node has to do anything, and nothing restarts."""
-    return _act(request, ref, Verb.ALTER)
-
-
-@router.post(
-    "/{ref}/{verb}",
-    response={202: JobOut, 400: ProblemOut, 404: ProblemOut, 422: ProblemOut},
-    summary="Start, stop, restart, suspend or resume a VE",
-    openapi_extra={**body(PowerIn, required=False), "parameters": [*PROJECT, *KEY]},
-)
-def act_on_ve(request: HttpRequest, ref: str, verb: str) -> HttpResponse:
-    """Ask for `start`, `stop`, `restart`, `suspend` or `resume`. Stop is graceful first and forced after `grace` seconds."""
-    known = {each.value: each for each in VERBS}
-    if verb not in known:
-        raise NotFound(f"no verb is called {verb[:60]!r}", where="verb", todo=f"Choose one of: {', '.join(known)}.")
-    return _act(request, ref, known[verb])
-
-
-def _act(request: HttpRequest, ref: str, verb: Verb) -> HttpResponse:
-    args = read_object(request, optional=verb not in (Verb.ALTER, Verb.RESIZE))
-    job = submit.act(
-        actor(request),
-        ref,
-        verb,
-        args,
-        project=project_of(request),
-        origin=origin(request),
-        key=idempotency_key(request),
-    )
-    return accepted(job)
+offer(router, "ve", _submit, PROJECT)

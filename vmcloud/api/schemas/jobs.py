@@ -7,9 +7,12 @@ from typing import Any, Literal
 
 from ninja import Field, Schema
 
-from vmcloud.domain.vocabulary import Ending, EventType, Outcome, Verb
+from vmcloud.domain import verbs
+from vmcloud.domain.vocabulary import Ending, EventType, Outcome
 
-from .common import Page
+from .common import Page, ProblemOut
+
+_ON_VES: list[Any] = [each.name for each in verbs.about("ve") if not each.own_way]
 
 
 class StepOut(Schema):
@@ -91,6 +94,10 @@ class JobOut(Schema):
     started: datetime | None
     ended: datetime | None
     archived: bool = Field(description="whether it ended so long ago that it is in the archive")
+
+
+ANSWERS: dict[int, Any] = {200: JobOut, 202: JobOut, **dict.fromkeys((400, 403, 404, 409, 422, 503), ProblemOut)}
+"""What an action is answered with: its job, complete already (200) or to be followed (202); or why it is refused."""
 
 
 class JobFullOut(JobOut):
@@ -220,7 +227,7 @@ class OrderIn(Schema):
 class RequestIn(Schema):
     """One action of a batch."""
 
-    verb: Verb = Field(examples=["start"])
+    verb: str = Field(examples=["start"], json_schema_extra={"enum": _ON_VES})
     ve: str = Field(description="name or UUID", examples=["web-1"])
     project: str = "main"
     args: dict[str, Any] = Field({}, description="as the body of the single request")

@@ -7,10 +7,9 @@ from typing import Literal
 
 from ninja import Field, Schema
 
-from vmcloud.domain.spec import DESCRIPTION_MAX
-from vmcloud.domain.vocabulary import Drift, Kind, NodeState, Observed, Restart
+from vmcloud.domain.vocabulary import Kind, NodeState, Observed
 
-from .common import NAME, Page
+from .common import Page
 
 
 class NodeOut(Schema):
@@ -64,19 +63,6 @@ class StrayPage(Page):
     """A page of guests that do not belong where they were seen, by node and native name."""
 
     items: list[StrayOut]
-
-
-class AdoptIn(Schema):
-    """What an orphan becomes. Its root file system, its network and its privileges stay what they are."""
-
-    name: str = Field(description=f"{NAME}, at most 50 characters", examples=["web-9"])
-    project: str = "main"
-    owner: str = Field("", description="a user; empty: who asks")
-    vcpus: int | None = Field(None, description="not given: what it has; all of the node's where it has no limit")
-    memory_mib: int | None = Field(None, description="MiB; not given: what it has; needed where it has no limit")
-    restart: Restart = Restart.ON_FAILURE
-    drift: Drift = Drift.REPORT
-    description: str = Field("", max_length=DESCRIPTION_MAX)
 
 
 class FindingOut(Schema):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
 
 from ninja import Field, Schema
 
-from vmcloud.domain.spec import DESCRIPTION_MAX
 from vmcloud.domain.vocabulary import Desired, Drift, Kind, LeaseAction, Observed, Restart, Status
 
 from .common import NAME, Page
@@ -119,76 +117,8 @@ class LeaseIn(Schema):
     grace: int = Field(3600, description="seconds from the end until it is deleted, or stopped by force")
 
 
-class CreateIn(Schema):
-    """What a new VE should be. Fields that are not given have the defaults shown."""
-
-    name: str = Field(description=f"{NAME}, at most 50 characters", examples=["web-1"])
-    image: str = Field(examples=["busybox"])
-    project: str = "main"
-    kind: Kind = Kind.LXC
-    vcpus: int = 1
-    memory_mib: int = Field(128, description="MiB")
-    disk_mib: int = Field(0, description="MiB; 0: no limit")
-    power: Literal["running", "stopped"] = "running"
-    restart: Restart = Restart.ON_FAILURE
-    drift: Drift = Drift.REPORT
-    lease: LeaseIn | None = Field(None, description="null: none; not given: that of the queue")
-    node: str = Field("", description="a request for one node; empty: the scheduler chooses")
-    privileged: bool = Field(False, description="shares the host's user ids; administrators only")
-    description: str = Field("", max_length=DESCRIPTION_MAX)
-    job: TermsIn | None = None
-
-
-class ResizeIn(Schema):
-    """New sizes; at least one."""
-
-    vcpus: int | None = Field(None, examples=[2])
-    memory_mib: int | None = Field(None, examples=[256])
-    disk_mib: int | None = None
-    job: TermsIn | None = None
-
-
-class AboutIn(Schema):
-    """What only the record shows; at least one."""
-
-    restart: Restart | None = Field(None, examples=["always"])
-    drift: Drift | None = None
-    description: str | None = Field(None, examples=["Sells things."])
-    lease: LeaseIn | None = Field(None, description="null: none from now on; a later end calls off what the old one led to")
-    job: TermsIn | None = None
-
-
-class PowerIn(Schema):
-    """For stop and restart; the other verbs take nothing."""
-
-    force: bool = Field(False, description="cut the power at once")
-    grace: float = Field(10, description="seconds before a graceful stop is forced, 0 to 3600")
-    job: TermsIn | None = None
-
-
 class SnapshotIn(Schema):
     """A new snapshot."""
 
     name: str = Field(description=f"{NAME}; unique in its VE", examples=["before-upgrade"])
     job: TermsIn | None = None
-
-
-class RevertIn(Schema):
-    """Back to a snapshot."""
-
-    snapshot: str = Field(examples=["before-upgrade"])
-    job: TermsIn | None = None
-
-
-class ExecIn(Schema):
-    """A program to run inside a VE, as its root."""
-
-    argv: list[str] = Field(description="the program and its arguments; no shell reads them", examples=[["ls", "-l"]])
-    environment: dict[str, str] = Field({}, description="added to a clean environment", examples=[{"LANG": "C.UTF-8"}])
-    tty: bool = Field(False, description="on a terminal of its own")
-
-
-class LogsIn(Schema):
-    """How a boot log is to be told."""
-
-    follow: bool = Field(False, description="tell also what is added, until you leave")

@@ -22,9 +22,7 @@ SECONDS = 1800.0
 class Request:
     """What is to be made."""
 
-    name: str = request.label(
-        request.NEEDED, "The new VE's name, free in the project.", longest=VE_NAME_MAX, example="web-2"
-    )
+    name: str = request.label(request.NEEDED, "The new VE's name, free in the project.", longest=VE_NAME_MAX, example="web-2")
     snapshot: str = request.label("", "The snapshot that is copied; none: the present state.")
     start: bool = request.flag(False, "Start the copy.")
 
