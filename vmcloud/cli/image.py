@@ -16,6 +16,7 @@ from .errors import CliError
 from .follow import Job, Line
 from .output import Column, Shape, show_list, size
 from .rest import Client, segment
+from .verbs import OfImage
 
 IMAGES = Shape(
     (
@@ -31,7 +32,7 @@ CHUNK = 1 << 20
 UPLOAD_TIMEOUT = 600.0
 
 
-@click.group()
+@click.group(cls=OfImage)
 def group() -> None:
     """Images: what VEs are made from."""
 

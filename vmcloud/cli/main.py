@@ -60,7 +60,7 @@ class Lazy(click.Group):
     def _below(self, ctx: click.Context, name: str) -> list[str]:
         """Groups that have a command of this name: who types ``vmcloud start web`` means ``vmcloud ve start web``."""
         groups = ((each, self.get_command(ctx, each)) for each in COMMANDS)
-        return [f"{each} {name}" for each, group in groups if isinstance(group, click.Group) and name in group.commands]
+        return [f"{each} {name}" for each, group in groups if isinstance(group, click.Group) and group.get_command(ctx, name)]
 
     def invoke(self, ctx: click.Context) -> Any:
         """As click does it; only that who read our output and has seen enough (`| head`) makes no failure of it."""

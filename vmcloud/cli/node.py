@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from .common import Name, act, action_options, client, each, names, output_option
-from .follow import Job
+from .common import Name, client, each, names, output_option
 from .output import Column, Item, Shape, age, mebibytes, show_list
-from .rest import Client, segment
+from .rest import segment
+from .verbs import OfNode
 
 
 def _state(node: Item) -> str:
@@ -38,7 +38,7 @@ NODES = Shape(
 node_names = click.argument("names", nargs=-1, required=True, type=Name(), metavar="NAME...", shell_complete=names("/nodes"))
 
 
-@click.group()
+@click.group(cls=OfNode)
 def group() -> None:
     """Nodes: the machines that VEs run on."""
 
@@ -68,34 +68,3 @@ def show(names: tuple[str, ...], form: str) -> None:
       vmcloud node show node-1 -o yaml
     """
     each(names, lambda api, name: api.get("/nodes" + segment(name)), NODES, form)
-
-
-def _action(verb: str, text: str) -> None:
-    @group.command(verb, help=f"{text}\n\n\b\nExamples:\n  vmcloud node {verb} node-1 --wait")
-    @node_names
-    @action_options
-    def command(names: tuple[str, ...], form: str, wait: bool, timeout: float | None, key: str | None) -> None:
-        def ask(api: Client, name: str, its_key: str) -> Job:
-            return api.act("POST", f"/nodes{segment(name)}/{verb}", key=its_key)
-
-        act(names, ask, form=form, wait=wait, timeout=timeout, key=key)
-
-
-@group.command()
-@node_names
-@output_option(default="name")
-def confirm(names: tuple[str, ...], form: str) -> None:
-    """Count on all that these nodes claim to have now.
-
-    Placement counts on what a node had when it was first heard, and on up to twice that; a node that claims more, or a kind that
-    it did not run before, is reported (rule R14), and what is too much is not counted on until somebody confirms it.
-
-    \b
-    Examples:
-      vmcloud node confirm node-1
-    """
-    each(names, lambda api, name: api.request("POST", f"/nodes{segment(name)}/confirm", again=True), NODES, form)
-
-
-_action("cordon", "No new placements on these nodes; what is there stays.")
-_action("uncordon", "New placements on these nodes again.")

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import islice
 from operator import itemgetter
 from typing import Any
 
 import click
 
-from vmcloud.domain.vocabulary import Drift, Kind, Restart, Status, Verb
+from vmcloud.domain.vocabulary import Drift, Kind, Restart, Status
 
 from . import lease, orphan, session, snapshot, top
 from .common import (
     Mebibytes,
     Name,
-    Seconds,
     act,
-    act_all,
     action_options,
     check_node,
     client,
@@ -27,11 +24,12 @@ from .common import (
     project_option,
     say,
 )
-from .errors import CliError, Refused
+from .errors import CliError
 from .follow import Job
 from .output import Column, Item, Shape, age, mebibytes, show_list
-from .rest import Client, batch, segment
+from .rest import Client, segment
 from .terms import patience, submit_options, with_terms
+from .verbs import OfVE, ask_each
 
 VES = Shape(
     (
@@ -73,7 +71,7 @@ act_on_names = click.argument(
 )
 
 
-@click.group()
+@click.group(cls=OfVE)
 def group() -> None:
     """Virtual environments: containers and virtual machines."""
 
@@ -180,52 +178,6 @@ def create(
     act(names, ask, form=form, wait=wait, timeout=timeout, key=key)
 
 
-def _power(verb: str, text: str, example: str) -> None:
-    """Register one of the verbs that take nothing but names."""
-
-    @group.command(verb, help=f"{text}\n\n\b\nExamples:\n  vmcloud ve {verb} web-1 --wait\n  vmcloud ve {verb} {example}")
-    @act_on_names
-    @project_option
-    @submit_options
-    @action_options
-    def command(names: tuple[str, ...], project: str, form: str, wait: bool, timeout: float | None, key: str | None) -> None:
-        _ask_each(names, verb, None, project, form=form, wait=wait, timeout=timeout, key=key)
-
-
-def _stopping(verb: str, text: str) -> None:
-    """Register a verb that stops: gracefully first, then by force."""
-    examples = f"  vmcloud ve {verb} web-1 --wait\n  vmcloud ve {verb} web-1 web-2 --grace 1m\n  vmcloud ve {verb} web-1 --force"
-
-    @group.command(verb, help=f"{text}\n\n\b\nExamples:\n{examples}")
-    @act_on_names
-    @click.option("-f", "--force", is_flag=True, help="At once, without asking the guest.")
-    @click.option(
-        "--grace", type=Seconds(), metavar="TIME", help="How long the guest may take before it is forced (default: 10s)."
-    )
-    @project_option
-    @submit_options
-    @action_options
-    def command(
-        names: tuple[str, ...],
-        force: bool,
-        grace: float | None,
-        project: str,
-        form: str,
-        wait: bool,
-        timeout: float | None,
-        key: str | None,
-    ) -> None:
-        body: dict[str, Any] = {**({"force": True} if force else {}), **({"grace": grace} if grace is not None else {})}
-        _ask_each(names, verb, body, project, form=form, wait=wait, timeout=timeout, key=key)
-
-
-_power("start", "Start VEs.", "'web-%i' --array 0-99%5")
-_stopping("stop", "Stop VEs: the guest is asked, and forced when its grace is over.")
-_stopping("restart", "Stop and start VEs.")
-_power("suspend", "Freeze VEs in memory. After a reboot of the node they are stopped.", "web-1 web-2")
-_power("resume", "Let suspended VEs run on.", "web-1 web-2")
-
-
 @group.command()
 @act_on_names
 @click.option("--vcpus", type=int, metavar="N", help="Virtual CPUs.")
@@ -256,7 +208,7 @@ def resize(
     body = {name: value for name, value in sizes.items() if value is not None}
     if not body:
         raise click.UsageError("give a new size: --vcpus, --memory or --disk", click.get_current_context())
-    _ask_each(names, Verb.RESIZE, body, project, form=form, wait=wait, timeout=timeout, key=key)
+    ask_each("resize", names, body, project, form=form, wait=wait, timeout=timeout, key=key)
 
 
 @group.command()
@@ -286,23 +238,7 @@ def alter(
     body = {name: value for name, value in given.items() if value is not None}
     if not body:
         raise click.UsageError("say what: --restart, --drift or --description", click.get_current_context())
-    _ask_each(names, Verb.ALTER, body, project, form=form, wait=wait, timeout=timeout, key=key)
-
-
-@group.command()
-@act_on_names
-@project_option
-@submit_options
-@action_options
-def delete(names: tuple[str, ...], project: str, form: str, wait: bool, timeout: float | None, key: str | None) -> None:
-    """Delete VEs and everything in them. Running ones are stopped by force.
-
-    \b
-    Examples:
-      vmcloud ve delete web-1 --wait
-      vmcloud ve list --status stopped -o name | xargs vmcloud ve delete
-    """
-    _ask_each(names, Verb.DELETE, None, project, form=form, wait=wait, timeout=timeout, key=key)
+    ask_each("alter", names, body, project, form=form, wait=wait, timeout=timeout, key=key)
 
 
 @group.command()
@@ -346,41 +282,5 @@ for _command in (lease.lease, orphan.adopt, session.exec_, session.console, sess
     group.add_command(_command)
 
 
-ALONE: dict[str, tuple[str, str]] = {Verb.RESIZE: ("PATCH", ""), Verb.DELETE: ("DELETE", "")}
-"""How a verb on one VE is asked for, where it has no address of its own."""
-
-
 def _path(name: str) -> str:
     return "/ves" + segment(name)
-
-
-def _ask_each(
-    names: tuple[str, ...],
-    verb: str,
-    body: dict[str, Any] | None,
-    project: str,
-    *,
-    form: str,
-    wait: bool,
-    timeout: float | None,
-    key: str | None,
-) -> None:
-    """Ask for one verb on each VE; of many in one request."""
-    api, args = client(), with_terms(body)
-
-    def asking(its_keys: dict[str, str]) -> Callable[[str], Job]:
-        if len(its_keys) > 1:
-            asked = {"verb": verb, "project": project, "args": args or {}}
-            answers = batch(api, ({**asked, "ve": name, "key": its_key} for name, its_key in its_keys.items()))
-            return lambda name: _or_raise(next(answers))
-        method, action = ALONE.get(verb, ("POST", f"/{verb}"))
-        about: dict[str, Any] = {"query": {"project": project}, "timeout": patience()}
-        return lambda name: api.act(method, _path(name) + action, args, key=its_keys[name], **about)
-
-    act_all(api, names, key, asking, form=form, wait=wait, timeout=timeout)
-
-
-def _or_raise(answer: Job | Refused) -> Job:
-    if isinstance(answer, Refused):
-        raise answer
-    return answer

@@ -12,18 +12,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from uuid import UUID
 
 from ..errors import Conflict, NotFound
-from ..messages import Snapshot
-from ..placement import Candidate
-from ..records import ImageRecord, VERecord
 from ..steps import StepPlan
 from ..vocabulary import Desired, Kind, Observed, Outcome, Power, Status
-from ..wish import Wish
 from . import request
 from .request import About
+
+if TYPE_CHECKING:  # they would cost a command of the command line as much time again
+    from ..messages import Snapshot
+    from ..placement import Candidate
+    from ..records import ImageRecord, VERecord
+    from ..wish import Wish
 
 
 class Right(StrEnum):
@@ -48,6 +50,8 @@ class Words:
     """What to know before it is done; empty: nobody is asked."""
     danger: bool = False
     """Whether it takes something away for good."""
+    examples: tuple[str, ...] = ()
+    """What may follow its command, where that shows more than its operands."""
     inverse: str = ""
     """The verb that takes it back, if there is one."""
 

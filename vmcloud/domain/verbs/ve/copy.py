@@ -30,7 +30,10 @@ class Request:
 class Copy(Verb):
     name = "copy"
     request = Request
-    words = Words("Copy a VE: make a new one with its root file system.")
+    words = Words(
+        "Copy a VE: make a new one with its root file system.",
+        examples=("web-1 web-2 --wait", "web-1 web-2 --snapshot before-upgrade --start"),
+    )
     needs = Power.COPY
     wants_nothing = True
     leaves_power = True

@@ -42,7 +42,9 @@ class Migrate(Verb):
     name = "migrate"
     request = Request
     words = Words(
-        "Migrate a VE to another node.", confirm="Offline it is stopped for the move; live it stands still for a moment."
+        "Migrate a VE to another node.",
+        confirm="Offline it is stopped for the move; live it stands still for a moment.",
+        examples=("web-1 --wait", "web-1 --node node-2 --live"),
     )
     needs = Power.MIGRATE
     leaves_power = True

@@ -14,7 +14,11 @@ from .stop import Request, stopping_step
 class Restart(Starting):
     name = "restart"
     request = Request
-    words = Words("Restart a VE.", confirm="It is stopped and started again. Whoever uses it is cut off for that time.")
+    words = Words(
+        "Restart a VE.",
+        confirm="It is stopped and started again. Whoever uses it is cut off for that time.",
+        examples=("web-1 --wait", "web-1 web-2 --grace 1m", "web-1 --force"),
+    )
     right = Right.OWNER
     fits = frozenset({Observed.RUNNING, Observed.UNKNOWN})
     place = 3

@@ -36,6 +36,7 @@ class Stop(Verb):
         "Stop a VE.",
         confirm="Processes are asked to end and are ended after the grace time. Nothing on disk is lost.",
         inverse="start",
+        examples=("web-1 --wait", "web-1 web-2 --grace 1m", "web-1 --force"),
     )
     right = Right.OPERATOR
     power_after = Desired.STOPPED

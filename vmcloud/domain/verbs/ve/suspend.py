@@ -11,7 +11,7 @@ from ..base import Right, Scene, Verb, Words
 
 class Suspend(Verb):
     name = "suspend"
-    words = Words("Suspend a VE: freeze it in memory.", inverse="resume")
+    words = Words("Suspend a VE: freeze it in memory.", inverse="resume", examples=("web-1 --wait", "web-1 web-2"))
     right = Right.OPERATOR
     needs = Power.FREEZE
     power_after = Desired.SUSPENDED
