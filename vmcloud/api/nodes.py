@@ -9,7 +9,7 @@ from ninja import Router
 
 from vmcloud.domain.verbs import Verb
 from vmcloud.fleet.models import Job
-from vmcloud.fleet.services import queries, submit, views
+from vmcloud.fleet.services import capacity, queries, submit, views
 
 from .answers import PAGING, after_write, idempotency_key, no_filters, origin, page, send
 from .auth import actor
@@ -34,6 +34,12 @@ def show_node(request: HttpRequest, name: str) -> HttpResponse:
     no_filters(request, beside=("after",))
     after_write(request)
     return send(views.node_json(queries.node(actor(request), name)))
+
+
+@router.post("/{name}/confirm", response={200: NodeOut, 403: ProblemOut, 404: ProblemOut}, summary="Confirm what it has")
+def confirm(request: HttpRequest, name: str) -> HttpResponse:
+    """Have placement count on all that this node claims now: processors, memory, kinds."""
+    return send(views.node_json(capacity.confirm(actor(request), name)))
 
 
 def _submit(request: HttpRequest, name: str, verb: Verb, args: dict[str, Any]) -> Job:

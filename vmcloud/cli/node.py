@@ -68,3 +68,19 @@ def show(names: tuple[str, ...], form: str) -> None:
       vmcloud node show node-1 -o yaml
     """
     each(names, lambda api, name: api.get("/nodes" + segment(name)), NODES, form)
+
+
+@group.command()
+@node_names
+@output_option(default="name")
+def confirm(names: tuple[str, ...], form: str) -> None:
+    """Count on all that these nodes claim to have now.
+
+    Placement counts on what a node had when it was first heard, and on up to twice that; a node that claims more, or a kind that
+    it did not run before, is reported (rule R14), and what is too much is not counted on until somebody confirms it.
+
+    \b
+    Examples:
+      vmcloud node confirm node-1
+    """
+    each(names, lambda api, name: api.request("POST", f"/nodes{segment(name)}/confirm", again=True), NODES, form)
