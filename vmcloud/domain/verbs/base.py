@@ -52,6 +52,8 @@ class Words:
     """Whether it takes something away for good."""
     examples: tuple[str, ...] = ()
     """What may follow its command, where that shows more than its operands."""
+    primary: bool = False
+    """Whether it is what is mostly wanted where it is offered."""
     inverse: str = ""
     """The verb that takes it back, if there is one."""
 
@@ -367,6 +369,10 @@ class OnNode(Verb):
         return (Lane(f"node:{node}"),)
 
     def to_settle(self, end: Ended) -> bool:
+        return False
+
+    def idle(self, cordoned: bool) -> bool:
+        """Whether it would change nothing on a node that is cordoned or not: pages do not offer it then."""
         return False
 
 

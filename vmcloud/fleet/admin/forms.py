@@ -17,7 +17,8 @@ from vmcloud.domain.kinds import KINDS, Support
 from vmcloud.domain.lease import compact, parse_duration
 from vmcloud.domain.queueing import DEFAULT_QUEUE
 from vmcloud.domain.spec import ABOUT, Spec
-from vmcloud.domain.vocabulary import Desired, Drift, Kind, LeaseAction, Power, Restart, Verb
+from vmcloud.domain.verbs import Verb, request
+from vmcloud.domain.vocabulary import Desired, Drift, Kind, LeaseAction, Power, Restart
 from vmcloud.fleet.models import VE, Image, Job, Node, Stray
 from vmcloud.fleet.services import accounts, matrix, queues, submit
 
@@ -161,7 +162,7 @@ class ChangeForm(Asking):
         new = {name: said[name] for name, value in self.now.items() if said[name] != value}
         asked = [
             (verb, args)
-            for verb, names in ((Verb.RESIZE, ("vcpus", "memory_mib")), (Verb.ALTER, ABOUT))
+            for verb, names in (("resize", ("vcpus", "memory_mib")), ("alter", ABOUT))
             if (args := {name: new[name] for name in names if name in new})
         ]
         if not asked:
@@ -175,7 +176,7 @@ class ChangeForm(Asking):
                 made.append(job)
         return made
 
-    def _submit(self, actor: accounts.Actor, verb: Verb, args: dict[str, Any]) -> Job:
+    def _submit(self, actor: accounts.Actor, verb: str, args: dict[str, Any]) -> Job:
         key = f"{self.cleaned_data['key']}:{verb}:{self.row.uuid}"
         return submit.act(actor, str(self.row.uuid), verb, args, project=self.row.project, origin="admin", key=key)
 
@@ -221,9 +222,47 @@ class SnapshotForm(Asking):
         """Submit."""
         args, key = {"snapshot": self.cleaned_data["snapshot"]}, f"{self.cleaned_data['key']}:{self.row.uuid}"
         row = self.row
-        return self._try(
-            lambda: submit.act(actor, str(row.uuid), Verb.SNAPSHOT, args, project=row.project, origin="admin", key=key)
-        )
+        return self._try(lambda: submit.act(actor, str(row.uuid), "snapshot", args, project=row.project, origin="admin", key=key))
+
+
+class VerbForm(Asking):
+    """The request of a verb, from its model. ``submit_it`` is given who asks, the request and its key."""
+
+    def __init__(self, verb: Verb, submit_it: Callable[..., Job], *args: Any, **kwargs: Any) -> None:
+        self._submit_it, self._about = submit_it, {n: each for n, each in verb.fields.items() if not each[1].hidden}
+        super().__init__(*args, **kwargs)
+        for name, (each, about) in self._about.items():
+            self.fields[name] = _field(name, about, each.default, required=request.needed(each))
+        self.layout = (("", tuple((name,) for name in self._about)),)
+
+    def ask(self, actor: accounts.Actor) -> Job | None:
+        """Submit what was filled in; what was left empty is not said."""
+        said = {name: value for name, value in self.cleaned_data.items() if name != "key" and value not in ("", None)}
+        return self._try(lambda: self._submit_it(actor, args=said, key=self.cleaned_data["key"]))
+
+
+def _field(name: str, about: request.About, default: Any, *, required: bool) -> forms.Field:
+    """One field of a request on a page."""
+    initial = None if default is request.NEEDED or default is request.UNSAID else default
+    words: dict[str, Any] = {
+        "label": name.removesuffix("_mib").replace("_", " ").capitalize(),
+        "help_text": about.words,
+        "initial": initial,
+    }
+    limits: dict[str, Any] = {"min_value": about.low, "max_value": about.high}
+    match about.sort:
+        case request.Sort.FLAG:
+            return forms.BooleanField(required=False, **words)
+        case request.Sort.WHOLE:
+            return forms.IntegerField(required=required, **words, **limits)
+        case request.Sort.SECONDS:
+            return forms.FloatField(required=required, **{**words, "label": f"{words['label']} (seconds)"}, **limits)
+        case request.Sort.CHOICE:
+            return forms.ChoiceField(required=required, choices=[(each, each) for each in about.choices], **words)
+        case request.Sort.LABEL if name == "node":
+            nodes = [(row.name, row.name) for row in Node.objects.order_by("name")]
+            return forms.ChoiceField(required=required, choices=[*([] if required else [("", "any")]), *nodes], **words)
+    return forms.CharField(required=required, max_length=about.longest, **words)
 
 
 class LeaseForm(Asking):
@@ -254,7 +293,7 @@ class LeaseForm(Asking):
 
     def _submit(self, actor: accounts.Actor, args: dict[str, Any]) -> Job:
         row, key = self.row, f"{self.cleaned_data['key']}:{self.row.uuid}"
-        return submit.act(actor, str(row.uuid), Verb.ALTER, args, project=row.project, origin="admin", key=key)
+        return submit.act(actor, str(row.uuid), "alter", args, project=row.project, origin="admin", key=key)
 
 
 def restart_needed(row: VE) -> tuple[bool, str]:

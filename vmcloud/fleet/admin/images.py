@@ -7,29 +7,38 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern
 from django.utils.html import format_html
 
 from vmcloud.fleet.models import Image
 from vmcloud.fleet.services import queries, views
 from vmcloud.fleet.templatetags.cloud import size
 
-from . import base
+from . import base, verbs
 
 
 @admin.register(Image)
-class ImageAdmin(base.CloudAdmin):
+class ImageAdmin(verbs.WithVerbs):
     """Images."""
 
+    kind = "image"
     one, many = "image", "images"
     list_display = ("name", "kind", "bytes", "digest", "description")
     list_filter = ("kind",)
     search_fields = ("name", "sha256", "description")
     search_help_text = "Name, SHA-256, description"
     ordering = ("name",)
+    actions = verbs.actions("image")
     watch = "kinds=image"
+
+    def get_urls(self) -> list[URLPattern]:
+        return [*self.verb_urls(), *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Image]:
         return queries.images(base.actor(request))
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        return super().get_actions(request) if base.actor(request).is_admin else {}
 
     def empty_words(self, request: HttpRequest, filtered: bool) -> tuple[Any, ...]:
         if filtered:
@@ -61,6 +70,7 @@ class ImageAdmin(base.CloudAdmin):
             "title": row.name,
             "object": row,
             "image": row,
+            "buttons": self.buttons(request, row, (each.name for each in verbs.paged("image"))),
             "ves": views.ves_json(made[:100]),
             "ves_more": max(0, made.count() - 100),
             "watch": "kinds=image,ve",

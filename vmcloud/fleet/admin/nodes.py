@@ -2,51 +2,37 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet, Sum
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import URLPattern, path
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern
 from django.utils.html import format_html
 
-from vmcloud.domain.errors import VmcloudError
 from vmcloud.domain.placement import MEMORY_RESERVE_MIB
-from vmcloud.domain.vocabulary import Verb
 from vmcloud.fleet.models import VE, Node
-from vmcloud.fleet.services import events, matrix, queries, submit, views
+from vmcloud.fleet.services import events, matrix, queries, views
 from vmcloud.fleet.templatetags.cloud import bar, mib, status, when
 
-from . import base
+from . import base, verbs
 
-SWITCHES = (Verb.CORDON, Verb.UNCORDON)
 VES_SHOWN = 100
 HEARD_EVERY = 15
 """Seconds between two looks at when a node was heard: it sends its list that often."""
 
 
-def _switch(verb: Verb) -> Any:
-    @admin.action(description=verb.value.capitalize())
-    def action(page: NodeAdmin, request: HttpRequest, chosen: QuerySet[Node]) -> HttpResponse:
-        for row in chosen:
-            page.ask(request, row, verb)
-        return HttpResponseRedirect(request.get_full_path())
-
-    action.__name__ = f"{verb.value}_action"
-    return action
-
-
 @admin.register(Node)
-class NodeAdmin(base.CloudAdmin):
+class NodeAdmin(verbs.WithVerbs):
     """Nodes."""
 
+    kind = "node"
     one, many = "node", "nodes"
     list_display = ("name", "state", "memory", "cpus", "ves", "kinds", "address", "software", "heard")
     search_fields = ("name", "address", "description")
     search_help_text = "Name, address"
     ordering = ("name",)
-    actions = tuple(_switch(verb) for verb in SWITCHES)
+    actions = verbs.actions("node")
     watch = "kinds=node,ve"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
@@ -56,11 +42,7 @@ class NodeAdmin(base.CloudAdmin):
         return super().get_actions(request) if base.actor(request).is_admin else {}
 
     def get_urls(self) -> list[URLPattern]:
-        own = []
-        for verb in SWITCHES:
-            view = functools.update_wrapper(functools.partial(self.switch, verb=verb), self.switch)
-            own.append(path(f"<path:key>/{verb.value}/", self.admin_site.admin_view(view), name=f"fleet_node_{verb.value}"))
-        return [*own, *super().get_urls()]
+        return [*self.verb_urls(), *super().get_urls()]
 
     def prepare(self, request: HttpRequest, rows: list[Node]) -> None:
         for row, shown in zip(rows, views.nodes_json(rows), strict=True):
@@ -132,29 +114,11 @@ class NodeAdmin(base.CloudAdmin):
             "strays": list(queries.strays().filter(node=row.name)) if who.is_admin else [],
             "jobs": list(queries.jobs(who, {"node": row.name, "active": "1"})[:20]),
             "events": list(events.of(who, {"node": row.name})[:20]),
-            "switch": (Verb.UNCORDON if row.cordoned else Verb.CORDON).value if who.is_admin else "",
+            "buttons": self.buttons(request, row, (each.name for each in verbs.paged("node") if not each.idle(row.cordoned))),
             "every": HEARD_EVERY,
             "watch": f"kinds=node,ve,job,stray,event&key={row.name}",
         }
         return self.page(request, "fleet/node.html", context)
-
-    def ask(self, request: HttpRequest, row: Node, verb: Verb) -> None:
-        """Submit, and say what came of it."""
-        try:
-            base.asked(
-                request,
-                submit.node_action(base.actor(request), row.name, verb, origin="admin", key=request.POST.get("key", "")[:200]),
-            )
-        except VmcloudError as error:
-            base.refused(request, error, row.name)
-
-    def switch(self, request: HttpRequest, key: str, verb: Verb) -> HttpResponse:
-        """Cordon or uncordon one node; nothing by a mere look."""
-        row = self.found(request, key)
-        if request.method == "POST":
-            self.ask(request, row, verb)
-            return HttpResponseRedirect(base.page_of("node", row.name))
-        return HttpResponse(status=405)
 
 
 def marks(shown: dict[str, Any]) -> tuple[str, str, str]:

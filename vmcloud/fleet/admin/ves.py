@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import time
 from typing import Any
@@ -14,11 +13,13 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 
+from vmcloud.domain import verbs as domain_verbs
 from vmcloud.domain.kinds import KINDS
 from vmcloud.domain.lease import said
 from vmcloud.domain.spec import Spec
 from vmcloud.domain.status import Shown
-from vmcloud.domain.vocabulary import Desired, Kind, Observed, Restart, Status, Verb
+from vmcloud.domain.verbs import Verb
+from vmcloud.domain.vocabulary import Desired, Kind, Observed, Restart, Status
 from vmcloud.fleet.models import VE, Job, JobEvent
 from vmcloud.fleet.services import accounts, events, matrix, offers, queries, snapshots, usage, views
 from vmcloud.fleet.templatetags.cloud import mib, when
@@ -27,10 +28,6 @@ from . import base, verbs
 from .forms import ChangeForm, CreateForm, LeaseForm, SnapshotForm, restart_needed
 
 _ID_BEGINS = re.compile(r"[0-9a-f]{8}[0-9a-f-]{0,28}", re.IGNORECASE)
-
-
-PAGED = frozenset({"alter", "snapshot", *verbs.VERBS})
-"""Verbs that have a button or a form on a VE's page."""
 
 
 class StatusFilter(admin.SimpleListFilter):
@@ -92,16 +89,17 @@ class SeenFilter(WantedFilter):
 
 
 @admin.register(VE)
-class VEAdmin(base.CloudAdmin):
+class VEAdmin(verbs.WithVerbs):
     """VEs."""
 
+    kind = "ve"
     one, many = "VE", "VEs"
     list_display = ("name", "status", "node", "reached", "size", "kind", "owner", "since")
     list_filter = (StatusFilter, WantedFilter, SeenFilter, "node", "kind", "project", "owner")
     search_fields = ("name", "owner", "addresses", "image")
     search_help_text = "Name, address, owner, image"
     ordering = ("project", "name")
-    actions = verbs.ACTIONS
+    actions = verbs.actions("ve")
     watch = "kinds=ve,job,node,stray"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[VE]:
@@ -120,22 +118,15 @@ class VEAdmin(base.CloudAdmin):
             return self.admin_site.admin_view(view)
 
         own = [
-            path("<path:key>/alter/", one(self.alter), name="fleet_ve_alter"),
-            path("<path:key>/snapshot/", one(self.snapshot), name="fleet_ve_snapshot"),
             path("<path:key>/lease/", one(self.lease), name="fleet_ve_lease"),
-            path("<path:key>/revert/<str:name>/", one(self._of_snapshot(Verb.REVERT)), name="fleet_ve_revert"),
+            path("<path:key>/revert/<str:name>/", one(self._of_snapshot("revert")), name="fleet_ve_revert"),
             path(
                 "<path:key>/delete-snapshot/<str:name>/",
-                one(self._of_snapshot(Verb.DELETE_SNAPSHOT)),
+                one(self._of_snapshot("delete-snapshot")),
                 name="fleet_ve_delete-snapshot",
             ),
         ]
-        for verb in verbs.VERBS:
-            view = functools.partial(self.verb, verb=verb)
-            own.append(
-                path(f"<path:key>/{verb.value}/", one(functools.update_wrapper(view, self.verb)), name=f"fleet_ve_{verb.value}")
-            )
-        return [*own, *super().get_urls()]
+        return [*own, *self.verb_urls(), *super().get_urls()]
 
     # ------------------------------------------------------------------------------------------------------------ the list
 
@@ -209,15 +200,9 @@ class VEAdmin(base.CloudAdmin):
             "ve": shown,
             "row": row,
             "kind": KINDS[Kind(row.kind)].title,
-            "verbs": [
-                (verbs.words(verb), reverse(f"admin:fleet_ve_{verb}", args=[row.pk]), verb)
-                for verb in offers.fitting(row)
-                if verb in PAGED
-            ],
-            "asks": [verb.value for verb in (*verbs.CONFIRMED, Verb.ALTER, Verb.SNAPSHOT)],
-            "first": [Verb.START.value, Verb.RESUME.value],
+            "buttons": self.buttons(request, row, offers.fitting(row)),
             "snapshots": snapshots.shown(row),
-            "can_snapshot": Verb.SNAPSHOT in offers.fitting(row),
+            "can_snapshot": "snapshot" in offers.fitting(row),
             "used": used,
             "cpu_all": 100 * row.vcpus,
             "memory_used_mib": used["memory_bytes"] / (1 << 20) if used else None,
@@ -244,9 +229,12 @@ class VEAdmin(base.CloudAdmin):
         context = {"title": "Create a VE", "form": form, "kinds": kinds, "powers": powers, "images": form.fields["image"].choices}
         return self.page(request, "fleet/create.html", context)
 
-    def alter(self, request: HttpRequest, key: str) -> HttpResponse:
-        """The form that changes what is wanted."""
-        row = self.found(request, key)
+    def verb_form(self, request: HttpRequest, row: VE, verb: Verb) -> HttpResponse:
+        own = {"alter": self.alter, "snapshot": self.snapshot}.get(verb.name)
+        return own(request, row) if own is not None else super().verb_form(request, row, verb)
+
+    def alter(self, request: HttpRequest, row: VE) -> HttpResponse:
+        """The form that changes what is wanted, of both kinds."""
         form = ChangeForm(row, request.POST or None)
         if request.method == "POST" and form.is_valid() and (made := form.ask(base.actor(request))):
             for job in made:
@@ -254,11 +242,10 @@ class VEAdmin(base.CloudAdmin):
             return HttpResponseRedirect(base.page_of("ve", row.pk))
         needed, why = restart_needed(row)
         context = {"title": f"Change {row.name}", "form": form, "row": row, "needs_restart": needed, "restart_why": why}
-        return self.page(request, "fleet/change.html", {**context, "trail": self._trail(row)})
+        return self.page(request, "fleet/change.html", {**context, "trail": self.trail_of(row)})
 
-    def snapshot(self, request: HttpRequest, key: str) -> HttpResponse:
+    def snapshot(self, request: HttpRequest, row: VE) -> HttpResponse:
         """The form for a snapshot."""
-        row = self.found(request, key)
         about = {
             "title": f"Take a snapshot of {row.name}",
             "intro": f"A snapshot keeps the disk as it is. What {row.name} has in memory is not part of it.",
@@ -279,33 +266,24 @@ class VEAdmin(base.CloudAdmin):
 
     def _form(self, request: HttpRequest, row: VE, form: Any, about: dict[str, Any]) -> HttpResponse:
         back = base.page_of("ve", row.pk)
-        return self.job_form(request, form, done=back, back=back, trail=self._trail(row), **about)
+        return self.job_form(request, form, done=back, back=back, trail=self.trail_of(row), **about)
 
-    def _of_snapshot(self, verb: Verb) -> Any:
+    def _of_snapshot(self, verb: str) -> Any:
         def view(request: HttpRequest, key: str, name: str) -> HttpResponse:
-            return self.verb(request, key, verb, {"snapshot": name})
+            return self.verb(request, key, domain_verbs.of(verb), {"snapshot": name})
 
         return view
 
-    def verb(self, request: HttpRequest, key: str, verb: Verb, args: dict[str, Any] | None = None) -> HttpResponse:
-        """Ask for a verb; first, the question whether it is meant, where that is to be asked."""
-        row = self.found(request, key)
-        if request.method == "POST" and ("confirmed" in request.POST or verb not in verbs.CONFIRMED):
-            verbs.ask(request, [row], verb, {**(args or {}), **verbs.arguments(request, verb)})
-            return HttpResponseRedirect(base.page_of("ve", row.pk))
-        if args and not any(each["name"] == args["snapshot"] for each in row.snapshots):
+    def question(self, row: VE, verb: Verb, args: dict[str, Any] | None) -> dict[str, Any]:
+        if not args:
+            return {}
+        if not any(each["name"] == args["snapshot"] for each in row.snapshots):
             raise Http404(f"{row.name} has no snapshot {args['snapshot']!r}")
-        more: dict[str, Any] = {"trail": self._trail(row)}
-        if args:
-            more["title"] = f"{'Take' if verb is Verb.REVERT else 'Delete'} {_of(verb, row.name, args['snapshot'])}?"
-        return verbs.confirmation(self, request, verb, [row], base.page_of("ve", row.pk), **more)
-
-    def _trail(self, row: VE) -> list[tuple[str, str]]:
-        return [self.trail(), (row.name, base.page_of("ve", row.pk))]
+        return {"title": f"{'Take' if verb.name == 'revert' else 'Delete'} {_of(verb, row.name, args['snapshot'])}?"}
 
 
 def _of(verb: Verb, name: str, snapshot: str) -> str:
-    return f"{name} back to {snapshot}" if verb is Verb.REVERT else f"snapshot {snapshot} of {name}"
+    return f"{name} back to {snapshot}" if verb.name == "revert" else f"snapshot {snapshot} of {name}"
 
 
 def _commands(row: VE) -> list[str]:

@@ -14,7 +14,10 @@ class Import(OnImage):
     own_way = True
     words = Words("Import an image from an archive.", inverse="delete-image")
     place = 1
-    not_offered: ClassVar[Mapping[str, str]] = {"ldap": "an archive has to be sent along"}
+    not_offered: ClassVar[Mapping[str, str]] = {
+        "pages": "an archive of gigabytes is sent from a shell: the list of images shows the command",
+        "ldap": "an archive has to be sent along",
+    }
 
     def again(self, args: Mapping[str, Any]) -> Mapping[str, Any] | None:
         return None

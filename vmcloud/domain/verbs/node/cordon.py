@@ -18,6 +18,9 @@ class Switch(OnNode):
         args = {"node": scene.node, "changes": {"cordoned": self.cordoned}}
         return [StepPlan(self.name, ServerVerb.CHANGE_NODE, "", f"node:{scene.node}", args)]
 
+    def idle(self, cordoned: bool) -> bool:
+        return cordoned is self.cordoned
+
     def missing(self, end: Ended, ve: Any, picture: Picture) -> str:
         return "the node's entry" if end.ok and picture.cordoned(end.node) is not self.cordoned else ""
 

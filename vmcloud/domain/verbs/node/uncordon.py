@@ -8,7 +8,7 @@ from .cordon import Switch
 
 class Uncordon(Switch):
     name = "uncordon"
-    words = Words("Uncordon a node: it gets new VEs again.", inverse="cordon")
+    words = Words("Uncordon a node: it gets new VEs again.", inverse="cordon", primary=True)
     cordoned = False
     place = 2
 

@@ -20,7 +20,10 @@ class Session(Verb):
     session = True
     wants_nothing = True
     fits = frozenset()
-    not_offered: ClassVar[Mapping[str, str]] = {"ldap": "a session is a connection, and a directory has none"}
+    not_offered: ClassVar[Mapping[str, str]] = {
+        "pages": "a session needs a terminal: a VE's page shows the command for it",
+        "ldap": "a session is a connection, and a directory has none",
+    }
 
     def check(self, world: World, subject: Any, asked: Any) -> dict[str, Any]:
         if not subject.observed:

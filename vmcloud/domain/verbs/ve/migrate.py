@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from ...errors import Conflict, Impossible, NotFound
@@ -50,6 +50,7 @@ class Migrate(Verb):
     leaves_power = True
     moves = True
     place = 40
+    not_offered: ClassVar[Mapping[str, str]] = {"ldap": "where a VE is is written by the server, once it is there"}
 
     def check(self, world: World, subject: Any, asked: Any) -> dict[str, Any]:
         if not subject.node:

@@ -35,6 +35,7 @@ class Resize(Verb):
     leaves_power = True
     fits = frozenset()  # the form of alter has sizes too
     place = 10
+    page = "alter"
 
     def check(self, world: World, subject: Any, asked: Any) -> dict[str, Any]:
         sizes = request.given(asked)

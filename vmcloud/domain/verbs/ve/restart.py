@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from ...steps import StepPlan
 from ...vocabulary import Observed
@@ -22,6 +23,7 @@ class Restart(Starting):
     right = Right.OWNER
     fits = frozenset({Observed.RUNNING, Observed.UNKNOWN})
     place = 3
+    not_offered: ClassVar[Mapping[str, str]] = {"ldap": "an entry says what is wanted, and a restart leaves that as it was"}
 
     def steps(self, scene: Scene) -> Sequence[StepPlan]:
         return [stopping_step(self, scene)]

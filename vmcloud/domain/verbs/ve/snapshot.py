@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ...clocks import as_iso
 from ...errors import Conflict, NotFound
@@ -32,6 +32,7 @@ class AboutSnapshot(Verb):
 
     request = Request
     needs = Power.SNAPSHOT
+    not_offered: ClassVar[Mapping[str, str]] = {"ldap": "an entry shows which snapshots there are; none is wanted there"}
 
     def kept(self, world: World, subject: VEFacts, name: str) -> Kept:
         """The snapshot that is meant; :class:`NotFound` names those that there are."""

@@ -37,7 +37,7 @@ def demand_alive(subject: VEFacts, now: float) -> None:
 
 class Start(Starting):
     name = "start"
-    words = Words("Start a VE.", inverse="stop", examples=("web-1 --wait", "'web-%i' --array 0-99%5"))
+    words = Words("Start a VE.", inverse="stop", primary=True, examples=("web-1 --wait", "'web-%i' --array 0-99%5"))
     fits = frozenset({Observed.STOPPED, Observed.CRASHED, Observed.UNKNOWN})
     place = 1
 
