@@ -274,8 +274,8 @@ def nodes_json(rows: Iterable[Node]) -> list[dict[str, Any]]:
     """Many nodes."""
     rows = list(rows)
     now = time.time()
-    states, deaf = queries.node_states(now), queries.deafness(now)
     names = [row.name for row in rows]
+    states, deaf = queries.node_states(now, names if len(names) <= FEW else None), queries.deafness(now)
     live_rows, placed_rows = Liveness.objects.defer("usage", "images"), VE.objects.exclude(node="")
     if len(names) <= FEW:
         live_rows, placed_rows = live_rows.filter(node__in=names), placed_rows.filter(node__in=names)
