@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from .hints import Hint
+
 POISON = "poison"
 """The code of a step that again and again killed the process that carried it out."""
 REQUEUE = "requeue"
@@ -24,31 +26,37 @@ class Problem:
     where: str = ""
     why: str = ""
     todo: str = ""
+    """What to do next, as the command line says it."""
+    hint: Hint | None = None
+    """The same as data, for doors with other words; None where there is nothing to be asked of this cloud."""
 
-    def sentence(self) -> str:
-        """Everything in one line, for logs and terminals."""
+    def sentence(self, todo: str | None = None) -> str:
+        """Everything in one line, for logs and terminals. ``todo``: what to do next in another door's words."""
         text = f"{self.where}: {self.what}" if self.where else self.what
         if self.why:
             text += f": {self.why}"
-        if self.todo:
-            text += f". {self.todo}"
+        if next_ := self.todo if todo is None else todo:
+            text += f". {next_}"
         return text
 
-    def to_json(self) -> dict[str, str]:
+    def to_json(self) -> dict[str, Any]:
         """The parts under their names; empty parts are left out."""
-        fields = {
+        fields: dict[str, Any] = {
             "code": self.code,
             "what": self.what,
             "where": self.where,
             "why": self.why,
             "todo": self.todo,
         }
+        if self.hint is not None:
+            fields |= {"action": self.hint.action, "args": dict(self.hint.args), "hint": self.hint.text}
         return {name: value for name, value in fields.items() if value}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Problem:
         """The inverse of :meth:`to_json`; unknown names are ignored."""
-        return cls(**{name: str(data.get(name, "")) for name in ("code", "what", "where", "why", "todo")})
+        texts = {name: str(data.get(name, "")) for name in ("code", "what", "where", "why", "todo")}
+        return cls(**texts, hint=Hint.from_json(data))
 
 
 class VmcloudError(Exception):
@@ -57,8 +65,10 @@ class VmcloudError(Exception):
     http_status = 500
     code = "internal"
 
-    def __init__(self, what: str, *, where: str = "", why: str = "", todo: str = "", code: str = "") -> None:
-        self.problem = Problem(code=code or self.code, what=what, where=where, why=why, todo=todo)
+    def __init__(self, what: str, *, where: str = "", why: str = "", todo: str | Hint = "", code: str = "") -> None:
+        hint = todo if isinstance(todo, Hint) else None
+        said = todo.command() if isinstance(todo, Hint) else todo
+        self.problem = Problem(code=code or self.code, what=what, where=where, why=why, todo=said, hint=hint)
         super().__init__(self.problem.sentence())
 
 

@@ -20,7 +20,10 @@ class ProblemOut(Schema):
     what: str
     where: str = Field("", description="the field or object in question")
     why: str = ""
-    todo: str = Field("", description="what to do next")
+    todo: str = Field("", description="what to do next, as a command", examples=["Renew it: `vmcloud ve lease web-1 +8h`."])
+    action: str | None = Field(None, description="the same as data: an object and what is done with it", examples=["ve.lease"])
+    args: dict[str, Any] | None = Field(None, description="the arguments of `action`", examples=[{"ve": "web-1", "for": "+8h"}])
+    hint: str | None = Field(None, description="the sentence, with `{}` for the action in your words", examples=["Renew it: {}."])
 
 
 class Page(Schema):

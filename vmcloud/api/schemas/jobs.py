@@ -244,7 +244,7 @@ class AnswerOut(Schema):
     """One of the two."""
 
     job: dict[str, Any] | None = None
-    problem: dict[str, str] | None = None
+    problem: dict[str, Any] | None = None
 
 
 class BatchOut(Schema):

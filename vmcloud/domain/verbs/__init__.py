@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ..errors import Impossible, Invalid, NotFound
+from ..hints import Hint
 from ..kinds import KINDS, Support
 from ..vocabulary import Kind
 from .base import Verb
@@ -89,5 +90,5 @@ def check_able(kind: Kind, verb: Verb) -> None:
         usable = ", ".join(each.value for each, known in KINDS.items() if known.driver)
         raise Impossible(f"this version of vmcloud has no driver for kind {kind}", where="kind", todo=f"Choose one of: {usable}.")
     why = info.capability(verb.needs).why if verb.needs else ""
-    todo = "`vmcloud kind list` shows what can."
+    todo = Hint("{} shows what can.", "kind.list")
     raise Impossible(f"a VE of kind {kind} cannot {verb.name}", where="verb", why=why, todo=todo)

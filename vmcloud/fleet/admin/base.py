@@ -18,10 +18,15 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from vmcloud.domain.errors import VmcloudError
+from vmcloud.domain import verbs
+from vmcloud.domain.errors import Problem, VmcloudError
+from vmcloud.domain.hints import Hint
 from vmcloud.fleet.models import Job
 from vmcloud.fleet.services import accounts
 from vmcloud.fleet.templatetags.cloud import status
+
+LISTS = {"ve": "VEs", "node": "nodes", "image": "images", "job": "jobs", "queue": "queues", "webhook": "webhooks"}
+"""Lists that pages have, as they call them."""
 
 
 def actor(request: HttpRequest) -> accounts.Actor:
@@ -63,7 +68,25 @@ def asked(request: HttpRequest, job: Job) -> None:
 
 def refused(request: HttpRequest, error: VmcloudError, what: str = "") -> None:
     """Tell why nothing was done."""
-    messages.error(request, f"{what}: {error.problem.sentence()}" if what else error.problem.sentence())
+    text = sentence(error.problem)
+    messages.error(request, f"{what}: {text}" if what else text)
+
+
+def sentence(problem: Problem) -> str:
+    """A refusal in the words of pages: what to do next is a button or a list here, where it is one."""
+    return problem.sentence(_here(problem.hint) if problem.hint is not None else None)
+
+
+def _here(hint: Hint) -> str:
+    kind, _, done = hint.action.partition(".")
+    if done == "list" and kind in LISTS:
+        said = hint.said(f"the list of {'strays' if hint.args.get('orphans') else LISTS[kind]}")
+        return said[:1].upper() + said[1:]
+    known = {each.called: each for each in verbs.about(kind)} if kind in LISTS else {}
+    if done in known and "pages" not in known[done].not_offered and kind in hint.args:
+        words = known[done].words.button or done.replace("-", " ").capitalize()
+        return hint.said(f"“{words}” on the page of {hint.args[kind]}")
+    return hint.command()
 
 
 class Listing(ChangeList):

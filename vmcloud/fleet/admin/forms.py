@@ -58,7 +58,7 @@ class Asking(forms.Form):
             if place in self.fields:
                 # Beside the field its name need not be said again.
                 problem = dataclasses.replace(problem, where="")
-            self.add_error(place if place in self.fields else None, ValidationError(_sentence(problem.sentence())))
+            self.add_error(place if place in self.fields else None, ValidationError(_sentence(base.sentence(problem))))
             return None
 
 

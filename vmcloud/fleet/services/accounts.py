@@ -12,6 +12,7 @@ from django.contrib.auth import authenticate as check_password
 from django.contrib.auth.models import User
 
 from vmcloud.domain.errors import Forbidden, Unauthenticated
+from vmcloud.domain.hints import Hint
 from vmcloud.fleet import database
 from vmcloud.fleet.models import Token
 
@@ -29,7 +30,7 @@ class Actor:
     def demand_admin(self, what: str) -> None:
         """Raise :class:`Forbidden` for anybody but an administrator."""
         if not self.is_admin:
-            raise Forbidden(f"only an administrator may {what}", todo="Ask one, or log in as one: `vmcloud login`.")
+            raise Forbidden(f"only an administrator may {what}", todo=Hint("Ask one, or log in as one: {}.", "login"))
 
     def may(self, owner: str) -> bool:
         """Whether this actor may see and change what ``owner`` owns."""
@@ -61,7 +62,7 @@ def login(username: str, password: str, token_name: str) -> str:
     user = check_password(username=username, password=password)
     if not isinstance(user, User):
         raise Unauthenticated(
-            "no user with this name and password", todo="A lost password is reset on the cloud's machine: `vmcloud passwd`."
+            "no user with this name and password", todo=Hint("A lost password is reset on the cloud's machine: {}.", "passwd")
         )
     return issue(user, token_name)
 

@@ -11,6 +11,7 @@ from django.db.models import Case, Count, When
 from vmcloud.domain.admission import Tally
 from vmcloud.domain.arrays import ArrayRequest, Indices, check_pattern, named
 from vmcloud.domain.errors import Conflict, Invalid, NotFound
+from vmcloud.domain.hints import Hint
 from vmcloud.domain.vocabulary import JobState, Outcome
 from vmcloud.fleet import gather, ports
 from vmcloud.fleet.models import MANY, UNBEGUN, VE, Job
@@ -53,7 +54,7 @@ def ves(actor: Actor, wanted: Sequence[str], project: str) -> list[VE]:
         if others := sum(not actor.may(row.owner) for row in rows):
             audit.denied(Door.RIGHTS, f"{others} VEs of a batch", "they are others'", who=actor.username)
     if missing := [name for name in wanted if name not in found]:
-        todo = "Nothing was asked for. `vmcloud ve list` shows all."
+        todo = Hint("Nothing was asked for. {} shows all.", "ve.list")
         raise NotFound(f"{_some(missing)} of {len(wanted)} VEs: there is none in project {project!r}", where="ve", todo=todo)
     return [found[name] for name in wanted]
 

@@ -12,6 +12,7 @@ from django.db.models import Count
 from vmcloud.domain import capacity
 from vmcloud.domain.capacity import STRAYS_MAX, Capacity
 from vmcloud.domain.errors import NotFound
+from vmcloud.domain.hints import Hint
 from vmcloud.domain.reconcile import Report, Rule
 from vmcloud.domain.vocabulary import EventType
 from vmcloud.fleet import ports
@@ -71,7 +72,7 @@ def confirm(actor: Actor, name: str) -> Node:
     actor.demand_admin("confirm what a node has")
     row, now = Node.objects.filter(name=name).first(), time.time()
     if row is None:
-        raise NotFound(f"no node is called {name!r}", where="node", todo="`vmcloud node list` shows all.")
+        raise NotFound(f"no node is called {name!r}", where="node", todo=Hint("{} shows all.", "node.list"))
     ConfirmedCapacity.objects.filter(node=name).delete()
     if row.cpus:
         _row(row, actor.username, now).save(force_insert=True)

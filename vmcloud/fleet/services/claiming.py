@@ -19,6 +19,7 @@ from django.db.models import Q
 
 from vmcloud.directory.errors import Exists, Gone
 from vmcloud.domain.errors import Conflict, NotFound, Unavailable
+from vmcloud.domain.hints import Hint
 from vmcloud.domain.records import VERecord
 from vmcloud.domain.terms import Terms
 from vmcloud.domain.vocabulary import JobState
@@ -144,6 +145,6 @@ def _taken(record: VERecord) -> Conflict:
     return Conflict(
         f"the name {record.name!r} is taken in project {record.project!r}",
         where="name",
-        todo=f"Choose another, or look at it: `vmcloud ve show {record.name}`.",
+        todo=Hint("Choose another, or look at it: {}.", "ve.show", {"ve": record.name}),
         code="name-taken",
     )

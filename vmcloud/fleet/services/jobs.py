@@ -12,6 +12,7 @@ from django.db import transaction
 from vmcloud.domain import signals, verbs
 from vmcloud.domain.arrays import JOB_MAX, JobRef
 from vmcloud.domain.errors import Conflict, Forbidden, Invalid, NotFound
+from vmcloud.domain.hints import Hint
 from vmcloud.domain.vocabulary import Ending, JobState
 from vmcloud.fleet import database, gather, ports
 from vmcloud.fleet.models import VE, Job, JobEvent
@@ -46,7 +47,7 @@ def get(actor: Actor, ref: Ref) -> Job:
     if job is None or not (actor.may(job.owner) or _of_rules(actor, job)):
         if job is not None:
             audit.denied(Door.RIGHTS, f"job {job.ref}", f"it is {job.owner}'s", who=actor.username)
-        raise NotFound(f"no job has the number {said}", where="job", todo="`vmcloud job list` shows all.")
+        raise NotFound(f"no job has the number {said}", where="job", todo=Hint("{} shows all.", "job.list"))
     if said.whole and not job.size:
         raise NotFound(f"job {said.number} is no array", where="job", todo=f"Its number is {job.ref}.")
     return job
@@ -86,7 +87,7 @@ def _said(ref: Ref) -> JobRef:
     if isinstance(ref, JobRef):
         return ref
     if _NUMBER.fullmatch(text := str(ref)) and not 1 <= int(text[:20]) <= JOB_MAX:
-        raise NotFound(f"no job has the number {text[:40]}", where="job", todo="`vmcloud job list` shows all.")
+        raise NotFound(f"no job has the number {text[:40]}", where="job", todo=Hint("{} shows all.", "job.list"))
     return JobRef.parse(text)
 
 
@@ -148,7 +149,7 @@ def _check_rerun(job: Job) -> None:
         ended, what = job.state == JobState.COMPLETE, "is a session"
         if job.state != JobState.RUNNING:
             what = "is complete" if ended else "is ending" if job.state == JobState.EXITING else "has not begun"
-        todo = f"Ask for the same in a new job: `vmcloud job retry {job.ref}`." if ended else ""
+        todo = Hint("Ask for the same in a new job: {}.", "job.retry", {"job": job.ref}) if ended else ""
         raise Conflict(f"job {job.ref} {what}", where="job", why="an action that runs is put back into its queue", todo=todo)
     if job.cancel_requested_at is not None and job.ending != Ending.RERUN:
         raise Conflict(f"the end of job {job.ref} was asked for", where="job", todo="Retry it when it is over.")

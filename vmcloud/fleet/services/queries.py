@@ -12,6 +12,7 @@ from vmcloud.domain import verbs
 from vmcloud.domain.arrays import Indices, JobRef
 from vmcloud.domain.clocks import elapsed
 from vmcloud.domain.errors import Invalid, NotFound
+from vmcloud.domain.hints import Hint
 from vmcloud.domain.lease import duration
 from vmcloud.domain.placement import Candidate
 from vmcloud.domain.vocabulary import JobState, Kind, NodeState
@@ -42,7 +43,7 @@ def ve(actor: Actor, ref: str, project: str = "main") -> VE:
     if found is None or not actor.may(found.owner):
         if found is not None:
             audit.denied(Door.RIGHTS, f"VE {found.name}", f"it is {found.owner}'s", who=actor.username)
-        raise NotFound(f"no VE is called {ref!r} in project {project!r}", where="ve", todo="`vmcloud ve list` shows all.")
+        raise NotFound(f"no VE is called {ref!r} in project {project!r}", where="ve", todo=Hint("{} shows all.", "ve.list"))
     return found
 
 
@@ -115,7 +116,7 @@ def node(actor: Actor, name: str) -> Node:
     """One node."""
     found = Node.objects.filter(name=name).first()
     if found is None:
-        raise NotFound(f"no node is called {name!r}", where="node", todo="`vmcloud node list` shows all.")
+        raise NotFound(f"no node is called {name!r}", where="node", todo=Hint("{} shows all.", "node.list"))
     return found
 
 
@@ -128,7 +129,7 @@ def image(actor: Actor, name: str) -> Image:
     """One image."""
     found = Image.objects.filter(name=name).first()
     if found is None:
-        raise NotFound(f"no image is called {name!r}", where="image", todo="`vmcloud image list` shows all.")
+        raise NotFound(f"no image is called {name!r}", where="image", todo=Hint("{} shows all.", "image.list"))
     return found
 
 
@@ -150,7 +151,7 @@ def stray(actor: Actor, node: str, native: str) -> Stray:
         raise NotFound(
             f"no guest {native!r} of node {node!r} is without a record",
             where="stray",
-            todo="`vmcloud ve list --orphans` shows all.",
+            todo=Hint("{} shows all.", "ve.list", {"orphans": True}),
         )
     return found
 

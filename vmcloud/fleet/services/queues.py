@@ -10,6 +10,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Count
 
 from vmcloud.domain.errors import Conflict, Impossible, Invalid, NotFound
+from vmcloud.domain.hints import Hint
 from vmcloud.domain.lease import length
 from vmcloud.domain.queueing import DEFAULT_QUEUE, Entry, Filling, Queue, route
 from vmcloud.domain.vocabulary import JobState
@@ -51,7 +52,7 @@ def choose(actor: Actor, name: str, *, vcpus: int = 0, memory_mib: int = 0, leas
     known = load()
     name = name or DEFAULT_QUEUE
     if name not in known:
-        raise NotFound(f"no queue is called {name!r}", where="job.queue", todo="`vmcloud queue list` shows all.")
+        raise NotFound(f"no queue is called {name!r}", where="job.queue", todo=Hint("{} shows all.", "queue.list"))
     limited = any(queue.max_queued or queue.max_user_queued for queue in known.values())
     entry = Entry(actor.username, actor.is_admin, vcpus, memory_mib, lease, count)
     chosen, why = route(name, known, entry, fillings() if limited else {})
@@ -79,7 +80,7 @@ def get(name: str) -> Queue:
     """One queue; :class:`NotFound` if there is none."""
     found = load().get(name)
     if found is None:
-        raise NotFound(f"no queue is called {name!r}", where="queue", todo="`vmcloud queue list` shows all.")
+        raise NotFound(f"no queue is called {name!r}", where="queue", todo=Hint("{} shows all.", "queue.list"))
     return found
 
 
@@ -96,7 +97,7 @@ def create(actor: Actor, data: object) -> Queue:
             QueueRow.objects.create(name=queue.name, data=_stored(queue))
             feed.changed("queue", queue.name)
     except IntegrityError:
-        todo = f"Alter it: `vmcloud queue set {queue.name}`."
+        todo = Hint("Alter it: {}.", "queue.set", {"queue": queue.name})
         raise Conflict(f"the name {queue.name!r} is taken", where="name", todo=todo, code="name-taken") from None
     return queue
 
@@ -123,7 +124,9 @@ def remove(actor: Actor, name: str) -> None:
         if users := [queue.name for queue in load().values() if name in queue.routes]:
             raise Conflict(f"queue {name!r} is a route of {', '.join(users)}", where="queue", todo="Take it out there first.")
         if count := Job.objects.filter(queue=name).exclude(state=JobState.COMPLETE).count():
-            todo = f"Let it take no more (`vmcloud queue set {name} --disabled`), and move or wait for its jobs."
+            todo = Hint(
+                "Let it take no more ({}), and move or wait for its jobs.", "queue.set", {"queue": name, "disabled": True}
+            )
             raise Conflict(f"queue {name!r} has {count} job{'s' * (count > 1)}", where="queue", todo=todo)
         QueueRow.objects.filter(name=name).delete()
         if name == DEFAULT_QUEUE:
@@ -150,7 +153,7 @@ def _check_routes(queue: Queue) -> None:
     known = load()
     for each in queue.routes:
         if each not in known:
-            raise NotFound(f"no queue is called {each!r}", where="routes", todo="`vmcloud queue list` shows all.")
+            raise NotFound(f"no queue is called {each!r}", where="routes", todo=Hint("{} shows all.", "queue.list"))
 
 
 def _stored(queue: Queue) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from django.db import transaction
 from vmcloud.domain import lease, verbs
 from vmcloud.domain.arrays import ArrayRequest, Indices
 from vmcloud.domain.errors import Conflict, Invalid, NotFound, Problem, VmcloudError
+from vmcloud.domain.hints import Hint
 from vmcloud.domain.names import check_label
 from vmcloud.domain.records import VERecord
 from vmcloud.domain.spec import DEFAULT_PROJECT, AdoptRequest, CreateRequest, Spec
@@ -92,15 +93,16 @@ def adopt(actor: Actor, node: str, native: str, data: object, *, origin: str = "
         todo = "Add the VE's entry to the directory again, with this vmcUUID and its old name; or remove the guest by hand."
         raise Conflict(f"{target} is not a guest that somebody else made", where="stray", why=why, todo=todo)
     if stray.state not in (Observed.STOPPED, Observed.CRASHED):
-        todo = f"Stop it on node {node} with the tools it was made with, adopt it, then `vmcloud ve start {request.name}`."
-        raise Conflict(f"{target} is {stray.state}", where="stray", why="only what is stopped can get another name", todo=todo)
+        text = f"Stop it on node {node} with the tools it was made with, adopt it, then {{}}."
+        then = Hint(text, "ve.start", {"ve": request.name})
+        raise Conflict(f"{target} is {stray.state}", where="stray", why="only what is stopped can get another name", todo=then)
     if not (stray.memory_mib or request.memory_mib):
         todo = "Say which one it is to have: --memory 512M."
         raise Invalid(f"{target} has no limit of memory", where="memory_mib", todo=todo)
     if owner != actor.username and not User.objects.filter(username=owner).exists():
         raise NotFound(f"no user is called {owner!r}", where="owner")
     if Job.objects.filter(verb="adopt", state__in=OPEN_JOBS, args__target=target).exists():
-        raise Conflict(f"{target} is being adopted", where="stray", todo="`vmcloud job list` shows the job.")
+        raise Conflict(f"{target} is being adopted", where="stray", todo=Hint("{} shows the job.", "job.list"))
     spec = request.spec(Kind(stray.kind), stray.vcpus, stray.memory_mib)
     asked = {"target": target, "orphan": native, "sizes": request.sizes, "spec": spec.to_json()}
     filters.ask(actor, "adopt", {"project": request.project, "ve": request.name, "node": node, "args": asked}, origin=origin)

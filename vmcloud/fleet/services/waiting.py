@@ -14,6 +14,7 @@ from django.db.models import F
 from vmcloud.domain.admission import Admission, Verdict, cycle
 from vmcloud.domain.arrays import JobRef, parse_slots
 from vmcloud.domain.errors import Conflict, Forbidden, Invalid
+from vmcloud.domain.hints import Hint
 from vmcloud.domain.terms import Depend, Dependency, Hold, Terms
 from vmcloud.domain.vocabulary import JobState
 from vmcloud.fleet import database, ports
@@ -174,9 +175,9 @@ def run_now(actor: Actor, ref: Ref) -> Job:
 
     def changes(job: Job) -> dict[str, Any]:
         if job.holds:
-            raise Conflict(f"job {job.ref} is held", where="job", todo=f"Release it: `vmcloud job release {job.ref}`.")
+            raise Conflict(f"job {job.ref} is held", where="job", todo=Hint("Release it: {}.", "job.release", {"job": job.ref}))
         if job.array is not None and JobLink.objects.filter(job=job.array).exists():
-            todo = f"Let the whole array run: `vmcloud job run '{job.array}[]'`."
+            todo = Hint("Let the whole array run: {}.", "job.run", {"job": f"{job.array}[]"})
             raise Conflict(f"array {job.array}[] waits for other jobs", where="job", todo=todo)
         JobLink.objects.filter(job=job).delete()
         return {"priority": PRIORITY_MOST, "not_before": None, "awaits": 0}
@@ -192,7 +193,7 @@ def exchange(actor: Actor, first: Ref, second: Ref) -> tuple[Job, Job]:
         if found[0].pk == found[1].pk:
             raise Invalid("two different jobs are needed", where="job")
         if several := next((job for job in found if job.size), None):
-            todo = "Give it another priority: `vmcloud job alter --priority`."
+            todo = Hint("Give it another priority: {}.", "job.alter", {"priority": True})
             raise Invalid(f"job {several.ref} is an array", where="job", why="it has as many places as parts", todo=todo)
         rows = {job.pk: job for job in Job.objects.select_for_update().filter(pk__in=[job.pk for job in found]).order_by("pk")}
         pair = [_unbegun(rows.get(job.pk, job), "order") for job in found]

@@ -15,6 +15,7 @@ from django.db.models import Count, Q, QuerySet
 from vmcloud.domain import webhooks as rules
 from vmcloud.domain.errors import Conflict, Invalid, NotFound
 from vmcloud.domain.happenings import TEST, Happening
+from vmcloud.domain.hints import Hint
 from vmcloud.domain.webhooks import Subscription
 from vmcloud.fleet import ports
 from vmcloud.fleet.models import Watermark
@@ -29,7 +30,7 @@ EACH_MAX = 20
 """Webhooks of one user who is no administrator."""
 LINE = "webhooks"
 """The cursor of those who gather what webhooks are to be told."""
-HINT = "`vmcloud webhook list` shows yours."
+HINT = Hint("{} shows yours.", "webhook.list")
 
 
 def of(actor: Actor) -> QuerySet[Webhook]:
@@ -53,7 +54,7 @@ def create(actor: Actor, data: object) -> Webhook:
     wanted = Subscription.parse(said)
     _check_address(actor, wanted.url)
     if not actor.is_admin and Webhook.objects.filter(owner=actor.username).count() >= EACH_MAX:
-        raise Conflict(f"you have {EACH_MAX} webhooks", where="webhook", todo="Remove one first: `vmcloud webhook delete`.")
+        raise Conflict(f"you have {EACH_MAX} webhooks", where="webhook", todo=Hint("Remove one first: {}.", "webhook.delete"))
     now = time.time()
     with transaction.atomic():
         _begin_line(now)
@@ -89,7 +90,7 @@ def test(actor: Actor, number: int) -> Delivery:
     """Have a message sent that tells of nothing but itself."""
     row = get(actor, number)
     if not row.enabled:
-        todo = f"Enable it: `vmcloud webhook set {number} --enabled`."
+        todo = Hint("Enable it: {}.", "webhook.set", {"webhook": str(number), "enabled": True})
         raise Conflict(f"webhook {number} is disabled", where="webhook", why=row.reason, todo=todo)
     now = time.time()
     happening = Happening(f"test-{os.urandom(8).hex()}", TEST, now, "", "", {"webhook": number, "asked_by": actor.username})
@@ -100,7 +101,7 @@ def delivery(actor: Actor, number: int, key: int) -> Delivery:
     """One message of a webhook."""
     found = get(actor, number).deliveries.filter(pk=key).first()
     if found is None:
-        todo = f"`vmcloud webhook deliveries {number}` shows those that are kept."
+        todo = Hint("{} shows those that are kept.", "webhook.deliveries", {"webhook": str(number)})
         raise NotFound(f"webhook {number} has no message {key}", where="delivery", todo=todo)
     return found
 

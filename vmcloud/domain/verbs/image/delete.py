@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ...errors import Conflict, NotFound
+from ...hints import Hint
 from ...steps import ServerVerb, StepPlan
 from .. import request
 from ..base import Ended, OnImage, Picture, Scene, Words, World
@@ -35,7 +36,7 @@ class DeleteImage(OnImage):
     def check(self, world: World, subject: Any, asked: Any) -> dict[str, Any]:
         image = world.image(asked.image)
         if image is None:
-            raise NotFound(f"no image is called {asked.image!r}", where="image", todo="`vmcloud image list` shows all.")
+            raise NotFound(f"no image is called {asked.image!r}", where="image", todo=Hint("{} shows all.", "image.list"))
         if users := world.made_from(asked.image):
             named = ", ".join(users[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
             todo = "Delete these VEs first: their root file systems are layers over it."

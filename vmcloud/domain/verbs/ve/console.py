@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from ...errors import Conflict
+from ...hints import Hint
 from ...steps import StepPlan
 from ...vocabulary import Observed, Power
 from ..base import Ended, Picture, Scene, Verb, Words, World
@@ -27,11 +28,13 @@ class Session(Verb):
 
     def check(self, world: World, subject: Any, asked: Any) -> dict[str, Any]:
         if not subject.observed:
-            raise Conflict(f"VE {subject.name!r} was not seen yet", where="ve", todo="Wait until it is made: `vmcloud ve show`.")
+            made = Hint("Wait until it is made: {}.", "ve.show")
+            raise Conflict(f"VE {subject.name!r} was not seen yet", where="ve", todo=made)
         if self.demands_running and subject.observed is not Observed.RUNNING:
             suspended = subject.observed is Observed.SUSPENDED
-            wake = "Let it run on: `vmcloud ve resume" if suspended else "Start it: `vmcloud ve start"
-            raise Conflict(f"VE {subject.name!r} is {subject.observed}", where="ve", todo=f"{wake} {subject.name}`.")
+            text, action = ("Let it run on: {}.", "ve.resume") if suspended else ("Start it: {}.", "ve.start")
+            todo = Hint(text, action, {"ve": subject.name})
+            raise Conflict(f"VE {subject.name!r} is {subject.observed}", where="ve", todo=todo)
         return dict(vars(asked))
 
     demands_running = True

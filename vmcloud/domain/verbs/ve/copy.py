@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from ...errors import Conflict, NotFound
+from ...hints import Hint
 from ...names import VE_NAME_MAX, check_label, check_ve_name, native_name
 from ...steps import ServerVerb, StepPlan, Undo
 from ...vocabulary import Kind, Observed, Power
@@ -49,11 +50,11 @@ class Copy(Verb):
             raise Conflict(f"VE {subject.name!r} is not on a node yet", where="ve", todo="Wait until it is made.")
         kept = world.snapshots(subject.ve)
         if asked.snapshot and check_label(asked.snapshot, where="snapshot") not in kept:
-            todo = f"`vmcloud ve snapshots {subject.name}` shows all."
+            todo = Hint("{} shows all.", "ve.snapshots", {"ve": subject.name})
             raise NotFound(f"VE {subject.name!r} has no snapshot {asked.snapshot!r}", where="snapshot", todo=todo)
         if subject.kind is Kind.LXC and not asked.snapshot and subject.observed is Observed.RUNNING:
-            todo = "Stop it, or take a snapshot and copy that: --snapshot NAME."
-            raise Conflict(f"VE {subject.name!r} runs", where="ve", why="its files change while they are copied", todo=todo)
+            first = "Stop it, or take a snapshot and copy that: --snapshot NAME."
+            raise Conflict(f"VE {subject.name!r} runs", where="ve", why="its files change while they are copied", todo=first)
         snapshot = kept[asked.snapshot].to_json() if asked.snapshot else None
         return {"name": name, "copy": str(world.new_uuid()), "snapshot": snapshot, "start": asked.start}
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from ... import kinds
 from ...errors import Impossible, NotFound
+from ...hints import Hint
 from ...names import VE_NAME_MAX
 from ...placement import impossible
 from ...spec import DEFAULT_PROJECT, LEASE, CreateRequest, Spec
@@ -68,14 +69,14 @@ class Create(Verb):
                 f"no image is called {spec.image!r}",
                 where="image",
                 why=f"known images: {', '.join(world.image_names()) or 'none yet'}",
-                todo="`vmcloud image list` shows all.",
+                todo=Hint("{} shows all.", "image.list"),
             )
         if image.kind not in (spec.kind.value, "any") and spec.kind is not Kind.SIMULATED:
             what = f"image {image.name!r} is for kind {image.kind}"
             raise Impossible(what, where="image", why=f"the VE is to be {spec.kind}")
         nodes = world.candidates()
         if spec.node and not any(each.name == spec.node for each in nodes):
-            raise NotFound(f"no node is called {spec.node!r}", where="node", todo="`vmcloud node list` shows all.")
+            raise NotFound(f"no node is called {spec.node!r}", where="node", todo=Hint("{} shows all.", "node.list"))
         if reason := impossible(spec, nodes):
             todo = "Ask for less, or add a node."
             raise Impossible("no node could ever run this VE", where="spec", why=reason, todo=todo)

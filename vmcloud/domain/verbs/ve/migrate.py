@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from ...errors import Conflict, Impossible, NotFound
+from ...hints import Hint
 from ...names import native_name
 from ...placement import never
 from ...spec import Spec
@@ -67,7 +68,7 @@ class Migrate(Verb):
             raise Conflict(f"VE {subject.name!r} is on node {name}", where="node", todo="Name another one, or none.")
         node = next((each for each in world.candidates() if each.name == name), None)
         if node is None:
-            raise NotFound(f"no node is called {name!r}", where="node", todo="`vmcloud node list` shows all.")
+            raise NotFound(f"no node is called {name!r}", where="node", todo=Hint("{} shows all.", "node.list"))
         if reason := never(Spec.parse({**subject.spec, "node": ""}), node):
             raise Impossible(f"node {name} could never run this VE", where="node", why=reason)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ...errors import Conflict
+from ...hints import Hint
 from ...names import VE_NAME_MAX, check_ve_name, native_name
 from ...steps import ServerVerb, StepPlan, Undo
 from ...vocabulary import Kind, Observed, Power
@@ -38,7 +39,7 @@ class Rename(Verb):
             what = f"the name {name!r} is taken in project {subject.project!r}"
             raise Conflict(what, where="name", todo="Choose another one.", code="name-taken")
         if subject.kind is Kind.LXC and subject.observed not in (Observed.STOPPED, Observed.CRASHED):
-            todo = f"Stop it first: `vmcloud ve stop {subject.name}`."
+            todo = Hint("Stop it first: {}.", "ve.stop", {"ve": subject.name})
             raise Conflict(
                 f"VE {subject.name!r} is {subject.observed}", where="ve", why="a container is renamed stopped", todo=todo
             )

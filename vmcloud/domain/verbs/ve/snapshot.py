@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from ...clocks import as_iso
 from ...errors import Conflict, NotFound
+from ...hints import Hint
 from ...messages import Snapshot as Kept
 from ...steps import StepPlan
 from ...vocabulary import Observed, Power
@@ -44,7 +45,7 @@ class AboutSnapshot(Verb):
             f"VE {subject.name!r} has no snapshot {name!r}",
             where="snapshot",
             why=f"it has: {known}" if known else "it has none",
-            todo=f"`vmcloud ve snapshots {subject.name}` shows all.",
+            todo=Hint("{} shows all.", "ve.snapshots", {"ve": subject.name}),
         )
 
     def listed(self, end: Ended, row: Any, taken_by: int) -> bool:
@@ -68,7 +69,7 @@ class Snapshot(AboutSnapshot):
                 f"VE {subject.name!r} has a snapshot {name!r} already",
                 where="snapshot",
                 why=f"taken {taken}" if taken else f"job {kept[name].job} takes it",
-                todo=f"Choose another name, or `vmcloud ve delete-snapshot {subject.name} {name}` first.",
+                todo=Hint("Choose another name, or {} first.", "ve.delete-snapshot", {"ve": subject.name, "snapshot": name}),
                 code="name-taken",
             )
         if len(kept) >= MAX:
@@ -77,7 +78,9 @@ class Snapshot(AboutSnapshot):
                 f"VE {subject.name!r} has {len(kept)} snapshots",
                 where="snapshot",
                 why=f"{MAX} are allowed",
-                todo=f"Delete one first, such as the oldest: `vmcloud ve delete-snapshot {subject.name} {oldest}`.",
+                todo=Hint(
+                    "Delete one first, such as the oldest: {}.", "ve.delete-snapshot", {"ve": subject.name, "snapshot": oldest}
+                ),
                 code="too-many-snapshots",
             )
         return {"snapshot": {"name": name}}

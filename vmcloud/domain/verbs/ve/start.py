@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...errors import Conflict
+from ...hints import Hint
 from ...spec import Spec
 from ...steps import StepPlan
 from ...vocabulary import Desired, Observed, Status
@@ -31,7 +32,7 @@ def demand_alive(subject: VEFacts, now: float) -> None:
     """Raise :class:`Conflict` for a VE whose lease is over."""
     known = Spec.parse(subject.spec).lease
     if known.over(now):
-        todo = f"Renew it: `vmcloud ve lease {subject.name} +8h`."
+        todo = Hint("Renew it: {}.", "ve.lease", {"ve": subject.name, "for": "+8h"})
         raise Conflict(f"the lease of VE {subject.name!r} is over", where="lease", why=known.words(now), todo=todo, code="lease")
 
 
