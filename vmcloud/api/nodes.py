@@ -9,12 +9,12 @@ from ninja import Router
 
 from vmcloud.domain.verbs import Verb
 from vmcloud.fleet.models import Job
-from vmcloud.fleet.services import capacity, queries, submit, views
+from vmcloud.fleet.services import capacity, drains, queries, submit, views
 
 from .answers import PAGING, after_write, idempotency_key, no_filters, origin, page, send
 from .auth import actor
 from .schemas.common import AFTER, PAGES, ProblemOut
-from .schemas.nodes import NodeOut, NodePage
+from .schemas.nodes import MovesOut, NodeOut, NodePage
 from .verbs import offer
 
 router = Router()
@@ -40,6 +40,13 @@ def show_node(request: HttpRequest, name: str) -> HttpResponse:
 def confirm(request: HttpRequest, name: str) -> HttpResponse:
     """Have placement count on all that this node claims now: processors, memory, kinds."""
     return send(views.node_json(capacity.confirm(actor(request), name)))
+
+
+@router.get("/{name}/moves", response={200: MovesOut, 403: ProblemOut, 404: ProblemOut}, summary="What draining a node would do")
+def plan_of_drain(request: HttpRequest, name: str) -> HttpResponse:
+    """Which of its VEs would go where now, and which can not, and why. Nothing is asked for by this."""
+    no_filters(request)
+    return send({"items": drains.plan_json(actor(request), name)})
 
 
 def _submit(request: HttpRequest, name: str, verb: Verb, args: dict[str, Any]) -> Job:

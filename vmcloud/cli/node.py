@@ -84,3 +84,31 @@ def confirm(names: tuple[str, ...], form: str) -> None:
       vmcloud node confirm node-1
     """
     each(names, lambda api, name: api.request("POST", f"/nodes{segment(name)}/confirm", again=True), NODES, form)
+
+
+MOVES = Shape(
+    (
+        Column("NAME", lambda move: move["name"]),
+        Column("KIND", lambda move: move["kind"], spare=True),
+        Column("MEMORY", lambda move: mebibytes(move["memory_mib"])),
+        Column("HOW", lambda move: "live" if move["live"] else "offline"),
+        Column("TO", lambda move: move["to"]),
+        Column("REASON", lambda move: move["reason"], flexible=True),
+        Column("PROJECT", lambda move: move["project"], wide=True),
+        Column("ID", lambda move: move["ve"], wide=True),
+    )
+)
+
+
+@group.command()
+@click.argument("name", type=Name(), metavar="NAME", shell_complete=names("/nodes"))
+@output_option()
+def moves(name: str, form: str) -> None:
+    """Show what draining a node would do: which VE would go where, and which can not, and why.
+
+    \b
+    Examples:
+      vmcloud node moves node-1
+      vmcloud node moves node-1 && vmcloud node drain node-1 --wait
+    """
+    show_list(client().get(f"/nodes/{segment(name)}/moves")["items"], MOVES, form)

@@ -237,7 +237,7 @@ def _stop(
     whole = not committed and all(step.undone for step in failed)
     if not committed:
         undoing = {step.undo_of: step for step in steps if step.undo_of is not None}
-        for step in reversed([each for each in own if each.ok and each.has_undo]):
+        for step in reversed([each for each in own if each.has_undo and _left_something(each)]):
             if (undo := undoing.get(step.number)) is None:
                 return (TakeBack(step.number),)
             if undo.state is StepState.PLANNED:
@@ -252,6 +252,11 @@ def _stop(
             return (Anew(Because.RERUN, number, whole),)
         return (End(Outcome.CANCELLED, number, whole),)
     return (_after(job, failed[0], whole, committed),)
+
+
+def _left_something(step: StepView) -> bool:
+    """Whether there may be something of it to take back: it ended well, or nobody knows how far it came."""
+    return step.ok or (step.state is StepState.DONE and not step.undone)
 
 
 def _after(job: JobView, step: StepView, undone: bool, committed: bool) -> Anew | End:

@@ -94,3 +94,22 @@ class ReconcileIn(Schema):
     ve: str = Field("", description="a name or UUID")
     project: str = Field("main", description="of the name")
     node: str = ""
+
+
+class MoveOut(Schema):
+    """What draining a node would do with one of its VEs."""
+
+    ve: str = Field(description="UUID")
+    name: str
+    project: str
+    kind: str
+    memory_mib: int
+    live: bool = Field(description="whether it runs, so that it would move live where its kind can")
+    to: str | None = Field(description="the node that it would go to now")
+    reason: str = Field(description="why it can not be moved, or has to wait; empty: it can be moved now")
+
+
+class MovesOut(Schema):
+    """All of a node's VEs."""
+
+    items: list[MoveOut]
