@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
 import pytest
@@ -227,10 +227,12 @@ def test_metrics_are_an_administrators(web: Web) -> None:
 def test_a_digest_writes_its_usage_with_what_it_writes_anyway(web: Web) -> None:
     from vmcloud.fleet.models import Liveness
     from vmcloud.fleet.server import replies
+    from vmcloud.fleet.server.inbox import Report
 
     class Context:
         clock = staticmethod(lambda: 1000.0)
         again = False
+        heard: ClassVar[dict[str, float]] = {}
 
         class config:
             class intervals:
@@ -239,5 +241,6 @@ def test_a_digest_writes_its_usage_with_what_it_writes_anyway(web: Web) -> None:
     row = web.ve("one")
     context: Any = Context()
     for sequence, memory in ((2, 5), (1, 9)):
-        replies._digest(context, "node-1", digest(used(row.uuid, memory=memory), sequence=sequence))
+        said = digest(used(row.uuid, memory=memory), sequence=sequence)
+        replies.handle(context, [Report("server.node-1", said.to_json())])
     assert Liveness.objects.get(node="node-1").usage["ves"][str(row.uuid)]["memory_bytes"] == 5, "the late one counts nothing"

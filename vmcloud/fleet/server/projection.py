@@ -84,11 +84,14 @@ class Projection(memory.Kept):
         known = model.objects.in_bulk([row.pk for row in changed])
         new, named = dict[Any, ReadModel](), dict[tuple[str, str], Any]()
         told: list[tuple[VE, EventType, str]] = []
+        holders = _holders([row for row in changed if isinstance(row, VE) and _renamed(known.get(row.pk), row)])
         for row in changed:
             before = known.get(row.pk)
-            if isinstance(row, VE) and (not isinstance(before, VE) or (before.project, before.name) != (row.project, row.name)):
-                same_name = VE.objects.filter(project=row.project, name=row.name).exclude(pk=row.pk)
-                for other in [*self._remove(same_name), named.get((row.project, row.name))]:
+            if isinstance(row, VE) and _renamed(before, row):
+                called = row.project, row.name
+                held = holders.pop(called, row.pk)
+                gone = self._remove(VE.objects.filter(pk=held)) if held != row.pk else []
+                for other in [*gone, named.get(called)]:
                     new.pop(other, None)
                     known.pop(other, None)
             if before is None or _differs(before, row):
@@ -169,6 +172,18 @@ def history(before: VE | None, after: VE | None) -> list[tuple[EventType, str]]:
     elif before is not None and after.error and after.error != before.error:
         told.append((EventType.STATE, after.error))
     return told
+
+
+def _renamed(before: ReadModel | None, row: VE) -> bool:
+    """Whether a row comes by its name just now."""
+    return not isinstance(before, VE) or (before.project, before.name) != (row.project, row.name)
+
+
+def _holders(rows: Sequence[VE]) -> dict[tuple[str, str], UUID]:
+    """By project and name, which row bears it of the names that these rows come by; one statement for all of them."""
+    names, projects = {row.name for row in rows}, {row.project for row in rows}
+    found = VE.objects.filter(name__in=names, project__in=projects).values_list("project", "name", "pk")
+    return {(project, name): pk for project, name, pk in found} if rows else {}
 
 
 def _differs(before: ReadModel, after: ReadModel) -> bool:

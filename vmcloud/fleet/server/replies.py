@@ -16,10 +16,10 @@ from vmcloud.domain.status import MISSES_UNTIL_LOST
 from vmcloud.domain.vocabulary import JobState, Outcome, StepVerb
 from vmcloud.faults import point
 from vmcloud.fleet import gather
-from vmcloud.fleet.models import HOLDING, VE, Liveness, Misses, Step, StepState
-from vmcloud.fleet.services import usage
+from vmcloud.fleet.models import HOLDING, Liveness, Misses, Step, StepState
 
 from . import abandon, dropped, memory, progress, quarantine
+from .beats import TAKEN, Beats
 from .context import Context, at_hand
 from .inbox import Report
 
@@ -54,13 +54,16 @@ def _handle(context: Context, reports: Sequence[Report]) -> list[Step]:
     messages = [said for report in reports if (said := _read(report)) is not None]
     steps = progress.steps_of({message.job for _, message in messages if isinstance(message, Said)})
     to_send: list[Step] = []
+    beats = Beats({node for node, message in messages if isinstance(message, Digest)})
     for node, message in messages:
+        if isinstance(message, Refused | Result):
+            beats.write()  # what these lead to is written into the same rows
         match message:
             case Wake():
                 context.again = True
             case Digest():
                 gather.flush()
-                to_send += _digest(context, node, message)
+                to_send += _digest(context, node, message, beats)
             case Accepted() | Refused() | Progress() | Result():
                 step = _spoken_of(steps.get(message.job, ()), node, message)
                 if step is None:
@@ -71,6 +74,7 @@ def _handle(context: Context, reports: Sequence[Report]) -> list[Step]:
                     to_send += progress.go_on(context, step.job, steps[step.job_id])
             case _:
                 log.error("dropped a %s message from node %s: it does not belong to the server", message.type, node)
+    beats.write()
     _heard(context, {node for node, message in messages if isinstance(message, Said)})
     return [step for step in to_send if step.state == StepState.SENT]
 
@@ -171,38 +175,19 @@ def _note_image(step: Step) -> None:
         Liveness.objects.filter(node=step.node).update(images=[*live.images, step.args["sha256"]])
 
 
-def _digest(context: Context, node: str, digest: Digest) -> list[Step]:
+def _digest(context: Context, node: str, digest: Digest, beats: Beats) -> list[Step]:
     """Liveness, images, misses; and steps that the node should be working on and is not are sent again."""
     now = context.clock()
-    live, _ = Liveness.objects.get_or_create(node=node)
-    if (digest.mark.epoch, digest.mark.sequence) <= (live.epoch, live.sequence):
+    if not beats.take(digest, now, context.config.intervals.clock_skew):
         return []
-    skew = context.config.intervals.clock_skew
-    off = digest.at - now
-    if digest.full:
-        live.previous_count, live.count = live.count, digest.count
-        _count_misses(digest)
-    live.epoch, live.sequence, live.heard_at = digest.mark.epoch, digest.mark.sequence, now
-    live.images, live.usage = list(digest.images), usage.newest(live.usage, digest)
-    live.refusal = f"its clock is {abs(off):.0f} s {'ahead' if off > 0 else 'behind'}; set it" if abs(off) > skew else ""
-    live.save()
     working = {(job, step) for job, step, _ in digest.working}
     abandon.under_way(context, node, {job for job, _ in working})
     dropped.strangers(context, node, {job for job, _ in working})
-    forgotten = [
+    context.again = True
+    if node not in beats.busy:
+        return []
+    return [
         step
-        for step in Step.objects.filter(node=node, state__in=(StepState.ACCEPTED, StepState.RUNNING)).select_related("job")
+        for step in Step.objects.filter(node=node, state__in=TAKEN).select_related("job")
         if (step.job_id, step.number) not in working and elapsed(step.heard_at, now) > context.config.intervals.resend
     ]
-    context.again = True
-    return forgotten
-
-
-def _count_misses(digest: Digest) -> None:
-    """Only VEs that are placed on the speaker; what it says of others' is not its business."""
-    own = dict(VE.objects.filter(node=digest.node).values_list("uuid", "name"))
-    missing = set(digest.missing) & set(own)
-    known = dict(Misses.objects.filter(ve__in=list(own)).values_list("ve", "count"))
-    for ve in missing:
-        Misses.objects.update_or_create(ve=ve, defaults={"node": digest.node, "count": known.get(ve, 0) + 1})
-    Misses.objects.filter(ve__in=[ve for ve in known if ve not in missing]).delete()

@@ -21,11 +21,16 @@ SHORTEST = 0.5
 
 
 def newest(kept: dict[str, Any], digest: Digest) -> dict[str, Any]:
-    """What to keep after ``digest``. Only VEs that are placed on the speaker; what it says of others' is not its business."""
+    """What to keep after ``digest``. Only VEs that are placed on the speaker; what it says of others' is not its business.
+
+    Those that are kept were its own; :func:`of` asks each VE's own node only, so one that has moved away is not asked for again.
+    """
     if not digest.usage:
         return {}
-    own = set(VE.objects.filter(node=digest.node).values_list("uuid", flat=True))
-    said = {str(each.ve): each.to_json() for each in digest.usage if each.ve in own}
+    own = set(kept["ves"]) if kept else set()
+    if others := [each.ve for each in digest.usage if str(each.ve) not in own]:
+        own |= set(map(str, VE.objects.filter(node=digest.node, pk__in=others).values_list("uuid", flat=True)))
+    said = {str(each.ve): each.to_json() for each in digest.usage if str(each.ve) in own}
     for each in said.values():
         del each["ve"]
     before = {}
