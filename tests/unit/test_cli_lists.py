@@ -103,3 +103,15 @@ def test_events_are_those_of_the_project(cloud: Cloud, run: Run) -> None:
     assert run("ve", "events", "web-1", "-o", "name")[:2] == (0, "3\n1\n")
     assert run("ve", "events", "web-1", "-o", "name", "--limit", "1")[:2] == (0, "3\n")
     assert run("ve", "events", "web-1", "-o", "name", "-p", "other")[:2] == (0, "2\n")
+
+
+def test_what_a_drain_would_do_is_shown_before_it_is_asked_for(cloud: Cloud, run: Run) -> None:
+    about = {"project": "main", "kind": "simulated", "memory_mib": 64, "live": True}
+    moves = [
+        {"ve": "1", "name": "web-1", "to": "node-2", "reason": "", **about},
+        {"ve": "2", "name": "web-2", "to": None, "reason": "a VE of kind lxc cannot migrate", **about},
+    ]
+    cloud.answers["GET /nodes/node-1/moves"] = {"items": moves}
+    code, out, _ = run("node", "moves", "node-1")
+    assert code == 0 and "node-2" in out and "a VE of kind lxc cannot migrate" in out
+    assert json.loads(run("node", "moves", "node-1", "-o", "json")[1]) == moves

@@ -41,7 +41,8 @@ def sentence(job: Job) -> str:
     step = _current(job)
     if step and step["state"] != "planned":
         phase = " ".join([step["phase"] or step["verb"], *([f"{step['percent']} %"] if step["percent"] is not None else [])])
-        words.append(phase if step["state"] in ("accepted", "running") else f"sent to {step['node']}")
+        sent = f"sent to {step['node']}" if step["node"] else f"{step['verb']} in the directory"
+        words.append(phase if step["state"] in ("accepted", "running") else sent)
     if job["cancel_requested"]:
         words.append("cancel asked for")
     # The reason of a running job is what its step says; once is enough.

@@ -111,4 +111,4 @@ def moves(name: str, form: str) -> None:
       vmcloud node moves node-1
       vmcloud node moves node-1 && vmcloud node drain node-1 --wait
     """
-    show_list(client().get(f"/nodes/{segment(name)}/moves")["items"], MOVES, form)
+    show_list(client().get(f"/nodes{segment(name)}/moves")["items"], MOVES, form)
