@@ -48,11 +48,9 @@ class Kept:
     """An object whose attributes are such memory. (What they refer to is so only if it is of one of the classes below.)"""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in self.__dict__:
+        if name in self.__dict__:  # else the object is being made: before that there is nothing to go back to
             before = self.__dict__[name]
             _note(lambda: self.__dict__.__setitem__(name, before))
-        else:
-            _note(lambda: self.__dict__.pop(name, None))
         super().__setattr__(name, value)
 
 
