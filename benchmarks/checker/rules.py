@@ -105,10 +105,11 @@ def what_was_cancelled_before_it_began_never_ran(facts: Facts) -> Iterator[str]:
 
 
 def what_ended_well_was_done(facts: Facts) -> Iterator[str]:
-    """Each step that SQL has as done is in its node's journal, with the same attempt and the same outcome."""
+    """Each step that SQL has as done is in its node's journal, with the same attempt and the same outcome. (One without a node is
+    the server's own, a write to the directory: other rules look at what that says.)"""
     told = {(step.job, step.step): step for step in facts.told}
     for step in facts.steps:
-        if step.state != "done":
+        if step.state != "done" or not step.node:
             continue
         found = told.get((step.job, step.number))
         if found is None or (found.node, found.attempt, found.outcome) != (step.node, step.attempt, step.outcome):
