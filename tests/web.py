@@ -152,13 +152,15 @@ def web(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Web]:
     from vmcloud.directory.fake import FakeDirectory
     from vmcloud.fleet import ports
     from vmcloud.fleet.models import Image, Lease, Liveness, Node
-    from vmcloud.fleet.services import accounts, logins
+    from vmcloud.fleet.services import accounts, audit, logins
 
     _database()
     directory, broker = FakeDirectory(), Broker()
     monkeypatch.setattr(ports, "directory", lambda: directory)
     monkeypatch.setattr(ports, "sender", lambda: broker)
     monkeypatch.setattr(connection, "close", lambda: None)  # a test is one transaction, so one connection
+    monkeypatch.setattr(audit, "_gatherer", audit.Gatherer())
+    monkeypatch.setattr(audit, "begin", lambda: None)  # its thread would write for ever, beside that transaction
     cloud = replace(settings.CLOUD, data=tmp_path)
     monkeypatch.setattr(ports, "cloud", lambda: cloud)
     monkeypatch.setattr(logins, "PER_USER", logins.RateLimit(10, 60.0))
