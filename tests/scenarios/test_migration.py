@@ -213,10 +213,10 @@ def test_a_copy_is_a_ve_of_its_own(running: Cloud) -> None:
 def test_an_image_in_use_stays_and_one_that_is_not_goes(running: Cloud) -> None:
     running.image("scratch", b"another image")
     make(running, "user", image="scratch")
-    refused = running.api("POST", "/images/scratch/delete-image")
+    refused = running.api("POST", "/images/scratch/delete")
     assert refused.status == 409 and "user" in str(refused.body)
     running.wait(running.ask("DELETE", "/ves/user"))
-    assert running.wait(running.ask("POST", "/images/scratch/delete-image"))["outcome"] == "ok"
+    assert running.wait(running.ask("POST", "/images/scratch/delete"))["outcome"] == "ok"
     assert "scratch" not in [each["name"] for each in running.ask("GET", "/images")["items"]]
     running.image("scratch", b"under the same name again")
-    assert running.wait(running.ask("POST", "/images/scratch/delete-image"))["outcome"] == "ok"
+    assert running.wait(running.ask("POST", "/images/scratch/delete"))["outcome"] == "ok"

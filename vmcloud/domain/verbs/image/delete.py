@@ -27,7 +27,7 @@ class DeleteImage(OnImage):
     words = Words(
         "Delete an image.",
         button="Delete",
-        confirm="It is removed from the nodes that have it, and its name is free again. VEs that were made from it stay.",
+        confirm="It is removed from the nodes that have it, and its name is free again. Refused while a VE made from it exists.",
         danger=True,
     )
     place = 9
