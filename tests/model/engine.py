@@ -353,21 +353,30 @@ def away() -> tuple[type[BaseException], ...]:
     return (*database.AWAY, gather.Clash)
 
 
+_born: list[Any] = []
+"""The rows that a new database has: the queues of the migrations."""
+
+
 def empty_tables() -> None:
-    """Begin anew: no rows, and the numbers of jobs begin at 1."""
+    """Begin anew: no rows but those of a new database, and the numbers of jobs begin at 1."""
     from django.apps import apps
     from django.db import connection
 
+    from vmcloud.fleet.models import QueueRow
+
+    if not _born:
+        _born.extend(QueueRow.objects.all())
     names = [model._meta.db_table for model in apps.get_app_config("fleet").get_models()]
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute(f"TRUNCATE {', '.join(names)} RESTART IDENTITY CASCADE")
-            return
-        cursor.execute("PRAGMA foreign_keys=OFF")
-        for name in names:
-            cursor.execute(f"DELETE FROM {name}")
-        cursor.execute("DELETE FROM sqlite_sequence")
-        cursor.execute("PRAGMA foreign_keys=ON")
+        else:
+            cursor.execute("PRAGMA foreign_keys=OFF")
+            for name in names:
+                cursor.execute(f"DELETE FROM {name}")
+            cursor.execute("DELETE FROM sqlite_sequence")
+            cursor.execute("PRAGMA foreign_keys=ON")
+    QueueRow.objects.bulk_create(_born)
 
 
 def make_queue(name: str, data: dict[str, Any]) -> None:

@@ -43,6 +43,8 @@ class _Waiter:
 
     version: int | str
     woken: asyncio.Event = field(default_factory=asyncio.Event)
+    away: Unavailable | None = None
+    """Why it was woken, where that is that the database does not answer."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ class Reader:
         self._listeners.discard(listener)
 
     async def job(self, number: int, version: int, seconds: float) -> None:
-        """Return when the job is newer than ``version``, complete or gone, the database is away, or ``seconds`` are over."""
+        """Return when the job is newer than ``version``, complete or gone, or ``seconds`` are over. :class:`Unavailable` as
+        soon as the database is away."""
         waiter = _Waiter(version)
         self._jobs.setdefault(number, set()).add(waiter)
         self._new.add(number)  # it may have changed since the caller looked
@@ -98,7 +101,8 @@ class Reader:
                 del self._jobs[number]
 
     async def directory(self, version: str, seconds: float) -> None:
-        """Return when the read model shows an entry of this version, or ``seconds`` are over."""
+        """Return when the read model shows an entry of this version, or ``seconds`` are over. :class:`Unavailable` as soon as the
+        database is away."""
         waiter = _Waiter(version)
         self._versions.add(waiter)
         try:
@@ -115,6 +119,8 @@ class Reader:
                 await waiter.woken.wait()
         except TimeoutError:
             pass
+        if waiter.away is not None:
+            raise waiter.away
 
     def _runs(self) -> bool:
         return self._task is not None and not self._task.done()
@@ -131,8 +137,8 @@ class Reader:
             self._new.clear()
             try:
                 seen = await ask(partial(_see, place, waited, new, directory=bool(self._versions)))
-            except Unavailable:
-                self._wake_all()  # they look for themselves, and say that it is away; streams miss nothing
+            except Unavailable as error:
+                self._wake_all(error)  # asking again would take them as long again; streams miss nothing
             except Exception:
                 log.exception("reading the feed failed; it is tried again")
                 self._new |= new
@@ -158,9 +164,10 @@ class Reader:
             if seen.directory >= str(waiter.version):
                 waiter.woken.set()
 
-    def _wake_all(self) -> None:
+    def _wake_all(self, away: Unavailable) -> None:
         for waiters in (*self._jobs.values(), self._versions):
             for waiter in waiters:
+                waiter.away = away
                 waiter.woken.set()
 
     async def _pause(self) -> None:

@@ -11,7 +11,7 @@ import re
 from typing import Any
 from urllib.parse import parse_qsl
 
-from vmcloud.domain.errors import Invalid, VmcloudError
+from vmcloud.domain.errors import Invalid, Unavailable, VmcloudError
 from vmcloud.domain.vocabulary import JobState
 from vmcloud.fleet.database import UNFIT
 from vmcloud.fleet.models import Job
@@ -55,6 +55,9 @@ class Waits:
             self._reads += 1
             try:
                 await self._reader.directory(version, watermark.PATIENCE)
+            except VmcloudError as error:
+                await send_problem(scope, send, error)
+                return
             finally:
                 self._reads -= 1
         await self._app(scope, receive, send)
@@ -66,6 +69,9 @@ class Waits:
             seconds = min(number(asked["wait"], "wait"), WAIT_MAX)
             version = int(number(asked.get("version", "0"), "version"))
             actor, job = await ask(lambda: _look(scope, ref))
+        except Unavailable as error:
+            await send_problem(scope, send, error)
+            return
         except (VmcloudError, *UNFIT):
             await self._app(scope, receive, send)
             return
@@ -76,6 +82,8 @@ class Waits:
                     tasks = [asyncio.create_task(each) for each in (self._reader.job(job.pk, version, seconds), body.left())]
                     try:
                         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                        if tasks[0].done():
+                            tasks[0].result()
                     finally:
                         for task in tasks:
                             task.cancel()
