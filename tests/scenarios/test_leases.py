@@ -78,8 +78,9 @@ def test_a_renewal_keeps_it_and_calls_off_what_waits(running: Cloud) -> None:
     node = ve["node"]
     with running.frozen("worker"):
         running.until(lambda: by_lease(running, "kept"), 20, f"the end of the lease, which {node} does not hear of")
-        answer = running.ask("POST", "/ves/kept/alter", {"lease": {"for": 3600}})
         [over] = running.ask("GET", "/jobs?ve=kept&verb=stop")["items"]
+        running.until(lambda: running.job(over["id"])["state"] == "R", 10, "the stop to be sent (before, a cancel ends it)")
+        answer = running.ask("POST", "/ves/kept/alter", {"lease": {"for": 3600}})
         running.until(lambda: "to stop and undo" in running.job(over["id"])["reason"], 10, "the cancel to be sent")
     assert running.wait(answer)["outcome"] == "ok"
     assert running.ves()["kept"]["status"] == "running" and not running.ves()["kept"]["lease"]["over"]
