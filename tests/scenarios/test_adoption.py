@@ -145,7 +145,7 @@ def test_kill_at(running: Cloud, point: str) -> None:
     job = running.until(asked, 30, "the request to be taken")
     assert running.wait(job)["outcome"] == "ok"
     running.until(lambda: running.broke_at(point), 5, f"a death at {point}")
-    assert orphans(running) == []
+    running.until(lambda: orphans(running) == [], 10, "a list of the node that was made after it")
     shown = running.ves()[name]
     assert content(running, f"{name}-{shown['id'][:8]}") == b"kept"
     running.check_truths()
