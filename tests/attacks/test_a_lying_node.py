@@ -80,6 +80,8 @@ def test_a_size_that_can_not_be_draws_nothing_and_does_not_harm_the_entry(runnin
         return NodeFacts((Kind.SIMULATED,), version="0.1.0", simulated=True, **sizes)
 
     before = running.ask("GET", f"/nodes/{LIAR}")
+    heard = "SELECT node FROM fleet_confirmedcapacity WHERE node = ?"
+    running.until(lambda: running.sql(heard, LIAR), 20, "the server to keep what the node had when it was first heard")
     lie(sighting(mark=10, facts=facts(disk_mib=1 << 62)), sighting(mark=11, facts=facts(cpus=1 << 31)))
     lie(sighting(mark=12, facts=facts(cpus=60_000, memory_mib=1 << 29)))
     running.until(lambda: running.ask("GET", f"/nodes/{LIAR}")["cpus"] == 60_000, 20, "what could be to be shown")
