@@ -78,7 +78,7 @@ class Node:
         return said()[0]
 
 
-def eventually(holds: Callable[[], object], seconds: float = 5.0) -> bool:
+def eventually(holds: Callable[[], object], seconds: float = 15.0) -> bool:
     end = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > end:

@@ -66,7 +66,7 @@ def inside(node: Node, native: str, *argv: str) -> str:
     return subprocess.run(program, check=True, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL).stdout
 
 
-def eventually(condition: Callable[[], object], seconds: float = 5.0) -> bool:
+def eventually(condition: Callable[[], object], seconds: float = 15.0) -> bool:
     """Whether it becomes true in time."""
     end = time.monotonic() + seconds
     while not condition():
