@@ -24,7 +24,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.model.machine import Engine, kind_of, shortest, told
 
-pytestmark = [pytest.mark.unit, pytest.mark.engine, pytest.mark.timeout(0)]
+pytestmark = [pytest.mark.scenario, pytest.mark.engine, pytest.mark.timeout(0)]
 
 BUDGET = 40.0
 """Seconds in continuous integration."""
