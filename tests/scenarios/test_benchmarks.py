@@ -73,9 +73,10 @@ def start(names: tuple[str, ...], numbers: Path, log: Path) -> subprocess.Popen[
 
 
 def traces() -> dict[str, set[str]]:
-    """All that could be left behind."""
+    """All that could be left behind. Not the folder of multiprocessing's fork server, which a worker that is killed leaves: who
+    runs a benchmark by hand has it in a file system for temporary files that ends with the run."""
     return {
-        "files": {path.name for path in Path(tempfile.gettempdir()).iterdir()},
+        "files": {path.name for path in Path(tempfile.gettempdir()).iterdir() if not path.name.startswith("pymp-")},
         "processes": {
             (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             for path in Path("/proc").iterdir()
