@@ -73,8 +73,8 @@ def start(names: tuple[str, ...], numbers: Path, log: Path) -> subprocess.Popen[
 
 
 def traces() -> dict[str, set[str]]:
-    """All that could be left behind. Not the folder of multiprocessing's fork server, which a worker that is killed leaves: who
-    runs a benchmark by hand has it in a file system for temporary files that ends with the run."""
+    """All that could be left behind. Not the empty folder of multiprocessing's fork server, which a worker leaves that is
+    killed: that is the worker's to mend, not the benchmarks'."""
     return {
         "files": {path.name for path in Path(tempfile.gettempdir()).iterdir() if not path.name.startswith("pymp-")},
         "processes": {
