@@ -353,9 +353,18 @@ class Verb:
         """How a VE reads while a job with this verb is under way; None: as it was seen."""
         return None
 
-    def removed(self, end: Ended) -> bool:
-        """Of a verb that makes a VE: whether nothing of it is left."""
+
+class MakesVE(Verb):
+    """A verb that makes the VE which it is about."""
+
+    def gone(self, end: Ended) -> bool:
         return not end.ok and (end.undone or not end.node)
+
+    def missing(self, end: Ended, ve: UUID | None, picture: Picture) -> str:
+        assert ve is not None
+        if self.gone(end):
+            return "" if picture.ve(ve) is None else "the entry's removal"
+        return super().missing(end, ve, picture)
 
 
 class OnNode(Verb):

@@ -13,7 +13,7 @@ from ...spec import DEFAULT_PROJECT, AdoptRequest, Spec
 from ...steps import StepPlan
 from ...vocabulary import Drift, Power, Restart
 from .. import request
-from ..base import Ended, Picture, Right, Scene, Settlement, Verb, Words
+from ..base import Ended, MakesVE, Picture, Right, Scene, Settlement, Words
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Request:
     description: str = request.text("", "Free text.")
 
 
-class Adopt(Verb):
+class Adopt(MakesVE):
     name = "adopt"
     request = Request
     own_way = True
@@ -61,13 +61,7 @@ class Adopt(Verb):
         # No tombstone: what still bears this UUID anywhere would be deleted for it.
         return Settlement.FORGET if end.undone or not placed else Settlement.KEEP
 
-    def gone(self, end: Ended) -> bool:
-        return self.removed(end)
-
     def missing(self, end: Ended, ve: UUID | None, picture: Picture) -> str:
-        assert ve is not None
-        if self.removed(end):
-            return "" if picture.ve(ve) is None else "the entry's removal"
         if end.ok and picture.stray(str(end.args["target"])):
             return f"that {end.args['orphan']} is no orphan any more"
         return super().missing(end, ve, picture)

@@ -16,7 +16,7 @@ from ...spec import DEFAULT_PROJECT, LEASE, CreateRequest, Spec
 from ...steps import StepPlan
 from ...vocabulary import Desired, Drift, Kind, Observed, Restart, Status
 from .. import request
-from ..base import Ended, Lane, Picture, Right, Scene, Settlement, Verb, Words, World
+from ..base import Ended, Lane, MakesVE, Right, Scene, Settlement, Words, World
 from ..fetching import fetch_step
 
 POWERS = (Desired.RUNNING, Desired.STOPPED)
@@ -45,7 +45,7 @@ class Request:
     description: str = request.text(Spec.description, "Free text.")
 
 
-class Create(Verb):
+class Create(MakesVE):
     name = "create"
     request = Request
     own_way = True
@@ -111,15 +111,6 @@ class Create(Verb):
         if end.ok:
             return Settlement.KEEP
         return Settlement.BURY if end.undone or not placed else Settlement.ABSENT
-
-    def gone(self, end: Ended) -> bool:
-        return self.removed(end)
-
-    def missing(self, end: Ended, ve: UUID | None, picture: Picture) -> str:
-        assert ve is not None
-        if self.removed(end):
-            return "" if picture.ve(ve) is None else "the entry's removal"
-        return super().missing(end, ve, picture)
 
     def status(self, desired: Desired, observed: Observed) -> Status | None:
         return Status.STARTING if desired is Desired.RUNNING and observed is not Observed.RUNNING else None
